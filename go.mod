@@ -1,0 +1,3 @@
+module github.com/hearth-faas/hearth
+
+go 1.26
