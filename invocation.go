@@ -34,7 +34,20 @@ type Invocation struct {
 	// before its first byte.
 	Stream ResponseStream
 
-	Timeline Timeline
+	// Placement is filled in by the manager when it has chosen a container.
+	// Its zero value means that none was.
+	Placement Placement
+	Timeline  Timeline
+}
+
+// Placement is what the manager chose for an invocation, and what it saw when
+// it chose. After another container had to be tried it is that of the last.
+type Placement struct {
+	Path      Path
+	Why       string // a sentence without the final period
+	Instance  string
+	Container string
+	Knew      Knowledge
 }
 
 // MaxPayload bounds a synchronous request and a buffered response, in bytes.
