@@ -1,0 +1,270 @@
+package control
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	hearth "github.com/hearth-faas/hearth"
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+// MaxDecisions bounds one answer of /decisions.
+const MaxDecisions = 1000
+
+// Handler serves the API. All fields but Log must be set before the first
+// request.
+type Handler struct {
+	// Authenticate finds out who signed a request; its error, of a kind with
+	// a status, is the answer. Only an account's root is let in: a function's
+	// own session has no business here.
+	Authenticate func(*http.Request) (hearth.Identity, error)
+
+	Instances Instances
+	Decisions Decisions
+	Runtimes  Runtimes
+	Doctor    Doctor
+	Logs      Logs
+	// Log takes what went wrong on Hearth's side; nil is slog.Default.
+	Log *slog.Logger
+}
+
+type answer func(ctx context.Context, account hearth.Account, q url.Values) (any, error)
+
+// routes are the paths below Prefix that answer one JSON document. /logs and
+// /openapi.json stand apart: the one streams, the other is for everybody.
+func (h *Handler) routes() map[string]answer {
+	return map[string]answer{
+		"/ps":        h.ps,
+		"/decisions": h.decisions,
+		"/runtimes":  h.runtimes,
+		"/doctor":    h.doctor,
+	}
+}
+
+// ServeHTTP answers requests whose path begins with Prefix.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, ok := strings.CutPrefix(r.URL.Path, Prefix)
+	route, known := h.routes()[path]
+	if !ok || !known && path != "/openapi.json" && path != "/logs" {
+		h.fail(w, r, hearth.Errorf(hearth.UnknownOperation,
+			"There is no %s here; %s/openapi.json lists what is.", r.URL.Path, Prefix))
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		h.write(w, http.StatusMethodNotAllowed, Failure{Kind: hearth.UnknownOperation, Message: r.Method + " changes things, and nothing here can be changed."})
+		return
+	}
+	if path == "/openapi.json" {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(openAPI) // a client that is gone needs no answer
+		return
+	}
+	id, err := h.Authenticate(r)
+	if err == nil && !strings.HasSuffix(id.ARN, ":root") {
+		err = hearth.Errorf(hearth.AccessDenied, "%s is not the account's root, who alone may look here.", id.ARN)
+	}
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	q := r.URL.Query()
+	if path == "/logs" {
+		h.logs(w, r, id.Account, q)
+		return
+	}
+	v, err := route(r.Context(), id.Account, q)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	h.write(w, http.StatusOK, v)
+}
+
+// An account sees its own instances and those that are nobody's.
+func (h *Handler) ps(ctx context.Context, account hearth.Account, _ url.Values) (any, error) {
+	s, err := h.Instances.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.Instances = slices.DeleteFunc(slices.Clone(s.Instances), func(i Instance) bool {
+		return i.Account != "" && i.Account != account
+	})
+	for i := range s.Instances {
+		s.Instances[i].Containers = some(s.Instances[i].Containers)
+	}
+	s.Instances = some(s.Instances)
+	return s, nil
+}
+
+// DecisionList is the answer of /decisions, newest first.
+type DecisionList struct {
+	Decisions []hearth.Decision `json:"decisions"`
+}
+
+func (h *Handler) decisions(ctx context.Context, account hearth.Account, q url.Values) (any, error) {
+	limit, err := number(q, "limit", 100, MaxDecisions)
+	if err != nil {
+		return nil, err
+	}
+	ds, err := h.Decisions.Query(ctx, DecisionQuery{
+		Account:   account,
+		RequestID: q.Get("request"),
+		Function:  q.Get("function"),
+		Kind:      hearth.DecisionKind(q.Get("kind")),
+		Limit:     limit,
+	})
+	return DecisionList{some(ds)}, err
+}
+
+// RuntimeList is the answer of /runtimes.
+type RuntimeList struct {
+	Runtimes []Runtime `json:"runtimes"`
+}
+
+func (h *Handler) runtimes(ctx context.Context, _ hearth.Account, _ url.Values) (any, error) {
+	list, err := h.Runtimes.List(ctx)
+	return RuntimeList{some(list)}, err
+}
+
+func (h *Handler) doctor(ctx context.Context, _ hearth.Account, _ url.Values) (any, error) {
+	r, err := h.Doctor.Report(ctx)
+	r.Checks = some(r.Checks)
+	return r, err
+}
+
+// logs streams one JSON document a line. An error after the first line ends
+// the stream with a line that has only "error".
+func (h *Handler) logs(w http.ResponseWriter, r *http.Request, account hearth.Account, q url.Values) {
+	query := LogQuery{Account: account, Function: q.Get("function"), RequestID: q.Get("request")}
+	if query.Function == "" {
+		h.fail(w, r, hearth.Errorf(hearth.InvalidParameter, "Whose log? Add ?function=NAME."))
+		return
+	}
+	if s := q.Get("since"); s != "" {
+		at, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			h.fail(w, r, hearth.Errorf(hearth.InvalidParameter, "since: %q is no time such as 2006-01-02T15:04:05Z.", s))
+			return
+		}
+		query.Since = at
+	}
+	if s := q.Get("follow"); s != "" {
+		follow, err := strconv.ParseBool(s)
+		if err != nil {
+			h.fail(w, r, hearth.Errorf(hearth.InvalidParameter, "follow: %q is neither true nor false.", s))
+			return
+		}
+		query.Follow = follow
+	}
+	out, enc := http.NewResponseController(w), json.NewEncoder(w)
+	started := false
+	start := func() error {
+		started = true
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		w.WriteHeader(http.StatusOK)
+		return out.Flush()
+	}
+	if query.Follow { // so that the client knows at once that it is heard
+		if err := start(); err != nil {
+			return // the client is gone
+		}
+	}
+	err := h.Logs.Read(r.Context(), query, func(l LogLine) error {
+		if !started {
+			if err := start(); err != nil {
+				return err
+			}
+		}
+		if err := enc.Encode(l); err != nil || !query.Follow {
+			return err
+		}
+		return out.Flush()
+	})
+	switch {
+	case r.Context().Err() != nil:
+	case err == nil && !started:
+		_ = start() // no lines, and a client that is gone needs no answer
+	case err != nil && !started:
+		h.fail(w, r, err)
+	case err != nil:
+		h.log().Error("reading a log", "function", query.Function, "err", err)
+		_ = enc.Encode(struct { // nothing is left to tell if this fails
+			Error Failure `json:"error"`
+		}{failure(err)})
+	}
+}
+
+// Failure is the answer of a request that could not be served.
+type Failure struct {
+	Kind    hearth.Kind `json:"kind"`
+	Message string      `json:"message"`
+}
+
+func (f *Failure) Error() string { return f.Message }
+
+func failure(err error) Failure {
+	f := Failure{Kind: hearth.KindOf(err), Message: "Hearth failed to find this out; its log says why."}
+	if e, ok := errors.AsType[*hearth.Error](err); ok && e.Message != "" {
+		f.Message = e.Message
+	}
+	return f
+}
+
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	f := failure(err)
+	if f.Kind.Status() >= 500 && r.Context().Err() == nil {
+		h.log().Error("control API", "path", r.URL.Path, "err", err)
+	}
+	h.write(w, f.Kind.Status(), f)
+}
+
+func (h *Handler) write(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // of plain types only NaN and infinities
+		h.log().Error("control API: encoding", "err", err)
+		status, body = http.StatusInternalServerError, fmt.Appendf(nil, `{"kind":%q,"message":"The answer can't be written as JSON."}`, hearth.Service)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // a client that is gone needs no answer
+}
+
+func (h *Handler) log() *slog.Logger {
+	if h.Log != nil {
+		return h.Log
+	}
+	return slog.Default()
+}
+
+func number(q url.Values, name string, otherwise, most int) (int, error) {
+	s := q.Get(name)
+	if s == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > most {
+		return 0, hearth.Errorf(hearth.InvalidParameter, "%s: %q is no number from 1 to %d.", name, s, most)
+	}
+	return n, nil
+}
+
+// some makes an empty list of none, so that JSON has [] and not null.
+func some[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

@@ -1,0 +1,154 @@
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// document is as much of OpenAPI as openapi.json uses.
+type document struct {
+	Paths      map[string]map[string]operation `json:"paths"`
+	Components struct {
+		Schemas   map[string]*schema  `json:"schemas"`
+		Responses map[string]response `json:"responses"`
+	} `json:"components"`
+}
+
+type operation struct {
+	OperationID string              `json:"operationId"`
+	Parameters  []parameter         `json:"parameters"`
+	Responses   map[string]response `json:"responses"`
+}
+
+type parameter struct {
+	Name     string  `json:"name"`
+	In       string  `json:"in"`
+	Required bool    `json:"required"`
+	Schema   *schema `json:"schema"`
+}
+
+type response struct {
+	Ref     string `json:"$ref"`
+	Content map[string]struct {
+		Schema *schema `json:"schema"`
+	} `json:"content"`
+}
+
+type schema struct {
+	Ref        string             `json:"$ref"`
+	Type       string             `json:"type"`
+	Format     string             `json:"format"`
+	Enum       []string           `json:"enum"`
+	Required   []string           `json:"required"`
+	Properties map[string]*schema `json:"properties"`
+	Additional *bool              `json:"additionalProperties"`
+	Items      *schema            `json:"items"`
+	MinItems   int                `json:"minItems"`
+	MaxItems   int                `json:"maxItems"`
+}
+
+func load(t *testing.T) *document {
+	t.Helper()
+	var d document
+	if err := json.Unmarshal(openAPI, &d); err != nil {
+		t.Fatal(err)
+	}
+	return &d
+}
+
+// check returns what in v, decoded JSON, is not as s says.
+func (d *document) check(s *schema, v any, at string) (wrong []string) {
+	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
+		named := d.Components.Schemas[name]
+		if named == nil {
+			return []string{at + ": no schema " + name}
+		}
+		return d.check(named, v, at)
+	}
+	bad := func() []string { return []string{fmt.Sprintf("%s: %v is no %s", at, v, s.Type)} }
+	switch s.Type {
+	case "object":
+		m, ok := v.(map[string]any)
+		if !ok {
+			return bad()
+		}
+		for _, name := range s.Required {
+			if _, ok := m[name]; !ok {
+				wrong = append(wrong, at+" lacks "+name)
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			p := s.Properties[name]
+			if p != nil {
+				wrong = append(wrong, d.check(p, m[name], at+"."+name)...)
+			} else if s.Additional != nil && !*s.Additional {
+				wrong = append(wrong, at+" has an undocumented "+name)
+			}
+		}
+	case "array":
+		list, ok := v.([]any)
+		if !ok {
+			return bad()
+		}
+		if len(list) < s.MinItems || s.MaxItems > 0 && len(list) > s.MaxItems {
+			wrong = append(wrong, fmt.Sprintf("%s has %d items", at, len(list)))
+		}
+		for i, item := range list {
+			wrong = append(wrong, d.check(s.Items, item, fmt.Sprintf("%s[%d]", at, i))...)
+		}
+	case "string":
+		str, ok := v.(string)
+		if !ok {
+			return bad()
+		}
+		if s.Enum != nil && !slices.Contains(s.Enum, str) {
+			wrong = append(wrong, fmt.Sprintf("%s: %q is none of %v", at, str, s.Enum))
+		}
+		if s.Format == "date-time" {
+			if _, err := time.Parse(time.RFC3339Nano, str); err != nil {
+				wrong = append(wrong, at+": "+err.Error())
+			}
+		}
+	case "boolean":
+		if _, ok := v.(bool); !ok {
+			return bad()
+		}
+	case "number", "integer":
+		n, ok := v.(float64)
+		if !ok || s.Type == "integer" && n != float64(int64(n)) {
+			return bad()
+		}
+	default:
+		return []string{at + ": the document has an unknown type " + s.Type}
+	}
+	return wrong
+}
+
+func TestDocumentNamesEveryRouteAndNoOther(t *testing.T) {
+	want := slices.Sorted(maps.Keys((&Handler{}).routes()))
+	want = append(want, "/logs", "/openapi.json")
+	slices.Sort(want)
+	if got := slices.Sorted(maps.Keys(load(t).Paths)); !slices.Equal(got, want) {
+		t.Errorf("documented %v, served %v", got, want)
+	}
+}
+
+func TestSchemaCheckFindsWhatIsWrong(t *testing.T) {
+	d := load(t)
+	for _, bad := range []string{
+		`[]`, `{}`, `{"kind":"x"}`, `{"kind":1,"message":"m"}`, `{"kind":"x","message":"m","more":1}`,
+	} {
+		var v any
+		if err := json.Unmarshal([]byte(bad), &v); err != nil {
+			t.Fatal(err)
+		}
+		if d.check(d.Components.Schemas["Failure"], v, "") == nil {
+			t.Errorf("%s passes as a failure", bad)
+		}
+	}
+}
