@@ -32,6 +32,7 @@ const (
 	IncompleteSignature Kind = "IncompleteSignatureException"
 	InvalidSignature    Kind = "InvalidSignatureException"
 	UnrecognizedClient  Kind = "UnrecognizedClientException"
+	ExpiredToken        Kind = "ExpiredTokenException"
 	UnknownOperation    Kind = "UnknownOperationException"
 	NotBuilt            Kind = "NotImplementedException" // Hearth's own: an operation of the API that it does not have yet
 
@@ -49,7 +50,7 @@ var statuses = map[Kind]int{
 	CodeStorageExceeded: 400, TooManyRequests: 429, NotReady: 502,
 	InvalidZip: 502, InvalidRuntime: 502, Service: 500,
 	AccessDenied: 403, MissingToken: 403, IncompleteSignature: 403,
-	InvalidSignature: 403, UnrecognizedClient: 403, UnknownOperation: 404,
+	InvalidSignature: 403, UnrecognizedClient: 403, ExpiredToken: 403, UnknownOperation: 404,
 	NotBuilt: 501, ContainerGone: 500, Canceled: 499,
 }
 

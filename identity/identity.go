@@ -1,0 +1,183 @@
+package identity
+
+import (
+	crand "crypto/rand"
+	"encoding/base32"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/hearth-faas/hearth"
+)
+
+// Config says where the credentials are and what they are made with.
+type Config struct {
+	Dir string // the data folder, whose lock the caller holds
+	// Account and Region are those of a first start; "" is the default. Later
+	// starts take what the first one made, and refuse another one here.
+	Account hearth.Account
+	Region  string
+	Clock   hearth.Clock
+	Rand    io.Reader    // nil is crypto/rand
+	Log     *slog.Logger // nil is slog.Default
+}
+
+// Authority makes credentials and tells whose they are. Safe for concurrent
+// use.
+type Authority struct {
+	root         Root
+	rootIdentity hearth.Identity
+	key          *Key
+	sessions     sessions
+}
+
+// LoadOrCreate reads the account's credentials and master key from the data
+// folder, or makes them at its first start.
+func LoadOrCreate(cfg Config) (*Authority, error) {
+	if cfg.Rand == nil {
+		cfg.Rand = crand.Reader
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	for _, field := range []struct {
+		what, value string
+		ok          bool
+	}{
+		{"account", string(cfg.Account), cfg.Account == "" || accountShape.MatchString(string(cfg.Account))},
+		{"region", cfg.Region, cfg.Region == "" || regionShape.MatchString(cfg.Region)},
+	} {
+		if !field.ok {
+			return nil, fmt.Errorf("%q is no %s: an account is twelve digits, a region looks like us-east-1", field.value, field.what)
+		}
+	}
+	if err := sweep(cfg.Dir); err != nil {
+		return nil, err
+	}
+	master, err := loadMaster(cfg)
+	if err != nil {
+		return nil, err
+	}
+	root, err := loadRoot(cfg)
+	if err != nil {
+		return nil, err
+	}
+	sealing, err := newAEAD(master, "secrets at rest")
+	if err != nil {
+		return nil, err
+	}
+	session, err := newAEAD(master, "session tokens")
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := derive(master, "session secrets")
+	if err != nil {
+		return nil, err
+	}
+	return &Authority{
+		root: root,
+		rootIdentity: hearth.Identity{
+			Account: root.Account,
+			ARN:     "arn:aws:iam::" + string(root.Account) + ":root",
+			UserID:  string(root.Account),
+		},
+		key: &Key{aead: sealing, rand: cfg.Rand},
+		sessions: sessions{
+			aead: session, secrets: secrets, rand: cfg.Rand, clock: cfg.Clock,
+		},
+	}, nil
+}
+
+func loadMaster(cfg Config) ([]byte, error) {
+	// A lost master key cannot be made again: with a new one, nothing that
+	// the old one sealed would open.
+	_, credentials := os.Lstat(filepath.Join(cfg.Dir, CredentialsFile))
+	data, err := loadOrCreate(cfg.Dir, MasterKeyFile, cfg.Log, func() (any, error) {
+		if !errors.Is(credentials, fs.ErrNotExist) {
+			return nil, fmt.Errorf("the master key %s is gone: restore it from a backup, since secrets are sealed with it", filepath.Join(cfg.Dir, MasterKeyFile))
+		}
+		m := masterJSON{Version: fileVersion, Key: make([]byte, keySize)}
+		_, err := io.ReadFull(cfg.Rand, m.Key)
+		return m, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	master, err := decodeMaster(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(cfg.Dir, MasterKeyFile), err)
+	}
+	return master, nil
+}
+
+func loadRoot(cfg Config) (Root, error) {
+	data, err := loadOrCreate(cfg.Dir, CredentialsFile, cfg.Log, func() (any, error) {
+		account, region := cfg.Account, cfg.Region
+		if account == "" {
+			account = hearth.DefaultAccount
+		}
+		if region == "" {
+			region = hearth.DefaultRegion
+		}
+		id, secret := make([]byte, 10), make([]byte, 30)
+		if _, err := io.ReadFull(cfg.Rand, id); err != nil {
+			return nil, err
+		}
+		if _, err := io.ReadFull(cfg.Rand, secret); err != nil {
+			return nil, err
+		}
+		return credentialsJSON{
+			Version: fileVersion, Account: string(account), Region: region,
+			AccessKeyID:     "AKIA" + base32.StdEncoding.EncodeToString(id),
+			SecretAccessKey: base64.StdEncoding.EncodeToString(secret),
+		}, nil
+	})
+	if err != nil {
+		return Root{}, err
+	}
+	path := filepath.Join(cfg.Dir, CredentialsFile)
+	root, err := decodeRoot(data)
+	switch {
+	case err != nil:
+		return Root{}, fmt.Errorf("%s: %w", path, err)
+	case cfg.Account != "" && cfg.Account != root.Account:
+		return Root{}, fmt.Errorf("the data folder %s belongs to account %s, not %s: leave the account out, or use another folder", cfg.Dir, root.Account, cfg.Account)
+	case cfg.Region != "" && cfg.Region != root.Region:
+		return Root{}, fmt.Errorf("the data folder %s is of region %s, not %s: leave the region out, or use another folder", cfg.Dir, root.Region, cfg.Region)
+	}
+	return root, nil
+}
+
+// Root returns the account and its root credentials.
+func (a *Authority) Root() Root { return a.root }
+
+// Key returns the key that seals secrets at rest.
+func (a *Authority) Key() *Key { return a.key }
+
+// Format shows the account and no secret.
+func (a *Authority) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, "authority of account "+string(a.root.Account))
+}
+
+// invalidToken is what AWS answers for a key that it does not know.
+func invalidToken() error {
+	return hearth.Errorf(hearth.UnrecognizedClient, "The security token included in the request is invalid.")
+}
+
+// Lookup returns the secret that requests of accessKeyID are signed with, and
+// whose they are. sessionToken is "" for a long-lived key. Errors:
+// UnrecognizedClient, and ExpiredToken for a session that has ended.
+func (a *Authority) Lookup(accessKeyID, sessionToken string) (secret string, id hearth.Identity, err error) {
+	if sessionToken != "" {
+		return a.sessions.lookup(accessKeyID, sessionToken)
+	}
+	if accessKeyID != a.root.AccessKeyID {
+		return "", hearth.Identity{}, invalidToken()
+	}
+	return a.root.SecretAccessKey.Reveal(), a.rootIdentity, nil
+}

@@ -1,0 +1,83 @@
+package identity
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// keySize is the length of the master key and of those derived from it.
+const keySize = 32
+
+// Key seals secrets at rest with AES-256-GCM. Safe for concurrent use.
+type Key struct {
+	aead cipher.AEAD
+	rand io.Reader
+}
+
+// sealVersion is the first byte of what Seal makes; a change of cipher or of
+// key gets another one.
+const sealVersion = 1
+
+// derive gives the key for one purpose, so that no two uses of the master key
+// meet in one cipher.
+func derive(master []byte, purpose string) ([]byte, error) {
+	return hkdf.Key(sha256.New, master, nil, "hearth "+purpose, keySize)
+}
+
+func newAEAD(master []byte, purpose string) (cipher.AEAD, error) {
+	key, err := derive(master, purpose)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// Seal encrypts plain. The result opens only with the same associated data,
+// which says what the secret belongs to, such as an account and a function.
+func (k *Key) Seal(plain, associated []byte) ([]byte, error) {
+	return seal(k.aead, k.rand, sealVersion, plain, associated)
+}
+
+// ErrSealed says that a sealed text is damaged, was made with another key, or
+// belongs to something else. It does not tell which.
+var ErrSealed = errors.New("the sealed text does not open with this key")
+
+// Open decrypts what Seal made. Any failure is ErrSealed.
+func (k *Key) Open(sealed, associated []byte) ([]byte, error) {
+	return unseal(k.aead, sealVersion, sealed, associated)
+}
+
+// Format does not show the key.
+func (*Key) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// seal makes version, nonce and ciphertext. The nonces are random, which AES-
+// GCM bears for 2^32 texts under one key.
+func seal(aead cipher.AEAD, rand io.Reader, version byte, plain, associated []byte) ([]byte, error) {
+	out := make([]byte, 1+aead.NonceSize(), 1+aead.NonceSize()+len(plain)+aead.Overhead())
+	out[0] = version
+	if _, err := io.ReadFull(rand, out[1:]); err != nil {
+		return nil, fmt.Errorf("identity: read random bytes: %w", err)
+	}
+	return aead.Seal(out, out[1:], plain, associated), nil
+}
+
+func unseal(aead cipher.AEAD, version byte, sealed, associated []byte) ([]byte, error) {
+	n := 1 + aead.NonceSize()
+	if len(sealed) < n+aead.Overhead() || sealed[0] != version {
+		return nil, ErrSealed
+	}
+	plain, err := aead.Open(nil, sealed[1:n], sealed[n:], associated)
+	if err != nil {
+		return nil, ErrSealed
+	}
+	return plain, nil
+}
