@@ -1,0 +1,112 @@
+package manager
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+)
+
+// background runs f in a goroutine that Drain waits for; once nothing is made
+// any more, f runs in the caller's own.
+func (m *Manager) background(f func()) {
+	m.mu.Lock()
+	if m.closed.Load() {
+		m.mu.Unlock()
+		f()
+		return
+	}
+	m.bg.Add(1)
+	m.mu.Unlock()
+	go func() {
+		defer m.bg.Done()
+		f()
+	}()
+}
+
+// record leaves a decision.
+func (m *Manager) record(d *hearth.Decision) {
+	if m.cfg.Recorder != nil {
+		m.cfg.Recorder.Record(d)
+	}
+}
+
+// drainGrace bounds how long Drain waits for calls of the worker that have
+// not returned although their context has ended.
+const drainGrace = 5 * time.Second
+
+// Drain stops taking invocations, waits until those that were taken have
+// ended, and destroys every container and instance. When ctx ends first, what
+// still runs is destroyed under its invocation, and ctx's error returned.
+// After the first call the Manager is of no more use.
+func (m *Manager) Drain(ctx context.Context) error {
+	m.draining.Store(true)
+	if m.inflight.Load() == 0 {
+		m.drainOne.Do(func() { close(m.drained) })
+	}
+	var err error
+	select {
+	case <-m.drained:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+
+	m.mu.Lock()
+	m.closed.Store(true)
+	m.sweeper.Stop()
+	if m.pool.timer != nil {
+		m.pool.timer.Stop()
+	}
+	var slots []*slot
+	for _, sh := range m.pool.shelves {
+		for len(sh.ready) > 0 {
+			slots = append(slots, sh.ready[0])
+			m.pool.remove(sh.ready[0])
+		}
+	}
+	m.mu.Unlock()
+	m.cancel() // boots and makers end early, and destroy what they made
+
+	var all sync.WaitGroup
+	for _, s := range slots {
+		all.Go(func() { m.discard(s) })
+	}
+	for _, g := range m.groups.all(func(hearth.Key) bool { return true }) {
+		all.Go(func() { m.retire(g) })
+	}
+	if err != nil {
+		// Those that have not come to rest in time.
+		m.mu.Lock()
+		var left []*instance
+		for _, own := range m.tenants {
+			left = append(left, own...)
+		}
+		m.mu.Unlock()
+		for _, inst := range left {
+			all.Go(func() { m.destroyed("instance", inst.env.ID(), inst.env.Destroy()) })
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		m.bg.Wait()
+		close(done)
+	}()
+	if err == nil {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	late := make(chan struct{})
+	timer := m.clock.AfterFunc(drainGrace, func() { close(late) })
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-late:
+	}
+	return err
+}

@@ -1,0 +1,355 @@
+package manager
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+)
+
+// plan is where a container is going to be made: its memory is promised and
+// its instance, where there is one, holds a place for it.
+type plan struct {
+	Choice
+	inst *instance // nil on the path d until it was made
+	slot *slot     // nil if one must be made
+	knew hearth.Knowledge
+}
+
+// startMakers starts n makers, which the group counts already.
+func (m *Manager) startMakers(g *group, n int) {
+	for range n {
+		m.background(func() { m.makeFor(g) })
+	}
+}
+
+// makeFor makes one container of the group and gives it to the first waiter.
+// It tries again after failures; each maker ends with one container, one
+// waiter told that there is none, or because nobody waits any more.
+func (m *Manager) makeFor(g *group) {
+	for failures := 0; ; {
+		p, ok := m.place(g)
+		if !ok {
+			return
+		}
+		c, t, err, late := m.buildInTime(g, p)
+		if late {
+			return
+		}
+		if err == nil {
+			m.deliver(c, p, t)
+			return
+		}
+		failures++
+		m.count.makeFailures.Add(1)
+		m.cfg.Log.Warn("a container could not be made", "function", g.fn.QualifiedARN(), "path", p.Path, "failures", failures, "error", err)
+		if failures >= m.cfg.Attempts || !transient(err) || m.closed.Load() {
+			m.giveUp(g, err)
+			return
+		}
+		// A slot that had died tells nothing about the next one.
+		if hearth.KindOf(err) != hearth.ContainerGone && !m.pause(g, m.retry.After(failures)) {
+			return
+		}
+	}
+}
+
+// buildInTime is build with an end, even if the worker does not keep to its
+// context: then late is true, the maker counts no longer, a waiter was told,
+// and what the worker may still come up with is destroyed.
+func (m *Manager) buildInTime(g *group, p *plan) (c *container, t *hearth.Timeline, err error, late bool) {
+	var over atomic.Bool
+	finish := func() bool {
+		if !over.CompareAndSwap(false, true) {
+			return false
+		}
+		m.mu.Lock()
+		m.live--
+		m.mu.Unlock()
+		m.kick()
+		return true
+	}
+	timer := m.clock.AfterFunc(m.cfg.MakeTimeout+lateGrace, func() {
+		if finish() {
+			m.giveUp(g, errSlow)
+		}
+	})
+	defer timer.Stop()
+	c, t, err = m.build(g, p)
+	if finish() {
+		return c, t, err, false
+	}
+	if c != nil {
+		c.mustMove(loading, ending)
+		m.end(c)
+	}
+	return nil, nil, err, true
+}
+
+// lateGrace is how long a worker may take to return after its context ended.
+const lateGrace = time.Second
+
+// limited is a context for one call of the worker in the background.
+func (m *Manager) limited() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(m.ctx)
+	timer := m.clock.AfterFunc(m.cfg.MakeTimeout, func() { cancel(errSlow) })
+	return ctx, func() {
+		timer.Stop()
+		cancel(nil)
+	}
+}
+
+// transient tells whether trying again may help: an error that blames the
+// function will be the same each time.
+func transient(err error) bool {
+	k := hearth.KindOf(err)
+	return k == hearth.Service || k == hearth.ContainerGone
+}
+
+// pause parks the maker for d; false if it was called off.
+func (m *Manager) pause(g *group, d time.Duration) bool {
+	p := g.park()
+	if p == nil {
+		return false
+	}
+	over := make(chan struct{})
+	timer := m.clock.AfterFunc(d, func() { close(over) })
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-p.quit:
+	case <-m.ctx.Done():
+	}
+	return g.unpark(p)
+}
+
+// giveUp tells the first waiter that no container could be made.
+func (m *Manager) giveUp(g *group, err error) {
+	if k := hearth.KindOf(err); transient(err) || k == hearth.Canceled {
+		err = notMade(g, err)
+	}
+	g.mu.Lock()
+	g.making--
+	w := g.next()
+	g.mu.Unlock()
+	if w != nil {
+		w.ch <- grant{err: err}
+	}
+}
+
+// place finds where to make a container, and waits for memory if need be. It
+// counts the maker as live. False if it was called off.
+func (m *Manager) place(g *group) (*plan, bool) {
+	if g.mib > m.ledger.capacity {
+		m.giveUp(g, &hearth.Error{Op: "manager.place", Subject: g.fn.QualifiedARN(), Kind: hearth.Service,
+			Message: "The function needs more memory than this machine gives to functions.", Err: errFull})
+		return nil, false
+	}
+	g.mu.Lock()
+	knew := hearth.Knowledge{Idle: len(g.idle), Busy: g.busy, Waiting: len(g.waiters)}
+	g.mu.Unlock()
+	m.mu.Lock()
+	if m.ledger.take(g.mib) {
+		p := m.choose(g, knew)
+		m.mu.Unlock()
+		return p, true
+	}
+	m.mu.Unlock()
+
+	parked := g.park()
+	if parked == nil {
+		return nil, false
+	}
+	m.mu.Lock()
+	claim := m.ledger.wait(g.mib)
+	m.mu.Unlock()
+	m.evictForRoom()
+	select {
+	case <-claim.ok:
+	case <-parked.quit:
+	case <-m.ctx.Done():
+	}
+	if !g.unpark(parked) {
+		m.mu.Lock()
+		m.ledger.withdraw(claim)
+		m.mu.Unlock()
+		return nil, false
+	}
+	m.mu.Lock()
+	if !claim.got { // shutting down
+		m.ledger.withdraw(claim)
+		m.mu.Unlock()
+		m.giveUp(g, context.Cause(m.ctx))
+		return nil, false
+	}
+	p := m.choose(g, knew)
+	m.mu.Unlock()
+	return p, true
+}
+
+// choose decides on the place of a container whose memory is promised, and
+// takes it. Called with mu held.
+func (m *Manager) choose(g *group, knew hearth.Knowledge) *plan {
+	m.live++
+	own := m.tenants[g.key.Account]
+	rooms := make([]Room, len(own))
+	for i, inst := range own {
+		r := Room{FreeMiB: inst.room()}
+		r.Exact, r.Blank = inst.readySlots(g.boot)
+		rooms[i] = r
+		if r.FreeMiB >= g.mib {
+			knew.Room++
+			knew.Slots += r.Exact + r.Blank
+		}
+	}
+	exact, blank := len(g.exact.ready), 0
+	if g.blank != g.exact {
+		blank = len(g.blank.ready)
+	}
+	knew.Pool = exact + blank
+	m.ledger.tell(&knew)
+
+	p := &plan{Choice: m.search.Choose(g.mib, rooms, exact, blank), knew: knew}
+	boot := g.boot
+	if !p.Exact {
+		boot = ""
+	}
+	switch p.Path {
+	case hearth.PathContainer:
+		p.inst = own[p.Room]
+		if p.Ready {
+			p.slot = p.inst.takeSlot(boot)
+			m.pool.usedMiB -= p.slot.mib
+		}
+	case hearth.PathWarm:
+		p.slot = m.pool.take(boot)
+		p.inst = p.slot.inst
+		p.inst.assign(g.key.Account, max(m.cfg.InstanceMiB, g.mib))
+		m.tenants[g.key.Account] = append(own, p.inst)
+	}
+	if p.inst != nil {
+		p.inst.containers++
+		p.inst.usedMiB += g.mib
+		if knew.Busy+knew.Waiting > 1 {
+			p.inst.wantSpare, p.inst.spareBoot, p.inst.spareMiB = true, g.boot, g.mib
+		}
+	}
+	// A demand that the pool did not meet counts as well: it is what the pool
+	// should have held. A spare slot is not the pool's to replace.
+	if p.Path != hearth.PathContainer || !p.Ready {
+		g.exact.taken.Add(1, m.clock.Now(), m.life.Period)
+	}
+	return p
+}
+
+// build makes the slot that the plan lacks, loads the function, and returns
+// the container with what it took. After an error nothing is left of it.
+func (m *Manager) build(g *group, p *plan) (c *container, t *hearth.Timeline, err error) {
+	ctx, cancel := m.limited()
+	defer cancel()
+	t = &hearth.Timeline{}
+	t.Begin(m.clock.Now())
+	if err := m.slotFor(ctx, g, p); err != nil {
+		m.abandon(g, p)
+		return nil, nil, err
+	}
+	if !p.Ready {
+		t.End(hearth.StageBoot, m.clock.Now())
+	}
+	if err := p.slot.env.Load(ctx, g.fn, t); err != nil {
+		m.abandon(g, p)
+		return nil, nil, err
+	}
+	c = &container{slot: p.slot, group: g, mib: g.mib}
+	c.lastUsed.Store(int64(m.clock.Now().Sub(m.start)))
+	p.slot.container.Store(c)
+	if c.died() {
+		// Its watcher may have found nothing but a taken slot.
+		m.abandon(g, p)
+		return nil, nil, &hearth.Error{Op: "manager.build", Kind: hearth.ContainerGone, Message: "The container ended while it was made."}
+	}
+	m.mu.Lock()
+	m.containers[c] = struct{}{}
+	m.mu.Unlock()
+	return c, t, nil
+}
+
+// slotFor makes what the plan lacks of an instance and a slot.
+func (m *Manager) slotFor(ctx context.Context, g *group, p *plan) error {
+	if p.slot != nil {
+		return nil
+	}
+	if p.inst != nil {
+		env, err := p.inst.env.NewSlot(ctx, g.boot)
+		if err != nil {
+			return err
+		}
+		p.slot = m.newSlot(p.inst, env, g.boot, 0)
+		go m.watch(p.slot)
+		return nil
+	}
+	env, err := m.worker.NewInstance(ctx, g.boot)
+	if err != nil {
+		return err
+	}
+	inst := &instance{env: env, made: m.clock.Now(), containers: 1, usedMiB: g.mib}
+	m.mu.Lock()
+	inst.assign(g.key.Account, max(m.cfg.InstanceMiB, g.mib))
+	m.tenants[inst.owner] = append(m.tenants[inst.owner], inst)
+	m.mu.Unlock()
+	p.inst, p.slot = inst, m.newSlot(inst, env.FirstSlot(), g.boot, 0)
+	go m.watch(p.slot)
+	return nil
+}
+
+// abandon undoes a plan: what was made for it is destroyed, here and now, so
+// that the next try does not add to it.
+func (m *Manager) abandon(g *group, p *plan) {
+	if p.slot != nil {
+		close(p.slot.gone)
+		m.destroyed("container", p.slot.env.ID(), p.slot.env.Destroy())
+	}
+	m.forget(p.inst, g.mib, nil)
+}
+
+// deliver gives a new container to the first waiter.
+func (m *Manager) deliver(c *container, p *plan, t *hearth.Timeline) {
+	g := c.group
+	g.mu.Lock()
+	w := g.next()
+	if w == nil {
+		g.mu.Unlock()
+		m.settle(c, loading)
+		return
+	}
+	g.making--
+	g.busy++
+	c.mustMove(loading, busy)
+	g.mu.Unlock()
+	w.ch <- grant{c: c, path: p.Path, why: p.Why, knew: p.knew, made: t}
+}
+
+// endPlaced ends the stages of an invocation that waited until now: all that
+// made does not account for was spent on finding a place. Of a making that
+// had begun before the invocation came, it has waited only for the last part.
+func endPlaced(t, made *hearth.Timeline, now time.Time) {
+	if made == nil {
+		t.End(hearth.StagePlace, now)
+		return
+	}
+	waited := now.Sub(t.Began.Add(t.Total()))
+	stages := []hearth.Stage{hearth.StageInit, hearth.StageBoot, hearth.StageAttach}
+	var spent [hearth.Stages]time.Duration
+	at := now
+	for _, s := range stages {
+		spent[s] = min(made.Spent[s], waited)
+		waited -= spent[s]
+		at = at.Add(-spent[s])
+	}
+	t.End(hearth.StagePlace, at)
+	for _, s := range []hearth.Stage{hearth.StageAttach, hearth.StageBoot, hearth.StageInit} {
+		at = at.Add(spent[s])
+		t.End(s, at)
+	}
+}
