@@ -36,7 +36,7 @@ type Snapshot struct {
 type Instance struct {
 	ID         string         `json:"id"`
 	Account    hearth.Account `json:"account,omitempty"`
-	Since      time.Time      `json:"since"`
+	AgeMillis  int64          `json:"ageMillis"`
 	MemoryMiB  int            `json:"memoryMiB"` // what it offers to containers; 0 in the pool
 	Containers []Container    `json:"containers"`
 }
@@ -46,12 +46,13 @@ type Container struct {
 	ID    string         `json:"id"`
 	State ContainerState `json:"state"`
 	Boot  hearth.Boot    `json:"boot,omitempty"`
-	Since time.Time      `json:"since"` // in this state
+	// AgeMillis counts from when it was made, IdleMillis from its last work.
+	AgeMillis  int64 `json:"ageMillis"`
+	IdleMillis int64 `json:"idleMillis,omitempty"`
 
 	// The rest is empty in a slot.
 	Function    string  `json:"function,omitempty"`
 	Version     string  `json:"version,omitempty"`
-	RequestID   string  `json:"requestId,omitempty"` // of the invocation it serves
 	Invocations int64   `json:"invocations"`
 	LimitMiB    int     `json:"limitMiB,omitempty"`
 	UsedMiB     float64 `json:"usedMiB"`
@@ -68,6 +69,8 @@ const (
 	StateLoading ContainerState = "loading" // code attached, init running
 	StateBusy    ContainerState = "busy"    // serves an invocation
 	StateIdle    ContainerState = "idle"    // loaded, without work
+	StateFrozen  ContainerState = "frozen"  // idle, and its processes are stopped
+	StateEnding  ContainerState = "ending"  // being removed
 )
 
 // DecisionQuery selects decisions; an empty field selects all.

@@ -111,7 +111,7 @@ func DefaultConfig() Config {
 }
 
 var (
-	regionPattern  = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
+	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
 	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
 )
 

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/control"
+	"github.com/hearth-faas/hearth/identity"
+)
+
+// remote is a server, seen through its public APIs.
+type remote struct {
+	endpoint, region string
+	credentials      aws.Credentials
+	data             string // the data folder it was found by; "" if by the environment
+	running          control.Running
+
+	lambda  *lambda.Client
+	sts     *sts.Client
+	control *control.Client
+}
+
+// connect finds the server to talk to. The environment counts if it names
+// both an endpoint and credentials, as hearth env sets them, and neither
+// --data nor --endpoint says otherwise: AWS credentials alone never do, since
+// they may be for AWS. It does not call the server yet.
+func (a *app) connect() (*remote, error) {
+	r := &remote{}
+	if a.data == "" && a.endpoint == "" && a.getenv("AWS_ENDPOINT_URL") != "" && a.getenv("AWS_ACCESS_KEY_ID") != "" {
+		r.endpoint = a.getenv("AWS_ENDPOINT_URL")
+		r.region = firstOf(a.getenv("AWS_REGION"), a.getenv("AWS_DEFAULT_REGION"), hearth.DefaultRegion)
+		r.credentials = aws.Credentials{
+			AccessKeyID: a.getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: a.getenv("AWS_SECRET_ACCESS_KEY"),
+			SessionToken: a.getenv("AWS_SESSION_TOKEN"), Source: "environment",
+		}
+	} else if err := a.connectByFolder(r); err != nil {
+		return nil, err
+	}
+	static := credentials.StaticCredentialsProvider{Value: r.credentials}
+	client := &http.Client{Transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 64,
+	}}
+	// A throttle or a failure is the answer, and an invocation that may have
+	// run is not for us to repeat.
+	noRetry := func() aws.Retryer { return aws.NopRetryer{} }
+	cfg := aws.Config{
+		Region: r.region, Credentials: static, HTTPClient: client,
+		BaseEndpoint: &r.endpoint, Retryer: noRetry,
+	}
+	r.lambda, r.sts = lambda.NewFromConfig(cfg), sts.NewFromConfig(cfg)
+	r.control = &control.Client{Endpoint: r.endpoint, Region: r.region, Credentials: static, HTTP: client}
+	return r, nil
+}
+
+// connectByFolder finds the server by what it leaves in its data folder.
+func (a *app) connectByFolder(r *remote) error {
+	dir := a.dataDir()
+	r.data = a.data
+	running, err := control.ReadRunning(dir)
+	switch {
+	case err == nil:
+		r.running = running
+		r.endpoint, r.region = running.Endpoint, running.Region
+	case a.endpoint != "" && errors.Is(err, fs.ErrNotExist): // the credentials may be there all the same
+	case errors.Is(err, fs.ErrNotExist):
+		return noServer(dir, r.dataFlag())
+	case errors.Is(err, fs.ErrPermission):
+		return failed("the data folder "+dir+" can't be read", err, "Run this as the user that runs the server, or set AWS_ENDPOINT_URL and credentials.")
+	default:
+		return failed("the data folder "+dir+" does not tell where the server is", err, "")
+	}
+	if a.endpoint != "" {
+		r.endpoint = a.endpoint
+	}
+	root, err := identity.ReadRoot(dir)
+	if err != nil {
+		return failed("the credentials in "+dir+" can't be read", err, "Run this as the user that runs the server, or name its folder with --data.")
+	}
+	r.credentials = aws.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: root.SecretAccessKey.Reveal(), Source: dir}
+	if r.running.Account == "" {
+		r.running.Account, r.region = root.Account, root.Region
+	}
+	return nil
+}
+
+func noServer(dir, dataFlag string) *failure {
+	return refused("no server runs on the data folder "+dir,
+		"Start one with: hearth up"+dataFlag+", or name another folder with --data.")
+}
+
+// dataFlag is what must be added to a command so that it means this server.
+func (r *remote) dataFlag() string {
+	if r.data == "" {
+		return ""
+	}
+	return " --data " + shellQuote(r.data)
+}
+
+func firstOf(ss ...string) string {
+	for _, s := range ss {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// account asks the server whose credentials these are.
+func (r *remote) account(ctx context.Context) (hearth.Account, error) {
+	if r.running.Account != "" {
+		return r.running.Account, nil
+	}
+	out, err := r.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return "", err
+	}
+	return hearth.Account(aws.ToString(out.Account)), nil
+}

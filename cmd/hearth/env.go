@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) envCmd() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "env",
+		Short: "Print the variables that point aws, boto3 and the SDKs at the server",
+		Example: `  eval "$(hearth env)"
+  hearth env --format fish | source`,
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.json {
+				format = "json"
+			}
+			if err := valid(cmd, format == "sh" || format == "fish" || format == "json", fmt.Sprintf("--format %q is none of sh, fish, json", format)); err != nil {
+				return err
+			}
+			// The environment may be of a server that is gone: here the data
+			// folder counts alone.
+			r := &remote{}
+			if err := a.connectByFolder(r); err != nil {
+				return err
+			}
+			if !r.running.Alive(cmd.Context()) {
+				return noServer(a.dataDir(), r.dataFlag())
+			}
+			vars := [][2]string{
+				{"AWS_ENDPOINT_URL", r.endpoint},
+				{"AWS_ACCESS_KEY_ID", r.credentials.AccessKeyID},
+				{"AWS_SECRET_ACCESS_KEY", r.credentials.SecretAccessKey},
+				{"AWS_REGION", r.region},
+			}
+			return a.printEnv(vars, format)
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "sh", "`sh`, fish or json")
+	return cmd
+}
+
+func (a *app) printEnv(vars [][2]string, format string) error {
+	if format == "json" {
+		m := map[string]string{}
+		for _, v := range vars {
+			m[v[0]] = v[1]
+		}
+		out, err := json.MarshalIndent(m, "", "  ")
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(a.out, string(out))
+		return err
+	}
+	line := "export %s=%s\n"
+	if format == "fish" {
+		line = "set -gx %s %s\n"
+	}
+	for _, v := range vars {
+		if _, err := fmt.Fprintf(a.out, line, v[0], shellQuote(v[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shellQuote quotes s for sh and fish, if it needs it.
+func shellQuote(s string) string {
+	plain := s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=+@,%") == ""
+	if plain {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,21 @@
+// Hearth is on-demand code execution that you run yourself. This program is
+// both its server (hearth up) and its command line, which is a client of the
+// server's public APIs and of nothing else.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	// The second signal finds the default handling restored, and ends the
+	// program at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	code := newApp().run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
