@@ -1,0 +1,1 @@
+"""Hearth's Python runtime client: takes invocations from the runtime API."""
