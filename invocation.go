@@ -37,7 +37,11 @@ type Invocation struct {
 	// Placement is filled in by the manager when it has chosen a container.
 	// Its zero value means that none was.
 	Placement Placement
-	Timeline  Timeline
+	// Outcome is filled in by the frontend when the invocation has ended:
+	// "ok", the error type that the function reported, or the Kind of the
+	// error that refused it.
+	Outcome  string
+	Timeline Timeline
 }
 
 // Placement is what the manager chose for an invocation, and what it saw when
