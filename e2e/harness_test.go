@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -373,4 +374,19 @@ func tail(s string, n int) string {
 		return "…" + s[len(s)-n:]
 	}
 	return s
+}
+
+// lambdaCode is the SDK's name for a package, which clashes with none of ours.
+type lambdaCode = types.FunctionCode
+
+func ptr(s string) *string { return &s }
+
+// noise is text of n bytes that does not compress.
+func noise(n, seed int) string {
+	r := rand.New(rand.NewPCG(uint64(seed), 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return string(b)
 }

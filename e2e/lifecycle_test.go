@@ -1,0 +1,222 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+)
+
+func TestStoppedServerLeavesNothing(t *testing.T) {
+	// Not parallel: it counts what is on the machine.
+	before := leftovers(t, "")
+	s := start(t)
+	s.deploy(function{name: "py", runtime: "python3.11", files: map[string]string{"index.py": pySleeper}})
+	s.deploy(function{name: "node", runtime: "nodejs20.x", files: map[string]string{"index.js": "exports.handler = async (e) => e;\n"}})
+	parallel(t, 4, func(int) error { _, err := s.invoke("py", `{"sleep":0.2}`); return err })
+	s.mustInvoke("node", `{}`)
+	s.stop()
+	same(t, before, leftovers(t, s.dir))
+}
+
+func TestAfterKillTheNextStartCleansUpAndEveryAcknowledgedWriteIsThere(t *testing.T) {
+	before := leftovers(t, "")
+	s := start(t)
+	s.deploy(function{name: "kept", runtime: "python3.11", files: map[string]string{"index.py": pySleeper}})
+	s.mustInvoke("kept", `{}`)
+	time.Sleep(300 * time.Millisecond) // frozen, so that it ignores signals where it can
+	acknowledged := make(chan int, 1)
+	go func() { // writes until it is cut off
+		c, n := s.client(), 0
+		for {
+			name := fmt.Sprintf("f%d", n)
+			_, err := c.CreateFunction(context.Background(), createInput(t, name))
+			if err != nil {
+				acknowledged <- n
+				return
+			}
+			n++
+		}
+	}()
+	time.Sleep(500 * time.Millisecond)
+	s.kill9()
+	n := <-acknowledged
+	if n == 0 {
+		t.Fatal("nothing was written before the kill")
+	}
+	again := startIn(t, s.dir)
+	for i := range n {
+		name := fmt.Sprintf("f%d", i)
+		if _, err := again.client().GetFunction(context.Background(), &lambda.GetFunctionInput{FunctionName: &name}); err != nil {
+			t.Errorf("%s of %d acknowledged: %v", name, n, err)
+		}
+	}
+	again.mustInvoke("kept", `{}`)
+	again.stop()
+	same(t, before, leftovers(t, s.dir))
+}
+
+func createInput(t testing.TB, name string) *lambda.CreateFunctionInput {
+	return &lambda.CreateFunctionInput{
+		FunctionName: &name, Runtime: "python3.11", Handler: ptr("index.handler"), Role: ptr("arn:aws:iam::000000000000:role/r"),
+		Code: &lambdaCode{ZipFile: zipOf(t, map[string]string{"index.py": "def handler(e, c):\n    return e\n"})},
+	}
+}
+
+func TestSecondServerOnAFolderSaysSo(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	out := fails(t, "up", "--listen", "127.0.0.1:0", "--data", s.dir)
+	if !strings.Contains(out, fmt.Sprint(s.cmd.Process.Pid)) {
+		t.Errorf("it does not name the process that has it: %s", out)
+	}
+}
+
+func TestPortInUseIsOneClearSentence(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	out := fails(t, "up", "--listen", l.Addr().String(), "--data", t.TempDir())
+	if !strings.Contains(out, l.Addr().String()) || !strings.Contains(out, "in use") {
+		t.Errorf("got %s", out)
+	}
+}
+
+func TestUnwritableFolderIsOneClearSentence(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := fails(t, "up", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "below"))
+	if !strings.Contains(out, dir) {
+		t.Errorf("got %s", out)
+	}
+}
+
+func TestFullDiskIsOneClearSentenceAndNothingIsLost(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Fatal("only root can mount the small file system that this test fills")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := startIn(t, dir)
+	var made []string
+	var refusal error
+	for i := 0; refusal == nil && i < 200; i++ {
+		name := fmt.Sprintf("f%d", i)
+		in := createInput(t, name)
+		in.Code.ZipFile = zipOf(t, map[string]string{"index.py": "def handler(e, c):\n    return e\n", "pad": noise(1<<20, i)})
+		if _, refusal = s.client().CreateFunction(context.Background(), in); refusal == nil {
+			made = append(made, name)
+		}
+	}
+	if refusal == nil || !strings.Contains(refusal.Error(), "full") && !strings.Contains(refusal.Error(), "space") {
+		t.Errorf("a full disk answers %v", refusal)
+	}
+	for _, name := range made {
+		if _, err := s.client().GetFunction(context.Background(), &lambda.GetFunctionInput{FunctionName: &name}); err != nil {
+			t.Errorf("%s was acknowledged: %v", name, err)
+		}
+	}
+	s.stop()
+}
+
+func TestHealthAndMetricsAnswer(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.deploy(function{name: "py", runtime: "python3.11", files: map[string]string{"index.py": pySleeper}})
+	s.mustInvoke("py", `{}`)
+	for path, want := range map[string]string{"/healthz": "", "/metrics": "hearth_"} {
+		resp, err := http.Get(s.endpoint + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sc, found := bufio.NewScanner(resp.Body), want == ""
+		for sc.Scan() {
+			found = found || strings.HasPrefix(sc.Text(), want)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || !found {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+	}
+}
+
+// fails runs hearth, demands that it fails with one line, and returns it.
+func fails(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(hearthBinary, args...)
+	cmd.Env = cleanEnv()
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Fatalf("hearth %s succeeded: %s", strings.Join(args, " "), out)
+	}
+	text := strings.TrimSpace(string(out))
+	if text == "" || strings.Count(text, "\n") > 1 {
+		t.Errorf("not one clear sentence:\n%s", text)
+	}
+	return text
+}
+
+// leftovers counts what sandboxes may leave on a machine: processes of the
+// sandbox program, mounts, cgroups and named traces of the data folder.
+func leftovers(t *testing.T, dir string) map[string]int {
+	t.Helper()
+	n := map[string]int{}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n["mounts"] = strings.Count(string(mounts), "\n")
+	comms, _ := filepath.Glob("/proc/[0-9]*/comm")
+	for _, path := range comms {
+		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "hearth-sandbox") {
+			n["processes"]++
+		}
+	}
+	err = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(filepath.Base(path), "hearth") {
+			n["cgroups"]++
+		}
+		return nil // groups come and go meanwhile
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir != "" {
+		if _, err := os.Stat(filepath.Join(dir, "server.json")); err == nil {
+			n["server.json"]++
+		}
+	}
+	return n
+}
+
+func same(t *testing.T, before, after map[string]int) {
+	t.Helper()
+	for k, v := range after {
+		if v > before[k] {
+			t.Errorf("%s: %d before, %d after", k, before[k], v)
+		}
+	}
+}
