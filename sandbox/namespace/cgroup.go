@@ -1,0 +1,331 @@
+package namespace
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The controllers that the driver uses.
+const (
+	memoryController = "memory"
+	cpuController    = "cpu"
+	pidsController   = "pids"
+	freezeController = "freezer"
+	cpuUseController = "cpuacct"
+)
+
+// cgroups is what this machine offers of cgroups, and the parent that the
+// driver made in each hierarchy. There are three sorts of machine: the
+// controllers in hierarchies of the first version, often with an empty one of
+// the second beside them; all of them in one of the second; and none that the
+// user may write to.
+type cgroups struct {
+	// v1 are the parents by controller. Controllers that are mounted together
+	// have the same one.
+	v1 map[string]string
+	// parents are the distinct directories of v1.
+	parents []string
+	// v2 is the parent in the unified hierarchy; "" if there is none.
+	v2 string
+	// unified are the controllers that v2 has.
+	unified []string
+	home    []*os.File // tasks files of the daemon's own groups, one for each of parents
+	why     []string   // what could not be had, for the report
+	state   string     // the file that lists the parents, for Sweep
+}
+
+// can reports whether a controller is there.
+func (c *cgroups) can(controller string) bool {
+	return c.v1[controller] != "" || slices.Contains(c.unified, controller)
+}
+
+// hierarchy is a mounted hierarchy as /proc tells of it.
+type hierarchy struct {
+	dir         string   // the daemon's own group in it
+	top         string   // where it is mounted
+	controllers []string // of the first version; empty for the second
+	second      bool
+}
+
+// openCgroups makes the parents. A machine without usable cgroups is no error.
+func openCgroups(dataDir string) (*cgroups, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("namespace: cgroups: %w", err)
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("namespace: cgroups: %w", err)
+	}
+	c := &cgroups{v1: map[string]string{}, state: filepath.Join(sandboxDir(dataDir), "cgroups")}
+	name := groupName(dataDir)
+	for _, h := range findHierarchies(string(mounts), string(own)) {
+		if h.second {
+			err = c.useSecond(h, name)
+		} else {
+			err = c.useFirst(h, name)
+		}
+		if err != nil {
+			c.why = append(c.why, err.Error())
+		}
+	}
+	if err := c.record(); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// groupName is the parents' name: one for each data folder, so that the next
+// start finds what this one may leave.
+func groupName(dataDir string) string {
+	sum := sha256.Sum256([]byte(dataDir))
+	return "hearth-" + hex.EncodeToString(sum[:6])
+}
+
+// findHierarchies reads /proc/self/mountinfo and /proc/self/cgroup.
+func findHierarchies(mounts, own string) []hierarchy {
+	paths := map[string]string{} // by controller; "" for the second version
+	lines := bufio.NewScanner(strings.NewReader(own))
+	for lines.Scan() {
+		fields := strings.SplitN(lines.Text(), ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		for controller := range strings.SplitSeq(fields[1], ",") {
+			paths[controller] = fields[2]
+		}
+	}
+	var found []hierarchy
+	seen := map[string]bool{}
+	lines = bufio.NewScanner(strings.NewReader(mounts))
+	for lines.Scan() {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		left, right := strings.Fields(before), strings.Fields(after)
+		if !ok || len(left) < 5 || len(right) < 3 {
+			continue
+		}
+		root, top, kind, options := left[3], left[4], right[0], right[2]
+		h := hierarchy{top: top}
+		path := ""
+		switch kind {
+		case "cgroup2":
+			h.second = true
+			if path, ok = paths[""]; !ok {
+				continue
+			}
+		case "cgroup":
+			for option := range strings.SplitSeq(options, ",") {
+				if p, ok := paths[option]; ok && usesController(option) {
+					h.controllers, path = append(h.controllers, option), p
+				}
+			}
+			if len(h.controllers) == 0 {
+				continue
+			}
+		default:
+			continue
+		}
+		key := kind + strings.Join(h.controllers, ",")
+		if seen[key] {
+			continue // mounted twice
+		}
+		seen[key] = true
+		// A container's own mount may show the hierarchy from below its root.
+		if root != "/" {
+			path = strings.TrimPrefix(path, root)
+		}
+		h.dir = filepath.Join(top, path)
+		found = append(found, h)
+	}
+	return found
+}
+
+func usesController(name string) bool {
+	switch name {
+	case memoryController, cpuController, pidsController, freezeController, cpuUseController:
+		return true
+	}
+	return false
+}
+
+func (c *cgroups) useFirst(h hierarchy, name string) error {
+	dir := filepath.Join(h.dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	home, err := os.OpenFile(filepath.Join(h.dir, "tasks"), os.O_WRONLY, 0)
+	if err != nil {
+		return errors.Join(err, os.Remove(dir))
+	}
+	c.home = append(c.home, home)
+	c.parents = append(c.parents, dir)
+	for _, controller := range h.controllers {
+		c.v1[controller] = dir
+	}
+	return nil
+}
+
+// useSecond makes the parent in the unified hierarchy: in the daemon's own
+// group if that was delegated to it (then the daemon itself moves into a leaf,
+// for a group with controllers for its children may have no process), else,
+// as root, at the top.
+func (c *cgroups) useSecond(h hierarchy, name string) error {
+	content, err := os.ReadFile(filepath.Join(h.dir, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	var wanted []string
+	for _, controller := range strings.Fields(string(content)) {
+		if usesController(controller) {
+			wanted = append(wanted, controller)
+		}
+	}
+	base := h.dir
+	if len(wanted) > 0 && base != h.top {
+		if err := makeLeaf(base, wanted); err != nil {
+			if os.Geteuid() != 0 {
+				c.why = append(c.why, err.Error())
+				wanted = nil // freezing and killing need none
+			} else {
+				base = h.top
+			}
+		}
+	}
+	dir := filepath.Join(base, name)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if len(wanted) > 0 {
+		err := enable(base, wanted)
+		if err == nil {
+			err = enable(dir, wanted)
+		}
+		if err != nil {
+			c.why = append(c.why, err.Error())
+			wanted = nil
+		}
+	}
+	c.v2, c.unified = dir, wanted
+	return nil
+}
+
+// makeLeaf moves the processes of a group, if they are only the daemon's own,
+// into a child of it, and thereby lets it have controllers for its children.
+func makeLeaf(dir string, controllers []string) error {
+	if enable(dir, controllers) == nil {
+		return nil // somebody has done it
+	}
+	leaf := filepath.Join(dir, "hearth")
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	pids, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	self := fmt.Sprint(os.Getpid())
+	for _, pid := range strings.Fields(string(pids)) {
+		if pid != self {
+			return errors.Join(fmt.Errorf("%s has other processes than Hearth's: not delegated", dir), os.Remove(leaf))
+		}
+	}
+	if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(self), 0); err != nil {
+		return errors.Join(err, os.Remove(leaf))
+	}
+	return enable(dir, controllers)
+}
+
+// enable gives a group's children controllers.
+func enable(dir string, controllers []string) error {
+	return os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"),
+		[]byte("+"+strings.Join(controllers, " +")), 0)
+}
+
+// record writes down the parents, for a later Sweep.
+func (c *cgroups) record() error {
+	all := strings.Join(c.all(), "\n")
+	if all == "" {
+		return nil
+	}
+	if err := os.WriteFile(c.state, []byte(all+"\n"), 0o600); err != nil {
+		return fmt.Errorf("namespace: cgroups: %w", err)
+	}
+	return nil
+}
+
+// all are the parents of both versions.
+func (c *cgroups) all() []string {
+	if c.v2 == "" {
+		return c.parents
+	}
+	return append(slices.Clone(c.parents), c.v2)
+}
+
+// close removes the parents.
+func (c *cgroups) close() error {
+	var errs []error
+	for _, f := range c.home {
+		errs = append(errs, f.Close())
+	}
+	c.home = nil
+	for _, dir := range c.all() {
+		errs = append(errs, removeGroup(dir))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // the state stays for the next start's Sweep
+	}
+	if err := os.Remove(c.state); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (c *cgroups) makeInstance(id string) error {
+	for _, dir := range c.all() {
+		if err := os.Mkdir(filepath.Join(dir, id), 0o755); err != nil {
+			return fmt.Errorf("namespace: instance %s: %w", id, err)
+		}
+	}
+	if len(c.unified) > 0 {
+		if err := enable(filepath.Join(c.v2, id), c.unified); err != nil {
+			return fmt.Errorf("namespace: instance %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func (c *cgroups) removeInstance(id string) error {
+	var errs []error
+	for _, dir := range c.all() {
+		errs = append(errs, removeGroup(filepath.Join(dir, id)))
+	}
+	return errors.Join(errs...)
+}
+
+// removeGroup removes an empty group. The kernel may still be busy with what
+// was in it a moment ago.
+func removeGroup(dir string) error {
+	wait := 50 * time.Microsecond
+	for {
+		err := unix.Rmdir(dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || wait > time.Second {
+			return fmt.Errorf("namespace: removing the cgroup %s: %w", dir, err)
+		}
+		time.Sleep(wait)
+		wait *= 2
+	}
+}

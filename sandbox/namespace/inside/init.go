@@ -1,0 +1,138 @@
+package inside
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hearth-faas/hearth/sandbox/namespace/message"
+)
+
+// container is the state of an init. One thread serves the daemon, another
+// reaps once there is something to reap.
+type container struct {
+	rootless bool
+	started  bool
+}
+
+// runInit is process 1 of a container: it builds it, then serves the daemon
+// until that is gone.
+func runInit() int {
+	// Signals whose handling is the default's cannot be sent to process 1
+	// from inside: the Go runtime had set its own handlers.
+	for signal := syscall.Signal(1); signal <= 64; signal++ {
+		setSignal(signal, 0 /* SIG_DFL */)
+	}
+	// Nobody inside may look at or into this process, whatever its user.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 1
+	}
+	m, fds, err := message.Receive(Socket)
+	if err != nil {
+		return 1
+	}
+	setup, ok := m.(*message.Setup)
+	if !ok {
+		return 0 // the daemon changed its mind
+	}
+	c := &container{rootless: setup.Rootless}
+	if f := c.setup(setup, fds); f != nil {
+		reply(Socket, 0, f)
+		return 1
+	}
+	for {
+		m, fds, err := message.Receive(Socket)
+		if err != nil || m == nil {
+			return 0 // and the kernel ends whatever is left in here
+		}
+		f := c.handle(m, fds)
+		message.CloseAll(fds)
+		reply(Socket, 0, f)
+	}
+}
+
+// setup answers by itself when all went well.
+func (c *container) setup(m *message.Setup, fds []int) *failure {
+	if len(fds) < len(m.Guests) {
+		return fail("counting descriptors", syscall.EBADF)
+	}
+	if f := buildRoot(m, fds[:len(m.Guests)]); f != nil {
+		return f
+	}
+	if err := syscall.Sethostname([]byte(m.Hostname)); err != nil {
+		return fail("setting the host name", err)
+	}
+	listener, f := listen()
+	if f != nil {
+		return f
+	}
+	answer := &message.Reply{}
+	give := []int{listener}
+	if m.Network {
+		link, kind, f := connect(m)
+		if f != nil {
+			return f
+		}
+		answer.Value = int64(kind)
+		give = append(give, link)
+	}
+	if f := enterRoot(m); f != nil {
+		return f
+	}
+	if c.rootless {
+		if f := dropAmbient(); f != nil {
+			return f
+		}
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fail("limiting core files", err)
+	}
+	if f := setFilter(); f != nil {
+		return f
+	}
+	if m.Boot {
+		if f := c.start(&m.Process, fds[len(m.Guests):]); f != nil {
+			return f
+		}
+	}
+	message.CloseAll(fds)
+	if err := message.Send(Socket, answer, give...); err != nil {
+		return fail("answering", err)
+	}
+	message.CloseAll(give)
+	return nil
+}
+
+func (c *container) handle(m message.Message, fds []int) *failure {
+	switch m := m.(type) {
+	case *message.Attach:
+		return attach(m, fds)
+	case *message.Start:
+		return c.start(&m.Process, fds)
+	case *message.Tmp:
+		if err := mount("", "/tmp", "", unix.MS_REMOUNT|tmpFlags, tmpSize(m.Bytes)); err != nil {
+			return fail("resizing /tmp", err)
+		}
+		return nil
+	case *message.Stop:
+		signal := syscall.SIGSTOP
+		if m.Continue {
+			signal = syscall.SIGCONT
+		}
+		if err := syscall.Kill(-1, signal); err != nil && err != syscall.ESRCH {
+			return fail("signalling every process", err)
+		}
+		return nil
+	}
+	return fail("understanding the daemon", syscall.EINVAL)
+}
+
+// dropAmbient makes what this process starts have no capabilities; it keeps
+// its own.
+func dropAmbient() *failure {
+	_, _, errno := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
+	if errno != 0 {
+		return fail("dropping ambient capabilities", errno)
+	}
+	return nil
+}

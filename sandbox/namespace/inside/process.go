@@ -1,0 +1,108 @@
+package inside
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hearth-faas/hearth/sandbox/namespace/message"
+)
+
+const rlimitNProc = 6
+
+// start runs the main process. Limits are set on init itself, to be
+// inherited: a container has one main process, and what it starts is its own.
+func (c *container) start(p *message.Process, fds []int) *failure {
+	if c.started {
+		return fail("starting a second main process", syscall.EBUSY)
+	}
+	want := 0
+	if p.Output {
+		want++
+	}
+	if p.Control {
+		want++
+	}
+	if len(fds) != want {
+		return fail("counting descriptors", syscall.EBADF)
+	}
+	if len(p.Argv) == 0 {
+		return fail("starting a process without arguments", syscall.EINVAL)
+	}
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return fail("opening /dev/null", err)
+	}
+	defer syscall.Close(null)
+	files := []uintptr{uintptr(null), uintptr(null), uintptr(null)}
+	if p.Output {
+		files[1], files[2] = uintptr(fds[0]), uintptr(fds[0])
+		fds = fds[1:]
+	}
+	if p.Control {
+		files = append(files, uintptr(fds[0]))
+	}
+	if p.OpenFiles > 0 {
+		if err := lower(syscall.RLIMIT_NOFILE, p.OpenFiles); err != nil {
+			return fail("limiting open files", err)
+		}
+	}
+	if p.Tasks > 0 {
+		if err := lower(rlimitNProc, p.Tasks); err != nil {
+			return fail("limiting processes", err)
+		}
+	}
+	attr := &syscall.ProcAttr{Dir: p.Dir, Env: p.Env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true}}
+	if attr.Env == nil {
+		attr.Env = []string{} // not init's
+	}
+	if !c.rootless {
+		attr.Sys.Credential = &syscall.Credential{Uid: UserID, Gid: GroupID}
+	}
+	// The new program inherits this from init's memory as it is at exec.
+	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 0, 0, 0, 0)
+	pid, err := syscall.ForkExec(p.Argv[0], p.Argv, attr)
+	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
+	if err != nil {
+		return fail("executing "+p.Argv[0], err)
+	}
+	c.started = true
+	go reap(pid)
+	return nil
+}
+
+// lower sets a limit, soft and hard. It can be raised to what init was
+// started with at most.
+func lower(resource int, n uint64) error {
+	var now syscall.Rlimit
+	if err := syscall.Getrlimit(resource, &now); err != nil {
+		return err
+	}
+	n = min(n, now.Max)
+	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: n, Max: n})
+}
+
+// reap waits for every process that ends in here, among them those whose
+// parent has ended. When the main process ends, so do all others.
+func reap(main int) {
+	for {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, 0, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return // none is left, and none can come: the main process is gone
+		}
+		if pid != main {
+			continue
+		}
+		// First the others, so that they write nothing after the last word.
+		_ = syscall.Kill(-1, syscall.SIGKILL) // ESRCH: there are none
+		exited := &message.Exited{Code: uint32(max(status.ExitStatus(), 0))}
+		if status.Signaled() {
+			exited = &message.Exited{Signal: uint32(status.Signal())}
+		}
+		_ = message.Send(Socket, exited) // without a daemon init is about to end
+	}
+}

@@ -1,0 +1,194 @@
+package inside
+
+import (
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hearth-faas/hearth/sandbox/namespace/message"
+)
+
+// cloners is how many containers are cloned at once. Most of a clone is the
+// kernel's work under its own locks: more than a few only wait for each other.
+const cloners = 4
+
+// containerFlags are the namespaces that every container has of its own.
+const containerFlags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
+	syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP
+
+type spawner struct {
+	rootless bool
+	stage    string
+	home     []int // tasks files of the spawner's own v1 groups
+}
+
+type spawnRequest struct {
+	m   message.Message
+	fds []int
+}
+
+// runSpawner serves the daemon until it is gone. Then the spawner ends too,
+// and with it every container: each init asked to die with its parent.
+func runSpawner() int {
+	ignoreChildren()
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	// One huge page in a program that needs half a megabyte is a waste that
+	// every container would repeat. Init undoes it for the code it starts.
+	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
+	syscall.Umask(0o022)
+	m, fds, err := message.Receive(Socket)
+	t, ok := m.(*message.Template)
+	if err != nil || !ok {
+		complain(SpawnerName + ": no template\n")
+		return 1
+	}
+	stage, f := buildTemplate(t)
+	if !reply(Socket, 0, f) || f != nil {
+		return 1
+	}
+	s := &spawner{rootless: t.Rootless, stage: stage, home: fds}
+	requests := make(chan spawnRequest)
+	for range cloners {
+		go s.serve(requests)
+	}
+	for {
+		m, fds, err := message.Receive(Socket)
+		if err != nil || m == nil {
+			return 0
+		}
+		requests <- spawnRequest{m, fds}
+	}
+}
+
+// ignoreChildren has the kernel reap: the daemon watches containers by pidfd.
+func ignoreChildren() {
+	setSignal(syscall.SIGCHLD, 1 /* SIG_IGN */)
+}
+
+func setSignal(signal syscall.Signal, handler uintptr) {
+	action := struct {
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}{handler: handler}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(signal),
+		uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0) // SIGKILL and SIGSTOP refuse
+}
+
+func reply(socket int, seq uint64, f *failure, fds ...int) bool {
+	r := &message.Reply{Seq: seq}
+	if f != nil {
+		r.Errno, r.Step = uint32(f.errno), f.step
+		fds = nil
+	}
+	return message.Send(socket, r, fds...) == nil
+}
+
+// serve works on requests on a thread of its own: cgroups of the first version
+// are joined by the thread.
+func (s *spawner) serve(requests <-chan spawnRequest) {
+	runtime.LockOSThread()
+	for r := range requests {
+		switch m := r.m.(type) {
+		case *message.Spawn:
+			pidfd, f := s.spawn(m, r.fds)
+			reply(Socket, m.Seq, f, pidfd)
+			if f == nil {
+				_ = syscall.Close(pidfd)
+			}
+		case *message.Tree:
+			tree, err := Tree(m.Path)
+			if err != nil {
+				reply(Socket, m.Seq, fail("cloning the mounts of "+m.Path, err))
+				break
+			}
+			reply(Socket, m.Seq, nil, tree)
+			_ = syscall.Close(tree)
+		}
+		message.CloseAll(r.fds)
+	}
+}
+
+func (s *spawner) spawn(m *message.Spawn, fds []int) (int, *failure) {
+	for i := 0; i+1 < len(m.Points); i += 2 {
+		if err := makePoint(s.stage, m.Points[i], m.Points[i+1] == "d"); err != nil {
+			return -1, fail("making the mount point "+m.Points[i], err)
+		}
+	}
+	want := 1 + len(s.home)
+	if m.Unified {
+		want++
+	}
+	if len(fds) != want {
+		return -1, fail("counting descriptors", syscall.EBADF)
+	}
+	pidfd := -1
+	attr := &syscall.ProcAttr{
+		// The network and the rest are of no use to it; its runtime's last
+		// words go where the spawner's go.
+		Files: []uintptr{2, 2, 2, uintptr(fds[0])},
+		Env:   initEnv,
+		Sys: &syscall.SysProcAttr{
+			Cloneflags: containerFlags,
+			Pdeathsig:  syscall.SIGKILL,
+			Setsid:     true,
+			PidFD:      &pidfd,
+		},
+	}
+	fds = fds[1:]
+	if m.Unified {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fds[0]
+		fds = fds[1:]
+	}
+	s.identity(attr.Sys, m)
+	f := join(fds)
+	if f == nil {
+		// With the daemon's end closed in here, a container's end of stream is
+		// the daemon's alone to cause.
+		if _, err := syscall.ForkExec("/proc/self/exe", []string{InitName}, attr); err != nil {
+			f = fail("cloning", err)
+		}
+	}
+	if home := join(s.home); home != nil {
+		// This thread would keep the container's groups for ever.
+		complain(SpawnerName + ": " + home.step + ": " + home.errno.Error() + "\n")
+		syscall.Exit(1)
+	}
+	return pidfd, f
+}
+
+// initEnv keeps the Go runtime of init small and quiet.
+var initEnv = []string{"GOGC=off", "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1"}
+
+// join puts this thread into groups of the first version. What it clones is
+// then born there, so that no process is ever moved: moving one waits for
+// every processor to pass a quiet state, 7 to 9 ms on an idle machine, while a
+// thread that moves itself ("0", in the tasks file) waits for nothing.
+func join(tasks []int) *failure {
+	for _, fd := range tasks {
+		if _, err := syscall.Write(fd, []byte("0")); err != nil {
+			return fail("joining a cgroup", err)
+		}
+	}
+	return nil
+}
+
+// identity sets who init is. As root: root of a range of ids of its own. As an
+// ordinary user there is one id to give, so that init must run as the very
+// user that its code gets; it keeps its rights through exec as ambient
+// capabilities, and gives them up for what it starts.
+func (s *spawner) identity(sys *syscall.SysProcAttr, m *message.Spawn) {
+	if !s.rootless {
+		sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(m.UID), Size: int(m.UIDs)}}
+		sys.GidMappings = sys.UidMappings
+		sys.GidMappingsEnableSetgroups = true
+		sys.Credential = &syscall.Credential{}
+		return
+	}
+	sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: UserID, HostID: 0, Size: 1}}
+	sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: GroupID, HostID: 0, Size: 1}}
+	sys.AmbientCaps = []uintptr{
+		unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_KILL, unix.CAP_DAC_OVERRIDE,
+	}
+}

@@ -1,0 +1,58 @@
+// Probe acts from inside a container on behalf of the tests. Its first
+// argument says what it does; each line of what it prints is a name and what
+// came of it.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		// The plain way: nothing but a first instruction.
+		_, _ = syscall.Write(1, []byte("first instruction\n"))
+		return
+	}
+	act, ok := acts[os.Args[1]]
+	if !ok {
+		fmt.Println("unknown act", os.Args[1])
+		os.Exit(2)
+	}
+	act(os.Args[2:])
+}
+
+var acts = map[string]func([]string){
+	"call":    callListener,
+	"control": serveControl,
+}
+
+// callListener sends a line to the runtime API's address and prints the
+// answer.
+func callListener([]string) {
+	conn, err := net.Dial("tcp", "127.0.0.1:9001")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Fprintln(conn, "hello from inside")
+	answer, _ := bufio.NewReader(conn).ReadString('\n')
+	fmt.Print(answer)
+}
+
+// serveControl answers each line from the daemon with the content of a file of
+// that name.
+func serveControl([]string) {
+	control := os.NewFile(3, "control")
+	lines := bufio.NewScanner(control)
+	for lines.Scan() {
+		content, err := os.ReadFile(lines.Text())
+		if err != nil {
+			content = []byte(err.Error() + "\n")
+		}
+		_, _ = control.Write(content)
+	}
+}
