@@ -215,6 +215,7 @@ func (m *Manager) acquire(ctx context.Context, inv *hearth.Invocation) (*contain
 
 	gr := m.wait(ctx, g, w)
 	if gr.err != nil {
+		m.ledger.tell(&p.Knew)
 		inv.Timeline.End(hearth.StagePlace, m.clock.Now())
 		return nil, gr.err
 	}
