@@ -27,8 +27,9 @@ type Config struct {
 	// DataDir holds everything that outlives the process. It is made, with
 	// mode 0700, if its parent exists or can be made.
 	DataDir string
-	// Region and Account are what a first start makes; a later start with
-	// others than the data folder has is an error.
+	// Region and Account are what a first start makes, by default
+	// hearth.DefaultRegion and hearth.DefaultAccount; a later start takes what
+	// the data folder has, and others than those are an error.
 	Region  string
 	Account hearth.Account
 
@@ -90,8 +91,6 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen:         "127.0.0.1:9070",
-		Region:         hearth.DefaultRegion,
-		Account:        hearth.DefaultAccount,
 		Overcommit:     1,
 		InstanceMiB:    2048,
 		PoolMiB:        256,
@@ -129,8 +128,8 @@ func (c Config) Validate() error {
 	refuse(err != nil || perr != nil || n < 0 || n > 65535,
 		"listen: %q is no HOST:PORT, such as 127.0.0.1:9070", c.Listen)
 	refuse(c.DataDir == "", "data: no folder given")
-	refuse(!regionPattern.MatchString(c.Region), "region: %q is no region, such as us-east-1", c.Region)
-	refuse(!accountPattern.MatchString(string(c.Account)), "account: %q is not twelve digits", c.Account)
+	refuse(c.Region != "" && !regionPattern.MatchString(c.Region), "region: %q is no region, such as us-east-1", c.Region)
+	refuse(c.Account != "" && !accountPattern.MatchString(string(c.Account)), "account: %q is not twelve digits", c.Account)
 
 	refuse(c.MemoryMiB != 0 && c.MemoryMiB < 128,
 		"memory: %d MiB is less than the smallest function (128); 0 takes what the machine has", c.MemoryMiB)

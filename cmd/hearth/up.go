@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/server"
 )
 
@@ -66,8 +67,8 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 		group++
 	}
 	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "`HOST:PORT` of the API; port 0 takes a free one")
-	f.StringVar(&cfg.Region, "region", cfg.Region, "AWS `region` that a first start makes")
-	f.StringVar((*string)(&cfg.Account), "account", string(cfg.Account), "`account` that a first start makes, twelve digits")
+	f.StringVar(&cfg.Region, "region", cfg.Region, "AWS `region` that a first start makes (default "+hearth.DefaultRegion+")")
+	f.StringVar((*string)(&cfg.Account), "account", string(cfg.Account), "`account` that a first start makes, twelve digits (default "+string(hearth.DefaultAccount)+")")
 	named("listen", "region", "account")
 
 	f.IntVar(&cfg.MemoryMiB, "memory", cfg.MemoryMiB, "`MiB` of memory promised to functions at most (default: three quarters of the machine's)")
