@@ -320,6 +320,17 @@ func (ch *child) invoke(payload string, change ...func(*runtimeapi.Event)) answe
 	return answer{r, err}
 }
 
+// waitLog waits until the output has the text: it comes by a pipe of its own
+// and may be later than the answer.
+func (ch *child) waitLog(text string) {
+	ch.t.Helper()
+	for end := time.Now().Add(5 * time.Second); !strings.Contains(ch.output.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			ch.t.Fatalf("the log lacks %q:\n%s", text, ch.output.String())
+		}
+	}
+}
+
 // waitExit waits for the child's end.
 func (ch *child) waitExit() *os.ProcessState {
 	ch.t.Helper()

@@ -44,9 +44,7 @@ class Server {
     else delete process.env._X_AMZN_TRACE_ID
     const invocation = new Invocation(this, id)
     this.current = invocation
-    // A turn of its own: what the function threw away must not grow the stack
-    // of the one after it, and timers that are due after a thaw run first.
-    setImmediate(() => invocation.run(headers, body))
+    invocation.run(headers, body)
   }
 }
 
@@ -100,6 +98,7 @@ class Invocation {
     this.stream.on('close', () => {
       if (!this.stream.started) return
       this.settled = ended = true
+      connection.need(true) // until the answer is there
       both()
     })
     this.stream.on('error', (error) => {

@@ -8,10 +8,11 @@ from .errors import Fault
 def prepare_path(environ):
     """Puts the code and the layers in front of the library. A function that
     sets PYTHONPATH itself has had it obeyed by the interpreter."""
-    if not environ.get("PYTHONPATH"):
+    runtime_dir = environ.get("LAMBDA_RUNTIME_DIR", "/var/runtime")
+    if environ.get("PYTHONPATH", runtime_dir) == runtime_dir:
         version = "%d.%d" % sys.version_info[:2]
         sys.path[0:0] = ["/opt/python/lib/python%s/site-packages" % version, "/opt/python"]
-        environ["PYTHONPATH"] = environ.get("LAMBDA_RUNTIME_DIR", "/var/runtime")
+        environ["PYTHONPATH"] = runtime_dir  # for what the function starts
     sys.path.insert(0, environ.get("LAMBDA_TASK_ROOT", "/var/task"))
     sys.path_importer_cache.clear()  # it may remember folders from before the code was there
 
