@@ -105,7 +105,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 		group("server", a.upCmd())
 	}
 	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.lsCmd(), a.rmCmd())
-	group("insight", a.psCmd(), a.explainCmd(), a.runtimesCmd())
+	group("insight", a.psCmd(), a.explainCmd(), a.runtimesCmd(), a.doctorCmd())
 	root.AddCommand(a.versionCmd())
 	return root
 }

@@ -8,9 +8,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/hearth-faas/hearth/sandbox/namespace"
 )
 
 func main() {
+	// This executable may have been started as the sandbox program: see
+	// libexec.go. That comes before everything else, and does not return.
+	namespace.Main()
 	// The second signal finds the default handling restored, and ends the
 	// program at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
