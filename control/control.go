@@ -36,7 +36,7 @@ type Snapshot struct {
 type Instance struct {
 	ID         string         `json:"id"`
 	Account    hearth.Account `json:"account,omitempty"`
-	AgeMillis  int64          `json:"ageMillis"`
+	Since      time.Time      `json:"since"`     // when it was made
 	MemoryMiB  int            `json:"memoryMiB"` // what it offers to containers; 0 in the pool
 	Containers []Container    `json:"containers"`
 }
@@ -46,8 +46,8 @@ type Container struct {
 	ID    string         `json:"id"`
 	State ContainerState `json:"state"`
 	Boot  hearth.Boot    `json:"boot,omitempty"`
-	// AgeMillis counts from when it was made, IdleMillis from its last work.
-	AgeMillis  int64 `json:"ageMillis"`
+	Since time.Time      `json:"since"` // when it was made
+	// IdleMillis counts from its last work.
 	IdleMillis int64 `json:"idleMillis,omitempty"`
 
 	// The rest is empty in a slot.

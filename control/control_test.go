@@ -35,9 +35,9 @@ type parts struct {
 
 func (p *parts) Snapshot(context.Context) (Snapshot, error) {
 	return Snapshot{At: noon, MemoryMiB: 4096, CommittedMiB: 128, PoolBudgetMiB: 256, PoolMiB: 12.5, Instances: []Instance{
-		{ID: "pooled", AgeMillis: 5, Containers: []Container{{ID: "s", State: StateReady, Boot: "node20"}}},
+		{ID: "pooled", Since: noon, Containers: []Container{{ID: "s", State: StateReady, Boot: "node20"}}},
 		{ID: "ours", Account: ours, MemoryMiB: 2048, Containers: []Container{{
-			ID: "c", State: StateFrozen, AgeMillis: 9, IdleMillis: 3, Function: "f", Version: hearth.Latest,
+			ID: "c", State: StateFrozen, Since: noon, IdleMillis: 3, Function: "f", Version: hearth.Latest,
 			Invocations: 3, LimitMiB: 128, UsedMiB: 20.5, PeakMiB: 30, CPUMillis: 12}}},
 		{ID: "theirs", Account: theirs},
 	}}, p.err
