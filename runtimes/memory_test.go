@@ -1,0 +1,51 @@
+package runtimes
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// privateKiB is what a process costs by itself: memory that it shares with
+// nobody.
+func privateKiB(t testing.TB, pid int) (private, rss int) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		n, err := strconv.Atoi(fields[1])
+		if err != nil {
+			continue
+		}
+		switch fields[0] {
+		case "Private_Dirty:", "Private_Clean:":
+			private += n
+		case "Rss:":
+			rss += n
+		}
+	}
+	return private, rss
+}
+
+func TestBootedProcessesAreSmall(t *testing.T) {
+	for language, limit := range map[Language]int{Node: 40 << 10, Python: 8 << 10} {
+		for _, c := range choices(t, language) {
+			// The second shares what the first has loaded.
+			boot(t, c, trivial(c))
+			ch := boot(t, c, trivial(c))
+			private, rss := privateKiB(t, ch.cmd.Process.Pid)
+			t.Logf("%s: %d KiB of its own, %d KiB in all", c.Boot(), private, rss)
+			if private > limit {
+				t.Errorf("a booted %s has %d KiB of its own, more than %d", c.Boot(), private, limit)
+			}
+		}
+	}
+}
