@@ -179,18 +179,23 @@ func (c Config) Logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, opts))
 }
 
+// promisedMiB is MemoryMiB, or three quarters of the machine's.
+func (c Config) promisedMiB() (int, error) {
+	if c.MemoryMiB != 0 {
+		return c.MemoryMiB, nil
+	}
+	machine, err := MachineMiB()
+	if err != nil {
+		return 0, fmt.Errorf("memory: can't find out how much this machine has, so say it with --memory: %w", err)
+	}
+	return machine / 4 * 3, nil
+}
+
 // FunctionMiB is the memory that may be promised to functions: MemoryMiB, or
 // three quarters of the machine's, times Overcommit.
 func (c Config) FunctionMiB() (int, error) {
-	mib := c.MemoryMiB
-	if mib == 0 {
-		machine, err := MachineMiB()
-		if err != nil {
-			return 0, fmt.Errorf("memory: can't find out how much this machine has, so say it with --memory: %w", err)
-		}
-		mib = machine / 4 * 3
-	}
-	return int(math.Round(float64(mib) * c.Overcommit)), nil
+	mib, err := c.promisedMiB()
+	return int(math.Round(float64(mib) * c.Overcommit)), err
 }
 
 // MachineMiB is the memory that this process can use: the machine's, or its

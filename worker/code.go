@@ -26,7 +26,7 @@ type codeCache struct {
 	dir      string
 	capBytes int64
 	packages Packages
-	unpack   func(r io.ReaderAt, size int64, dir string) error
+	unpack   func(ctx context.Context, r io.ReaderAt, size int64, dir string) error
 
 	mu      sync.Mutex
 	entries map[string]*codeEntry
@@ -48,7 +48,7 @@ type codeEntry struct {
 
 // newCodeCache opens the cache in dir, taking over what an earlier run left
 // whole there and removing what it left half made.
-func newCodeCache(dir string, capBytes int64, packages Packages, unpack func(io.ReaderAt, int64, string) error) (*codeCache, error) {
+func newCodeCache(dir string, capBytes int64, packages Packages, unpack func(context.Context, io.ReaderAt, int64, string) error) (*codeCache, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("code cache: %w", err)
 	}
@@ -157,7 +157,7 @@ func (c *codeCache) fetchTo(ctx context.Context, sha, dir string) error {
 	if !ok {
 		return fmt.Errorf("code cache: archive of %s cannot be read at an offset", sha)
 	}
-	if err := c.unpack(ra, size, dir); err != nil {
+	if err := c.unpack(ctx, ra, size, dir); err != nil {
 		return fmt.Errorf("code cache: unpack %s: %w", sha, err)
 	}
 	return nil

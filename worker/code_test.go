@@ -36,7 +36,7 @@ func (p *fakePackages) OpenPackage(_ context.Context, sha string) (io.ReadSeekCl
 }
 
 // unpackText makes a directory with one file of the archive's text.
-func unpackText(r io.ReaderAt, size int64, dir string) error {
+func unpackText(_ context.Context, r io.ReaderAt, size int64, dir string) error {
 	text := make([]byte, size)
 	if _, err := r.ReadAt(text, 0); err != nil {
 		return err

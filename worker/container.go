@@ -1,0 +1,440 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/runtimeapi"
+	"github.com/hearth-faas/hearth/worker/logs"
+)
+
+// phase is where a container is in its life. Only move changes it.
+type phase uint8
+
+const (
+	phaseSlot    phase = iota // no function yet
+	phaseLoading              // init is running
+	phaseIdle                 // waits for an invocation
+	phaseFrozen               // the same, with its processes stopped
+	phaseRunning              // serves an invocation
+	phaseDead
+)
+
+// allowed are the moves that a container can make, besides dying, which it
+// can do at any time.
+var allowed = map[[2]phase]bool{
+	{phaseSlot, phaseLoading}: true,
+	{phaseLoading, phaseIdle}: true,
+	{phaseIdle, phaseFrozen}:  true,
+	{phaseFrozen, phaseIdle}:  true,
+	{phaseIdle, phaseRunning}: true,
+	{phaseRunning, phaseIdle}: true,
+}
+
+// container implements hearth.Container.
+type container struct {
+	w    *Worker
+	in   *instance
+	id   string
+	boot hearth.Boot
+	made time.Time
+	done chan struct{} // closed when phase becomes phaseDead
+
+	// Load sets these, and comes before any Invoke.
+	f       *hearth.Function
+	name    string // of the log stream
+	stream  *logs.Stream
+	sink    *logs.Sink
+	initErr error         // the init phase failed and must be run again
+	initDur time.Duration // of the init phase, until an invocation has reported it
+
+	mu      sync.Mutex
+	phase   phase
+	env     *environment // replaced under mu when the init is run again
+	request string       // of the running invocation
+	freeze  *time.Timer
+	expired bool
+}
+
+func (c *container) ID() string            { return c.id }
+func (c *container) Done() <-chan struct{} { return c.done }
+
+// move changes the phase, or says that the container is gone.
+func (c *container) move(to phase) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.moveLocked(to)
+}
+
+func (c *container) moveLocked(to phase) error {
+	if c.phase == phaseDead || !allowed[[2]phase{c.phase, to}] {
+		return c.gone(nil)
+	}
+	c.phase = to
+	return nil
+}
+
+func (c *container) gone(cause error) error {
+	return &hearth.Error{Op: "worker.Container", Subject: c.id, Kind: hearth.ContainerGone, Message: "the container has ended", Err: cause}
+}
+
+// watch ends the container when its environment's main process has ended.
+func (c *container) watch(env *environment) {
+	select {
+	case <-env.sb.Exited():
+	case <-c.done:
+		return
+	}
+	c.mu.Lock()
+	if c.env != env { // it was replaced on purpose
+		c.mu.Unlock()
+		return
+	}
+	request := c.request
+	c.mu.Unlock()
+	env.api.Fail(env.failure(request))
+	c.mu.Lock()
+	current := c.env == env && c.phase != phaseLoading && c.request == ""
+	c.mu.Unlock()
+	if current { // nobody is in a call who would see it
+		c.die()
+	}
+}
+
+// die marks the container dead.
+func (c *container) die() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != phaseDead {
+		c.phase = phaseDead
+		if c.freeze != nil {
+			c.freeze.Stop()
+		}
+		close(c.done)
+	}
+}
+
+// Load implements hearth.Container.
+func (c *container) Load(ctx context.Context, f *hearth.Function, t *hearth.Timeline) error {
+	if err := c.move(phaseLoading); err != nil {
+		return err
+	}
+	now := c.w.cfg.Clock.Now
+	began := now()
+	c.f = f
+	c.name = streamName(f, began)
+	c.stream = c.w.cfg.Logs.Stream(f.Account, f.LogGroup(), c.name)
+	c.sink = logs.NewSink(c.stream, f.Logging, c.w.cfg.Clock)
+	run, err := c.begin(ctx, c.env, c.boot, "init")
+	if err != nil {
+		c.die()
+		return err
+	}
+	t.End(hearth.StageAttach, now())
+	var bad *entrypointError
+	switch err := run(); {
+	case err == nil:
+		go c.watch(c.env)
+		t.End(hearth.StageBoot, now())
+		timer := time.NewTimer(initTimeout)
+		defer timer.Stop()
+		c.initErr = c.awaitInit(timer.C)
+	case errors.As(err, &bad):
+		c.initErr = bad
+	default:
+		c.die()
+		return err
+	}
+	t.End(hearth.StageInit, now())
+	c.initDur = now().Sub(began)
+	if c.initErr != nil {
+		c.sink.InitReport(initReport(c.initDur, "init", c.initErr))
+		c.initDur = 0 // the invocation that runs it again accounts for that
+	} else if err := c.env.sb.SetLimits(limits(f, true)); err != nil {
+		c.die()
+		return c.env.broken("set limits", err)
+	}
+	return c.move(phaseIdle)
+}
+
+// begin attaches the code to env, takes its output into the log, and returns
+// how to start the runtime.
+func (c *container) begin(ctx context.Context, env *environment, boot hearth.Boot, phase string) (run func() error, err error) {
+	if err := c.sink.Read(env.output); err != nil {
+		return nil, env.broken("read its output", err)
+	}
+	if run, err = env.start(ctx, c.in, c.f, boot, c.name); err != nil {
+		return nil, err
+	}
+	c.sink.InitStart(logs.InitStart{Function: c.f.Name, Version: c.f.Version, Phase: phase})
+	return run, nil
+}
+
+func initReport(d time.Duration, phase string, err error) logs.InitReport {
+	r := logs.InitReport{Duration: d, Phase: phase, Status: "error"}
+	var fe *runtimeapi.FunctionError
+	var bad *entrypointError
+	switch {
+	case errors.Is(err, errInitTimeout):
+		r.Status = "timeout"
+	case errors.As(err, &fe):
+		r.ErrorType = fe.Type
+	case errors.As(err, &bad):
+		r.ErrorType = runtimeapi.TypeEntrypoint
+	}
+	return r
+}
+
+// errInitTimeout: the init phase took longer than it may.
+var errInitTimeout = errors.New("init timed out")
+
+// awaitInit waits until the runtime asks for its first event. Its error is a
+// *runtimeapi.FunctionError, or errInitTimeout.
+func (c *container) awaitInit(timeout <-chan time.Time) error {
+	select {
+	case <-c.env.api.Ready():
+	case <-timeout:
+		return errInitTimeout
+	}
+	if fe := c.env.api.InitError(); fe != nil {
+		return fe
+	}
+	if fe := c.env.api.Failure(); fe != nil {
+		return fe
+	}
+	return nil
+}
+
+// Idle implements hearth.Container.
+func (c *container) Idle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != phaseIdle {
+		return
+	}
+	if c.freeze == nil {
+		c.freeze = time.AfterFunc(c.w.cfg.FreezeAfter, c.freezeNow)
+		return
+	}
+	c.freeze.Reset(c.w.cfg.FreezeAfter)
+}
+
+func (c *container) freezeNow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != phaseIdle || c.initErr != nil {
+		return
+	}
+	if err := c.env.sb.Freeze(); err != nil {
+		c.w.cfg.Log.Warn("freeze", "container", c.id, "err", err)
+		return
+	}
+	c.phase = phaseFrozen
+}
+
+// wake takes the container for an invocation.
+func (c *container) wake(requestID string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.freeze != nil {
+		c.freeze.Stop()
+	}
+	if c.phase == phaseFrozen {
+		if err := c.env.sb.Thaw(); err != nil {
+			return c.gone(err)
+		}
+		c.phase = phaseIdle
+	}
+	if err := c.moveLocked(phaseRunning); err != nil {
+		return err
+	}
+	c.request = requestID
+	return nil
+}
+
+// rest gives the container back after an invocation; false if it has died.
+func (c *container) rest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.request = ""
+	return c.moveLocked(phaseIdle) == nil
+}
+
+// Invoke implements hearth.Container.
+func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.Result, bool, error) {
+	if err := c.wake(inv.RequestID); err != nil {
+		c.die()
+		return nil, false, err
+	}
+	now := c.w.cfg.Clock.Now
+	began := now()
+	deadline := began.Add(c.f.Timeout)
+	// The caller may go away; the function runs to its end all the same.
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+
+	c.sink.Begin(inv.RequestID, c.f.Version)
+	var resp runtimeapi.Response
+	var err error
+	if c.initErr != nil {
+		err = c.initAgain(ctx)
+	}
+	if err == nil {
+		resp, err = c.env.api.Invoke(ctx, &runtimeapi.Event{
+			RequestID: inv.RequestID, Deadline: deadline, ARN: inv.InvokedARN,
+			TraceID: inv.TraceID, ClientContext: inv.ClientContext, CognitoID: inv.CognitoID,
+			TenantID: inv.TenantID, Payload: inv.Payload, Stream: inv.Stream,
+		})
+	}
+	if hearth.KindOf(err) == hearth.ContainerGone {
+		c.die()
+		return nil, false, err
+	}
+	ended := now()
+	inv.Timeline.End(hearth.StageRun, ended)
+	report := logs.Report{
+		RequestID: inv.RequestID, Duration: ended.Sub(began), InitDuration: c.initDur,
+		MemoryMiB: c.f.MemoryMiB, PeakMiB: c.Usage().PeakMiB,
+	}
+	c.initDur = 0
+
+	reusable := err == nil
+	if err != nil {
+		fe := c.explain(ctx, inv.RequestID, err)
+		if fe == nil {
+			report.Status, report.ErrorType = "error", "Client.Disconnected"
+			c.sink.End(&report)
+			c.die()
+			return nil, false, err
+		}
+		resp.ErrorType, resp.Payload = fe.Type, fe.Body
+		report.Status, report.ErrorType = "error", fe.Type
+		if fe.Type == runtimeapi.TypeTimedOut {
+			report.Status = "timeout"
+		}
+	}
+	c.sink.End(&report)
+	r := &hearth.Result{Payload: resp.Payload, ContentType: resp.ContentType, Version: c.f.Version}
+	if resp.ErrorType != "" {
+		r.FunctionError = "Unhandled"
+	}
+	if inv.Tail {
+		r.LogTail = c.sink.Tail()
+	}
+	reusable = reusable && c.rest() && !c.old(ended)
+	if !reusable {
+		c.die()
+	}
+	return r, reusable, nil
+}
+
+// explain turns the failure of an invocation into what its caller is told,
+// and logs why; nil if nobody is to be told, because the error is not the
+// function's.
+func (c *container) explain(ctx context.Context, requestID string, err error) *runtimeapi.FunctionError {
+	var fe *runtimeapi.FunctionError
+	var bad *entrypointError
+	switch {
+	case errors.As(err, &bad):
+		fe = runtimeapi.InvalidEntrypoint(requestID, bad.reason)
+		c.sink.Fault(requestID, bad.reason, fe.Type)
+	case errors.As(err, &fe):
+		if fe.Type == runtimeapi.TypeExit || fe.Type == runtimeapi.TypeOutOfMemory {
+			exit := c.env.sb.Exit()
+			c.sink.Fault(requestID, runtimeapi.ExitReason(exit.Code, exit.Signal), fe.Type)
+		}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		if err := c.env.sb.Kill(); err != nil {
+			c.w.cfg.Log.Error("kill after timeout", "container", c.id, "err", err)
+		}
+		fe = runtimeapi.TimedOut(requestID, c.f.Timeout)
+		c.sink.TimedOut(requestID, c.f.Timeout)
+	}
+	return fe
+}
+
+// old says that the credentials in the container's environment will not do
+// for much longer.
+func (c *container) old(now time.Time) bool { return now.Sub(c.made) > containerLife }
+
+// initAgain runs the init phase once more, in a fresh environment of the same
+// instance and under the function's own timeout, as the service does when the
+// first one failed. Its error is a *runtimeapi.FunctionError if the init
+// failed again.
+func (c *container) initAgain(ctx context.Context) error {
+	fresh, err := c.in.newEnvironment(ctx, "")
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	stale := c.env
+	if c.phase == phaseDead {
+		c.mu.Unlock()
+		return errors.Join(c.gone(nil), fresh.destroy())
+	}
+	c.env = fresh
+	c.mu.Unlock()
+	if err := stale.destroy(); err != nil {
+		c.w.cfg.Log.Error("destroy environment", "container", c.id, "err", err)
+	}
+	run, err := c.begin(ctx, fresh, "", "invoke")
+	if err != nil {
+		return err
+	}
+	if err := run(); err != nil {
+		return err
+	}
+	go c.watch(fresh)
+	select {
+	case <-fresh.api.Ready():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := c.awaitInit(nil); err != nil {
+		return err
+	}
+	c.initErr = nil
+	return fresh.sb.SetLimits(limits(c.f, true))
+}
+
+// Usage implements hearth.Container.
+func (c *container) Usage() hearth.Usage {
+	c.mu.Lock()
+	env := c.env
+	c.mu.Unlock()
+	u, err := env.sb.Usage()
+	if err != nil {
+		return hearth.Usage{} // it has gone
+	}
+	return hearth.Usage{
+		CPU:       u.CPU,
+		MemoryMiB: float64(u.MemoryBytes) / (1 << 20),
+		PeakMiB:   float64(u.PeakBytes) / (1 << 20),
+	}
+}
+
+// Destroy implements hearth.Container.
+func (c *container) Destroy() error {
+	c.die()
+	c.in.forget(c)
+	c.mu.Lock()
+	env := c.env
+	c.mu.Unlock()
+	err := env.sb.Destroy()
+	if c.sink != nil {
+		err = errors.Join(err, c.sink.Close()) // takes the last words
+	}
+	return errors.Join(err, env.destroy())
+}
+
+// streamName names the log stream of one container, as the service does.
+func streamName(f *hearth.Function, at time.Time) string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
+	return at.UTC().Format("2006/01/02") + "/[" + f.Version + "]" + hex.EncodeToString(b[:])
+}

@@ -1,0 +1,237 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/runtimeapi"
+	"github.com/hearth-faas/hearth/runtimes"
+	"github.com/hearth-faas/hearth/sandbox"
+)
+
+// environment is one sandbox container with what the host holds for it: its
+// runtime API, and the pipe that takes its output. A container has one at a
+// time; when an init has to be run again it gets a new one.
+type environment struct {
+	sb     sandbox.Container
+	api    *runtimeapi.Environment
+	output *os.File // what the processes wrote, to be read
+
+	destroyOnce sync.Once
+	destroyErr  error
+}
+
+// bootTimeout bounds how long an interpreter may take to boot.
+const bootTimeout = 20 * time.Second
+
+// newEnvironment makes a sandbox container, with its interpreter booted and
+// waiting if boot names one.
+func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *environment, err error) {
+	fail := func(err error) (*environment, error) {
+		return nil, hearth.Errorf(hearth.Service, "make a container in %s: %w", in.id, err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fail(err)
+	}
+	defer w.Close() // the sandbox has its own copy
+	spec := sandbox.ContainerSpec{
+		ID:     newID("s-"),
+		Output: w,
+		Limits: sandbox.Limits{Processes: maxProcesses, OpenFiles: maxOpenFiles},
+	}
+	if boot == "" {
+		spec.Mounts = in.w.allMounts()
+	} else {
+		choice, err := in.w.cfg.Runtimes.ForBoot(boot)
+		if err != nil {
+			r.Close()
+			return nil, err
+		}
+		p := choice.BootProcess()
+		spec.Boot, spec.Mounts = &p, choice.Mounts()
+	}
+	sb, err := in.sb.NewContainer(ctx, spec)
+	if err != nil {
+		r.Close()
+		return fail(err)
+	}
+	env := &environment{sb: sb, output: r}
+	env.api = runtimeapi.Serve(sb.Listener(), runtimeapi.Options{})
+	if boot != "" {
+		if err := env.awaitBoot(); err != nil {
+			return fail(errors.Join(fmt.Errorf("boot %s: %w", boot, err), env.destroy()))
+		}
+	}
+	if u, err := sb.Usage(); err == nil {
+		in.w.measured(boot, u.MemoryBytes)
+	}
+	return env, nil
+}
+
+// awaitBoot waits until the booted process has said that it waits for its
+// function.
+func (e *environment) awaitBoot() error {
+	control := e.sb.Control()
+	if err := control.SetReadDeadline(time.Now().Add(bootTimeout)); err != nil {
+		return err
+	}
+	var b [1]byte
+	if _, err := io.ReadFull(control, b[:]); err != nil {
+		return err
+	}
+	if b[0] != runtimes.Ready {
+		return fmt.Errorf("it said %q", b[0])
+	}
+	return nil
+}
+
+// allMounts are what any interpreter of this machine needs: a slot without a
+// boot may be given to a function that has to be started by its environment.
+func (w *Worker) allMounts() []sandbox.Mount {
+	var all []sandbox.Mount
+	for _, boot := range w.cfg.Runtimes.Boots() {
+		choice, err := w.cfg.Runtimes.ForBoot(boot)
+		if err != nil {
+			continue // it is in Boots: it has a choice
+		}
+		for _, m := range choice.Mounts() {
+			under := strings.HasPrefix(m.Guest, sandbox.TaskDir) || strings.HasPrefix(m.Guest, sandbox.LayerDir)
+			if !under && !slices.Contains(all, m) {
+				all = append(all, m)
+			}
+		}
+	}
+	return all
+}
+
+// destroy ends everything of the environment. It may be called again.
+func (e *environment) destroy() error {
+	e.destroyOnce.Do(func() {
+		e.destroyErr = errors.Join(e.sb.Destroy(), e.api.Close(), e.output.Close())
+	})
+	return e.destroyErr
+}
+
+// failure says how the environment's main process ended, in the words of the
+// service, to the caller of the given request.
+func (e *environment) failure(requestID string) *runtimeapi.FunctionError {
+	exit := e.sb.Exit()
+	if exit.Signal == "killed" && e.sb.OOMKills() > 0 {
+		return runtimeapi.OutOfMemory(requestID)
+	}
+	return runtimeapi.Exited(requestID, exit.Code, exit.Signal)
+}
+
+// limits are what f asks for. While it initialises a function has the whole
+// processor, as in the service; cpu says whether its share applies.
+func limits(f *hearth.Function, cpu bool) sandbox.Limits {
+	l := sandbox.Limits{
+		MemoryBytes: int64(f.MemoryMiB) << 20,
+		TmpBytes:    int64(f.TmpMiB) << 20,
+		Processes:   maxProcesses,
+		OpenFiles:   maxOpenFiles,
+	}
+	if cpu {
+		l.CPUs = float64(f.MemoryMiB) / fullCPUMiB
+	}
+	return l
+}
+
+// start attaches f's code and starts its runtime, or tells the booted one to
+// load it.
+func (e *environment) start(ctx context.Context, in *instance, f *hearth.Function, boot hearth.Boot, stream string) (attached func() error, err error) {
+	at, err := in.attachment(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.sb.SetLimits(limits(f, false)); err != nil {
+		return nil, e.broken("set limits", err)
+	}
+	if err := e.sb.Attach(ctx, at); err != nil {
+		return nil, e.broken("attach code", err)
+	}
+	choice, err := in.w.cfg.Runtimes.For(f.Runtime)
+	if err != nil {
+		return nil, err
+	}
+	own, err := in.w.environ(f, stream)
+	if err != nil {
+		return nil, hearth.Errorf(hearth.Service, "make the function's credentials: %w", err)
+	}
+	env := choice.Environ(f, own)
+	return func() error {
+		if boot == "" {
+			p, err := choice.StartProcess(f, env, at)
+			if err != nil {
+				return entrypoint(err)
+			}
+			var errno syscall.Errno
+			switch err := e.sb.Start(ctx, p); {
+			case err == nil:
+				return nil
+			case errors.As(err, &errno):
+				return entrypoint(fmt.Errorf("fork/exec %s: %w", p.Argv[0], errno))
+			default:
+				return e.broken("start the runtime", err)
+			}
+		}
+		if _, err := e.sb.Control().Write(choice.LoadMessage(f, env)); err != nil {
+			return e.broken("hand over to the booted runtime", err)
+		}
+		return nil
+	}, nil
+}
+
+// entrypointError: the function's program can't be started.
+type entrypointError struct{ reason string }
+
+func (e *entrypointError) Error() string { return e.reason }
+
+func entrypoint(err error) error {
+	var known *hearth.Error
+	if errors.As(err, &known) {
+		return &entrypointError{known.Message}
+	}
+	return &entrypointError{err.Error()}
+}
+
+// broken is the error of an environment that did not do as told: gone, if its
+// processes have ended, so that the manager tries another.
+func (e *environment) broken(what string, err error) error {
+	kind := hearth.Service
+	select {
+	case <-e.sb.Exited():
+		kind = hearth.ContainerGone
+	default:
+	}
+	return &hearth.Error{Op: "worker.Load", Subject: e.sb.ID(), Kind: kind, Message: fmt.Sprintf("%s: %v", what, err), Err: err}
+}
+
+// environ are the variables that depend on this server rather than on the
+// runtime.
+func (w *Worker) environ(f *hearth.Function, stream string) ([]string, error) {
+	// The runtime clients write events of several lines as frames, between
+	// the lines that everything else writes.
+	env := []string{"AWS_LAMBDA_LOG_STREAM_NAME=" + stream, "_LAMBDA_TELEMETRY_LOG_FD=1"}
+	if w.cfg.Endpoint != "" {
+		env = append(env, "AWS_ENDPOINT_URL="+w.cfg.Endpoint)
+	}
+	s, err := w.cfg.Session(f.Account, f.Name, f.Role, sessionTTL)
+	if err != nil {
+		return nil, err
+	}
+	return append(env,
+		"AWS_ACCESS_KEY_ID="+s.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY="+s.SecretAccessKey.Reveal(),
+		"AWS_SESSION_TOKEN="+s.SessionToken.Reveal()), nil
+}

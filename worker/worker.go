@@ -1,0 +1,305 @@
+// Package worker makes this machine's instances and containers: it puts code
+// into sandboxes, runs the init phase, hands invocations to the runtime API,
+// enforces timeouts, tells crashes apart, freezes what has nothing to do, and
+// writes the log that a function's owner sees.
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/identity"
+	"github.com/hearth-faas/hearth/runtimes"
+	"github.com/hearth-faas/hearth/sandbox"
+	"github.com/hearth-faas/hearth/worker/logs"
+)
+
+// Config is what a Worker is made of.
+type Config struct {
+	Driver   sandbox.Driver
+	Runtimes *runtimes.Set
+	Packages Packages
+	// Unpack unpacks an archive into a directory that does not exist yet, all
+	// or nothing.
+	Unpack func(ctx context.Context, r io.ReaderAt, size int64, dir string) error
+	Logs   *logs.Store
+	// Session makes the credentials that a function's code finds in its
+	// environment, good for ttl.
+	Session func(account hearth.Account, function, role string, ttl time.Duration) (identity.Session, error)
+	// Endpoint is the URL at which code inside reaches Hearth's API; "" if it
+	// cannot.
+	Endpoint string
+	DataDir  string
+	Clock    hearth.Clock
+	Log      *slog.Logger
+
+	// FreezeAfter is how long a container stays thawed without work; zero is
+	// DefaultFreezeAfter.
+	FreezeAfter time.Duration
+	// CodeCacheBytes caps the unpacked packages that nobody uses; zero is
+	// DefaultCodeCacheBytes.
+	CodeCacheBytes int64
+}
+
+// Defaults of Config.
+const (
+	DefaultFreezeAfter    = 100 * time.Millisecond
+	DefaultCodeCacheBytes = 4 << 30
+)
+
+// The service's limits.
+const (
+	initTimeout  = 10 * time.Second
+	maxOpenFiles = 1024
+	maxProcesses = 1024
+	// fullCPUMiB is the memory that comes with one whole processor.
+	fullCPUMiB = 1769
+	// sessionTTL is the life of the credentials in a container's environment;
+	// containers are retired before it ends.
+	sessionTTL    = 12 * time.Hour
+	containerLife = sessionTTL - 30*time.Minute
+)
+
+// Worker makes instances and containers. Safe for concurrent use.
+type Worker struct {
+	cfg  Config
+	code *codeCache
+
+	mu    sync.Mutex
+	slots map[hearth.Boot]float64 // MiB that a ready slot was seen to cost
+}
+
+// New makes a worker; nothing runs yet.
+func New(cfg Config) (*Worker, error) {
+	if cfg.FreezeAfter == 0 {
+		cfg.FreezeAfter = DefaultFreezeAfter
+	}
+	if cfg.CodeCacheBytes == 0 {
+		cfg.CodeCacheBytes = DefaultCodeCacheBytes
+	}
+	code, err := newCodeCache(filepath.Join(cfg.DataDir, "code"), cfg.CodeCacheBytes, cfg.Packages, cfg.Unpack)
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{cfg: cfg, code: code, slots: map[hearth.Boot]float64{}}, nil
+}
+
+// Prepare makes f's code ready on this node, so that its first invocation
+// does not wait for it.
+func (w *Worker) Prepare(ctx context.Context, f *hearth.Function) error {
+	if _, err := w.cfg.Runtimes.For(f.Runtime); err != nil {
+		return err
+	}
+	for _, p := range packagesOf(f) {
+		_, release, err := w.code.Acquire(ctx, p)
+		if err != nil {
+			return err
+		}
+		release()
+	}
+	return nil
+}
+
+// Fetches is how often a package was unpacked on this node.
+func (w *Worker) Fetches() uint64 { return w.code.Fetches() }
+
+// packagesOf lists f's packages, the code first.
+func packagesOf(f *hearth.Function) []hearth.Package {
+	out := []hearth.Package{f.Package}
+	for _, l := range f.Layers {
+		out = append(out, l.Package)
+	}
+	return out
+}
+
+// BootOf implements hearth.Worker.
+func (w *Worker) BootOf(f *hearth.Function) hearth.Boot {
+	choice, err := w.cfg.Runtimes.For(f.Runtime)
+	if err != nil {
+		return "" // Load will say so to the caller
+	}
+	if _, unbooted := choice.NeedsUnbooted(f.Env); unbooted {
+		return ""
+	}
+	return choice.Boot()
+}
+
+// Estimates of what a ready slot costs, in MiB, until one was measured.
+const (
+	bareSlotMiB   = 1
+	bootedSlotMiB = 40
+)
+
+// SlotMiB implements hearth.Worker. It is the most that a slot of the boot was
+// seen to use on this machine.
+func (w *Worker) SlotMiB(boot hearth.Boot) float64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch mib, seen := w.slots[boot]; {
+	case seen:
+		return mib
+	case boot == "":
+		return bareSlotMiB
+	default:
+		return bootedSlotMiB
+	}
+}
+
+// measured notes what a ready slot uses.
+func (w *Worker) measured(boot hearth.Boot, bytes int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slots[boot] = max(w.slots[boot], float64(bytes)/(1<<20))
+}
+
+// NewInstance implements hearth.Worker.
+func (w *Worker) NewInstance(ctx context.Context, boot hearth.Boot) (hearth.Instance, error) {
+	id := newID("i-")
+	sb, err := w.cfg.Driver.NewInstance(ctx, id)
+	if err != nil {
+		return nil, hearth.Errorf(hearth.Service, "make instance %s: %w", id, err)
+	}
+	in := &instance{w: w, id: id, sb: sb, code: map[string]codeRef{}}
+	if in.first, err = in.newSlot(ctx, boot); err != nil {
+		if derr := in.Destroy(); derr != nil {
+			w.cfg.Log.Error("destroy instance", "instance", id, "err", derr)
+		}
+		return nil, err
+	}
+	return in, nil
+}
+
+// instance is one sandbox instance with its containers and its code.
+type instance struct {
+	w     *Worker
+	id    string
+	sb    sandbox.Instance
+	first *container
+
+	mu         sync.Mutex
+	code       map[string]codeRef // by SHA-256: what this instance holds
+	containers []*container
+	destroyed  bool
+}
+
+// codeRef is a package that an instance holds: fetched once, however many of
+// its containers use it.
+type codeRef struct {
+	dir     string
+	release func()
+}
+
+func (in *instance) ID() string                  { return in.id }
+func (in *instance) FirstSlot() hearth.Container { return in.first }
+
+func (in *instance) NewSlot(ctx context.Context, boot hearth.Boot) (hearth.Container, error) {
+	c, err := in.newSlot(ctx, boot)
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return c, nil
+}
+
+func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, error) {
+	c := &container{w: in.w, in: in, id: newID("c-"), boot: boot, done: make(chan struct{}), made: in.w.cfg.Clock.Now()}
+	env, err := in.newEnvironment(ctx, boot)
+	if err != nil {
+		return nil, err
+	}
+	c.env = env
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.destroyed {
+		env.destroy()
+		return nil, &hearth.Error{Op: "worker.NewSlot", Subject: in.id, Kind: hearth.ContainerGone, Message: "the instance was destroyed"}
+	}
+	in.containers = append(in.containers, c)
+	return c, nil
+}
+
+// attachment makes f's packages present in the instance and tells where.
+func (in *instance) attachment(ctx context.Context, f *hearth.Function) (sandbox.Attachment, error) {
+	var dirs []string
+	for _, p := range packagesOf(f) {
+		dir, err := in.fetch(ctx, p)
+		if err != nil {
+			return sandbox.Attachment{}, err
+		}
+		dirs = append(dirs, dir)
+	}
+	return sandbox.Attachment{Task: dirs[0], Layers: dirs[1:]}, nil
+}
+
+func (in *instance) fetch(ctx context.Context, p hearth.Package) (string, error) {
+	in.mu.Lock()
+	ref, ok := in.code[p.SHA256]
+	in.mu.Unlock()
+	if ok {
+		return ref.dir, nil
+	}
+	dir, release, err := in.w.code.Acquire(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if _, ok := in.code[p.SHA256]; ok || in.destroyed {
+		release()
+		return dir, nil
+	}
+	in.code[p.SHA256] = codeRef{dir, release}
+	return dir, nil
+}
+
+// forget is told by a container that it has been destroyed.
+func (in *instance) forget(c *container) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i, x := range in.containers {
+		if x == c {
+			in.containers = append(in.containers[:i], in.containers[i+1:]...)
+			return
+		}
+	}
+}
+
+// Destroy implements hearth.Instance.
+func (in *instance) Destroy() error {
+	in.mu.Lock()
+	in.destroyed = true
+	containers := append([]*container(nil), in.containers...)
+	code := maps.Clone(in.code)
+	clear(in.code)
+	in.mu.Unlock()
+	var first error
+	for _, c := range containers {
+		if err := c.Destroy(); err != nil && first == nil {
+			first = err
+		}
+	}
+	if err := in.sb.Destroy(); err != nil && first == nil {
+		first = err
+	}
+	for _, ref := range code {
+		ref.release()
+	}
+	if first != nil {
+		return fmt.Errorf("destroy instance %s: %w", in.id, first)
+	}
+	return nil
+}
+
+func newID(prefix string) string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
+	return prefix + hex.EncodeToString(b[:])
+}
