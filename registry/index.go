@@ -1,0 +1,167 @@
+package registry
+
+import (
+	"hash/maphash"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hearth-faas/hearth"
+)
+
+// The index answers Resolve without a lock: a function's key leads to its
+// entry through a map that is copied when functions are added or removed, and
+// the entry's pointer to its present view. There are many such maps, so that
+// a copy stays small.
+
+const shardCount = 64
+
+type shard struct {
+	mu sync.Mutex // writers
+	m  atomic.Pointer[map[key]*entry]
+}
+
+type entry struct{ view atomic.Pointer[view] }
+
+var seed = maphash.MakeSeed()
+
+func (r *Registry) shard(k key) *shard {
+	return &r.shards[maphash.String(seed, k.name)%shardCount]
+}
+
+// view returns the function's present view, nil if there is no function.
+func (r *Registry) view(k key) *view {
+	m := r.shard(k).m.Load()
+	if m == nil {
+		return nil
+	}
+	e := (*m)[k]
+	if e == nil {
+		return nil
+	}
+	return e.view.Load()
+}
+
+// setView makes v what is seen; nil removes the function. The caller holds
+// the key's lock.
+func (r *Registry) setView(k key, v *view) {
+	s := r.shard(k)
+	if v != nil {
+		if m := s.m.Load(); m != nil {
+			if e := (*m)[k]; e != nil {
+				e.view.Store(v)
+				return
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := map[key]*entry{}
+	if m := s.m.Load(); m != nil {
+		next = maps.Clone(*m)
+	}
+	if v == nil {
+		delete(next, k)
+	} else {
+		e := &entry{}
+		e.view.Store(v)
+		next[k] = e
+	}
+	s.m.Store(&next)
+}
+
+// all yields every function, in no order.
+func (r *Registry) all() iter.Seq2[key, *view] {
+	return func(yield func(key, *view) bool) {
+		for i := range r.shards {
+			m := r.shards[i].m.Load()
+			if m == nil {
+				continue
+			}
+			for k, e := range *m {
+				if !yield(k, e.view.Load()) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// account is what is counted and ordered for one account.
+type account struct {
+	names []string // of its functions, sorted
+	code  int64    // bytes of all packages, counted for each version
+}
+
+// account returns the account's entry, making it. The caller holds r.mu.
+func (r *Registry) account(id hearth.Account) *account {
+	a := r.accounts[id]
+	if a == nil {
+		a = &account{}
+		r.accounts[id] = a
+	}
+	return a
+}
+
+func (a *account) add(name string) {
+	if i, found := slices.BinarySearch(a.names, name); !found {
+		a.names = slices.Insert(a.names, i, name)
+	}
+}
+
+func (a *account) remove(name string) {
+	if i, found := slices.BinarySearch(a.names, name); found {
+		a.names = slices.Delete(a.names, i, i+1)
+	}
+}
+
+// codeBytes is what a function's packages count for: those of $LATEST and of
+// each version, shared or not, as the service counts them.
+func (v *view) codeBytes() (n int64) {
+	if v == nil {
+		return 0
+	}
+	n = v.newest.Package.Size
+	for i := range v.versions {
+		n += v.versions[i].f.Package.Size
+	}
+	return n
+}
+
+// keyLocks serialize the changes of each function. A lock exists only while
+// somebody holds or wants it.
+type keyLocks struct {
+	mu sync.Mutex
+	m  map[key]*keyLock
+}
+
+type keyLock struct {
+	mu      sync.Mutex
+	holders int // and waiters
+}
+
+// lock locks k and returns what unlocks it.
+func (l *keyLocks) lock(k key) func() {
+	l.mu.Lock()
+	if l.m == nil {
+		l.m = map[key]*keyLock{}
+	}
+	kl := l.m[k]
+	if kl == nil {
+		kl = &keyLock{}
+		l.m[k] = kl
+	}
+	kl.holders++
+	l.mu.Unlock()
+	kl.mu.Lock()
+	return func() {
+		kl.mu.Unlock()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if kl.holders--; kl.holders == 0 {
+			delete(l.m, k)
+		}
+	}
+}

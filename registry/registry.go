@@ -1,0 +1,262 @@
+// Package registry keeps functions, their versions, tags and code.
+//
+// All of it is in memory and on disk. Reads, Resolve above all, are answered
+// from memory; a change is first committed to the store and then made visible
+// at once, by replacing one pointer. So what a caller was told is on disk,
+// and what a reader sees is what some caller was told.
+//
+// A new or changed function is prepared (Config.Prepare: its code is brought
+// to where it will run) before it is resolved. Until then Resolve answers
+// what was there before, and Get the new one with its state. The switch of
+// both is the same pointer: once Get says Successful, Resolve answers nothing
+// older.
+//
+// Order of locks: a function's key lock, then Registry.mu, then
+// packages.mu. The shards' locks are leaves.
+package registry
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/archive"
+	"github.com/hearth-faas/hearth/store"
+)
+
+// Sealer encrypts what must not be read from the disk. The associated data
+// says what the secret belongs to.
+type Sealer interface {
+	Seal(plain, associated []byte) ([]byte, error)
+	Open(sealed, associated []byte) ([]byte, error)
+}
+
+// Config is what a Registry works with. Fields without a default are
+// required.
+type Config struct {
+	Store   store.Store
+	Blobs   store.Blobs
+	Secrets Sealer
+	Clock   hearth.Clock
+	Region  string
+	// Prepare makes f's code ready to run on this node, before the function
+	// or version becomes Active. It is called with a new or changed $LATEST
+	// and with each new version, also when another function of the same
+	// package was prepared before, and at most prepares at a time. Its error
+	// makes the function Failed, with the error's message as the reason. nil
+	// prepares nothing.
+	Prepare func(ctx context.Context, f *hearth.Function) error
+	// Changed is called after Resolve's answer changed: old and new are the
+	// same function and version, nil where there is none. Calls for one
+	// function are in order. It must not call the Registry's changing
+	// methods, and should be quick: the change's caller waits. nil is no one.
+	Changed func(old, new *hearth.Function)
+	// Runtimes are the names that a function's runtime may have; nil is
+	// Runtimes().
+	Runtimes []string
+	// Limits of the archives; the zero value is archive.Lambda.
+	Limits archive.Limits
+	// CodeStorage is what all packages of an account may take, in bytes; 0
+	// is the service's 75 GiB.
+	CodeStorage int64
+	Rand        io.Reader    // for revision ids, read concurrently; nil is crypto/rand
+	Log         *slog.Logger // nil is slog.Default
+}
+
+// maxCodeStorage is the service's limit.
+const maxCodeStorage = 75 << 30
+
+// prepares is how many preparations run at once: they are bound by the disk
+// and the processors that invocations want too.
+const prepares = 2
+
+// Registry implements hearth.Functions. Safe for concurrent use.
+type Registry struct {
+	cfg Config
+
+	shards      [shardCount]shard
+	locks       keyLocks
+	packages    packages
+	generations generations
+
+	mu       sync.Mutex // accounts and what they point to
+	accounts map[hearth.Account]*account
+
+	jobs   jobs
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+}
+
+var _ hearth.Functions = (*Registry)(nil)
+
+// Open reads what is registered, takes up preparations that a stop
+// interrupted, and removes code that nothing refers to. The caller closes
+// store and blobs after the Registry.
+func Open(ctx context.Context, cfg Config) (*Registry, error) {
+	if cfg.Rand == nil {
+		cfg.Rand = crand.Reader
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Runtimes == nil {
+		cfg.Runtimes = Runtimes()
+	}
+	if cfg.Limits == (archive.Limits{}) {
+		cfg.Limits = archive.Lambda
+	}
+	if cfg.CodeStorage == 0 {
+		cfg.CodeStorage = maxCodeStorage
+	}
+	if cfg.Prepare == nil {
+		cfg.Prepare = func(context.Context, *hearth.Function) error { return nil }
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func(_, _ *hearth.Function) {}
+	}
+	r := &Registry{cfg: cfg, accounts: map[hearth.Account]*account{}}
+	r.packages = packages{blobs: cfg.Blobs, log: cfg.Log, refs: map[string]int{}, pins: map[string]int{}}
+	r.generations.store = cfg.Store
+	r.jobs.slots = make(chan struct{}, prepares)
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	err := r.load(ctx)
+	if err == nil {
+		err = r.packages.sweep(ctx)
+	}
+	if err != nil {
+		r.cancel()
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	for k, v := range r.all() {
+		r.settleAll(k, nil, v)
+	}
+	return r, nil
+}
+
+// Close stops preparations, which the next Open takes up again, and waits for
+// them. No method may be called after it.
+func (r *Registry) Close() error {
+	r.cancel()
+	r.jobs.close()
+	return nil
+}
+
+// key names a function.
+type key struct {
+	account hearth.Account
+	name    string
+}
+
+// view is everything about one function at one moment. It never changes.
+type view struct {
+	// newest is $LATEST as Get answers it.
+	newest *hearth.Function
+	// active is $LATEST as Resolve answers it: newest, or what was active
+	// before a change in progress; nil if it never was active.
+	active *hearth.Function
+	// versions are in the order of their numbers.
+	versions []version
+	// next is the number of the next version.
+	next int
+	tags map[string]string
+}
+
+// version is a published version.
+type version struct {
+	number int
+	f      *hearth.Function
+	// description is $LATEST's at the time, which f's own may differ from.
+	description string
+}
+
+// find returns the version with the number, or nil.
+func (v *view) find(number int) *version {
+	// Written out: slices.BinarySearchFunc would cost Resolve an allocation
+	// for its closure.
+	lo, hi := 0, len(v.versions)
+	for lo < hi {
+		switch mid := int(uint(lo+hi) >> 1); {
+		case v.versions[mid].number < number:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	if lo < len(v.versions) && v.versions[lo].number == number {
+		return &v.versions[lo]
+	}
+	return nil
+}
+
+// number reads a version's number; 0 if the qualifier is none.
+func number(qualifier string) (n int) {
+	if len(qualifier) > 9 || qualifier == "" || qualifier[0] == '0' {
+		return 0
+	}
+	for _, c := range []byte(qualifier) {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// Resolve implements hearth.Functions. A function or version that is not
+// Active answers as the service does, with ResourceConflict and its state,
+// rather than making the invocation wait: what works here works there.
+func (r *Registry) Resolve(_ context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
+	v := r.view(key{account, name})
+	if v == nil {
+		return nil, r.notFound(account, name, qualifier)
+	}
+	var f *hearth.Function
+	if qualifier == "" || qualifier == hearth.Latest {
+		if v.active != nil {
+			return v.active, nil
+		}
+		f = v.newest
+	} else {
+		ver := v.find(number(qualifier))
+		if ver == nil {
+			return nil, r.notFound(account, name, qualifier)
+		}
+		if f = ver.f; f.State == hearth.Active {
+			return f, nil
+		}
+	}
+	return nil, inState(f)
+}
+
+// Get returns the newest configuration, also of a function that is Pending or
+// whose change is in progress. The function is shared and must not be
+// changed. Errors: ResourceNotFound.
+func (r *Registry) Get(_ context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
+	v := r.view(key{account, name})
+	switch {
+	case v == nil:
+	case qualifier == "" || qualifier == hearth.Latest:
+		return v.newest, nil
+	default:
+		if ver := v.find(number(qualifier)); ver != nil {
+			return ver.f, nil
+		}
+	}
+	return nil, r.notFound(account, name, qualifier)
+}
+
+// revision makes a revision id.
+func (r *Registry) revision() (string, error) {
+	id, err := uuid.NewRandomFromReader(r.cfg.Rand)
+	if err != nil {
+		return "", errors.Join(errors.New("make a revision id"), err)
+	}
+	return id.String(), nil
+}
