@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/hearth-faas/hearth/sandbox/namespace"
+	"github.com/hearth-faas/hearth/server"
 )
 
 func main() {
@@ -20,7 +21,15 @@ func main() {
 	// program at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	code := newApp().run(ctx, os.Args[1:])
+	a := newApp()
+	a.newServer = func(ctx context.Context, cfg server.Config) (runner, error) {
+		s, err := server.New(ctx, cfg)
+		if err != nil {
+			return nil, err // not a typed nil
+		}
+		return s, nil
+	}
+	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
