@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -30,7 +31,10 @@ var here = sync.OnceValues(func() (*Set, error) {
 		return nil, err
 	}
 	laidOut = dir
-	s, err := Discover(context.Background(), Options{Files: dir, Path: os.Getenv("PATH"), Home: os.Getenv("HOME")})
+	s, err := Discover(context.Background(), Options{
+		Files: dir, Path: os.Getenv("PATH"), Home: os.Getenv("HOME"),
+		Dirs: filepath.SplitList(os.Getenv("HEARTH_TEST_INTERPRETERS")), // more versions to test
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +93,9 @@ mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /var
 mkdir -p /var/runtime /var/task
 mount --bind "$1" /var/runtime
-mount --bind "$2" /var/task
 mount -t tmpfs -o mode=755 tmpfs /opt
+mkdir -p /var/task/lib /opt/lib
+[ -z "$2" ] || mount --bind "$2" /var/task
 [ -z "$3" ] || mount --bind "$3" /opt
 shift 3
 cd "$HEARTH_TEST_DIR"
@@ -98,18 +103,17 @@ exec env -u HEARTH_TEST_DIR "$@"`
 
 // given says what a child runs.
 type given struct {
-	runtime   string            // by default of the choice
-	files     map[string]string // the package
-	layer     map[string]string
-	task      string // a folder to use instead of files
-	handler   string
-	env       map[string]string
-	logging   hearth.Logging
-	extra     []string
-	unbooted  bool
-	framed    bool
-	closeAPI  bool // break the connection between boot and load
-	memoryMiB int
+	runtime  string            // by default of the choice
+	files    map[string]string // the package
+	layer    map[string]string
+	task     string // a folder to use instead of files
+	handler  string
+	env      map[string]string
+	logging  hearth.Logging
+	extra    []string
+	unbooted bool
+	framed   bool
+	late     bool // attach the package and the layer only before load
 }
 
 // child is a client that runs as a process of its own.
@@ -119,6 +123,7 @@ type child struct {
 	cmd     *exec.Cmd
 	control *os.File
 	message []byte
+	late    [][2]string // what to attach, and where
 	output  syncBuffer
 	exited  chan struct{}
 	state   *os.ProcessState
@@ -150,7 +155,11 @@ func folder(t testing.TB, files map[string]string) string {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		mode := os.FileMode(0o644)
+		if strings.HasPrefix(text, "#!") {
+			mode = 0o755
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -199,6 +208,13 @@ func boot(t testing.TB, c Choice, g given) *child {
 		p = c.BootProcess()
 		p.Env = append(p.Env, address)
 	}
+	if g.late {
+		ch.late = [][2]string{{task, sandbox.TaskDir}}
+		if layer != "" {
+			ch.late = append(ch.late, [2]string{layer, sandbox.LayerDir})
+		}
+		task, layer = "", ""
+	}
 	argv := append([]string{"-c", scene, "scene", filepath.Join(laidOut, clientDir), task, layer}, p.Argv...)
 	ch.cmd = exec.Command("/bin/sh", argv...)
 	// The shell is not to be disturbed by what the function's loader obeys.
@@ -241,6 +257,15 @@ func boot(t testing.TB, c Choice, g given) *child {
 
 func (ch *child) load() {
 	ch.t.Helper()
+	for _, at := range ch.late {
+		enter := []string{"--target", fmt.Sprint(ch.cmd.Process.Pid), "--mount", "--user", "--preserve-credentials", "mount", "--bind", at[0], at[1]}
+		if os.Geteuid() == 0 {
+			enter = slices.DeleteFunc(enter, func(s string) bool { return s == "--user" || s == "--preserve-credentials" })
+		}
+		if out, err := exec.Command("nsenter", enter...).CombinedOutput(); err != nil {
+			ch.t.Fatalf("nsenter: %v %s", err, out)
+		}
+	}
 	if _, err := ch.control.Write(ch.message); err != nil {
 		ch.t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +158,9 @@ func TestNodeHandlers(t *testing.T) {
 					continue // a sample: only the start differs
 				}
 				x.unbooted = unbooted
+				if c.interpreter.Version.Major >= 24 {
+					x.runtime = "nodejs22.x" // for the ways to answer that nodejs24.x has no more
+				}
 				name := fmt.Sprintf("%s/%s", c.Boot(), x.name)
 				if unbooted {
 					name += "/unbooted"
@@ -178,6 +183,54 @@ func TestNode24HandlersAnswerOnlyByPromise(t *testing.T) {
 			x.runtime = "nodejs24.x"
 			x.check(t, choices(t, Node)[0])
 		})
+	}
+}
+
+func TestUnbootedProcessesObeyWhatIsReadAtBoot(t *testing.T) {
+	wrapper := map[string]string{"wrap": "#!/bin/sh\nexport WRAPPED=yes\nexec \"$@\"\n"}
+	wrapped := map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrap"}
+	for _, x := range []struct {
+		c Choice
+		expectation
+	}{
+		{choices(t, Node)[0], expectation{name: "NODE_OPTIONS", answer: `"function"`, given: given{env: map[string]string{"NODE_OPTIONS": "--expose-gc"},
+			files: map[string]string{"index.js": "exports.handler = async () => typeof gc"}, handler: "index.handler"}}},
+		{choices(t, Node)[0], expectation{name: "wrapper of node", answer: `"yes"`, given: given{env: wrapped, layer: wrapper,
+			files: map[string]string{"index.js": "exports.handler = async () => process.env.WRAPPED"}, handler: "index.handler"}}},
+		{choices(t, Python)[0], expectation{name: "wrapper of python", answer: `"yes"`, given: given{env: wrapped, layer: wrapper,
+			files: map[string]string{"app.py": "import os\ndef handler(e, c): return os.environ['WRAPPED']"}, handler: "app.handler"}}},
+		{choices(t, Python)[0], expectation{name: "PYTHONHASHSEED", answer: `true`, given: given{env: map[string]string{"PYTHONHASHSEED": "0"},
+			files: map[string]string{"app.py": "import sys\ndef handler(e, c): return sys.flags.hash_randomization == 0"}, handler: "app.handler"}}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			if _, needs := x.c.NeedsUnbooted(x.env); !needs {
+				t.Error("it is not known to need an unbooted process")
+			}
+			x.unbooted = true
+			x.check(t, x.c)
+		})
+	}
+}
+
+// A native library of the package or a layer is found although its folder was
+// not there when the dynamic loader started.
+func TestLibrariesThatComeAfterTheBootAreFound(t *testing.T) {
+	var library string
+	for _, dir := range systemDirs() {
+		if data, err := os.ReadFile(filepath.Join(dir, "libz.so.1")); err == nil {
+			library = string(data)
+		}
+	}
+	if library == "" {
+		t.Fatal("no libz.so.1 in the system's folders to test with")
+	}
+	for _, c := range choices(t, Python) {
+		expectation{
+			given: given{late: true, handler: "app.handler", layer: map[string]string{"lib/libhearthlayer.so": library},
+				files: map[string]string{"lib/libhearthtask.so": library,
+					"app.py": "import ctypes\ndef handler(e, c): return [ctypes.CDLL('libhearth' + n + '.so').zlibCompileFlags() > 0 for n in ('task', 'layer')]"}},
+			answer: `[true, true]`,
+		}.check(t, c)
 	}
 }
 

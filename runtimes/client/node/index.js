@@ -98,7 +98,7 @@ async function init (connection) {
     const modern = Number(/^AWS_Lambda_nodejs(\d+)/.exec(process.env.AWS_EXECUTION_ENV)?.[1] ?? 0) >= 24
     const handler = await load(root, process.env._HANDLER || '')
     server = new Server(connection, handler, modern)
-    if (modern && !server.streaming && handler.length >= 3) {
+    if (modern && !server.streaming && !server.async && handler.length >= 3) {
       throw errors.typed('Runtime.CallbackHandlerDeprecated', 'ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. You need to modify this function to use a supported handler signature to use Node.js 24 or later. For more information see https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.')
     }
   } catch (error) {
