@@ -57,6 +57,7 @@ func TestANewFunctionIsPendingThenActive(t *testing.T) {
 			t.Errorf("Resolve(%q) is %+v", q, got)
 		}
 	}
+	w.reopen() // waits for the job, which tells last
 	if want := []string{"nil → f:$LATEST Active/Successful"}; !slices.Equal(changes, want) {
 		t.Errorf("told %q", changes)
 	}
@@ -160,6 +161,7 @@ func TestAnUpdateSwitchesOnlyWhenItIsPrepared(t *testing.T) {
 	if n := w.blobs(); n != 1 {
 		t.Errorf("%d packages are kept", n)
 	}
+	w.reopen() // waits for the jobs, which tell last
 	want := []string{"nil → f:$LATEST Active/Successful", "f:$LATEST Active/Successful → f:$LATEST Active/Successful"}
 	if !slices.Equal(told, want) {
 		t.Errorf("told %q", told)
