@@ -27,6 +27,10 @@ const Skew = 5 * time.Minute
 // MaxExpiry is the longest time for which a request can be presigned.
 const MaxExpiry = 7 * 24 * time.Hour
 
+// defaultExpiry is for a presigned request that names none, as the SDKs make
+// them for STS.
+const defaultExpiry = 15 * time.Minute
+
 const (
 	algorithm  = "AWS4-HMAC-SHA256"
 	terminator = "aws4_request"
@@ -175,7 +179,10 @@ func (c *Claim) readQuery(r *http.Request) (credential, token string, expires ti
 			missing.WriteString("AWS query-string parameters must include '" + need.name + "'. ")
 		}
 	}
-	seconds, convErr := strconv.Atoi(q.Get("X-Amz-Expires"))
+	seconds, convErr := int(defaultExpiry/time.Second), error(nil)
+	if text := q.Get("X-Amz-Expires"); text != "" {
+		seconds, convErr = strconv.Atoi(text)
+	}
 	if missing.Len() > 0 || convErr != nil || seconds < 1 {
 		return "", "", 0, hearth.Errorf(hearth.IncompleteSignature,
 			"%sRe-examine the query-string parameters.", missing.String())

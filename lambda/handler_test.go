@@ -1,0 +1,655 @@
+package lambda
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	sdklogs "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/clock"
+)
+
+// testNow is the real time, since the SDK's clients sign with it.
+var testNow = time.Now().UTC().Truncate(time.Second)
+
+type testKeys struct{}
+
+func (testKeys) Lookup(key, token string) (string, hearth.Identity, error) {
+	if key != "AKIDROOT" || token != "" {
+		return "", hearth.Identity{}, hearth.Errorf(hearth.UnrecognizedClient, "The security token included in the request is invalid.")
+	}
+	return "secret", hearth.Identity{Account: testAccount, ARN: "arn:aws:iam::000000000000:root", UserID: "000000000000"}, nil
+}
+
+// world is a handler over fakes, and the SDK's clients of it.
+type world struct {
+	t        *testing.T
+	registry *fakeRegistry
+	invoker  *fakeInvoker
+	clock    *clock.Fake
+	done     []*hearth.Invocation
+	url      string
+	lambda   *sdk.Client
+	aws      aws.Config
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	reg := newFakeRegistry()
+	w := &world{t: t, registry: reg, invoker: &fakeInvoker{registry: reg}, clock: clock.NewFake(testNow)}
+	h := New(Config{
+		Registry: reg, Invoker: w.invoker, Credentials: testKeys{}, Clock: w.clock, Region: "us-east-1",
+		Logs: fakeLogs{[]string{"START", "hello world", "ERROR bad", "END"}},
+		Done: func(inv *hearth.Invocation) { w.done = append(w.done, inv) },
+		Log:  slog.New(slog.DiscardHandler),
+	})
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	w.aws = aws.Config{
+		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDROOT", "secret", ""),
+	}
+	w.lambda = sdk.NewFromConfig(w.aws)
+	return w
+}
+
+func zipOf(t testing.TB, files map[string]string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name, text := range files {
+		f, err := z.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(f, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func createInput(name string) *sdk.CreateFunctionInput {
+	return &sdk.CreateFunctionInput{
+		FunctionName: &name, Role: new("arn:aws:iam::000000000000:role/r"),
+		Runtime: types.RuntimePython312, Handler: new("app.handler"),
+		Code: &types.FunctionCode{ZipFile: []byte("a zip, as far as the wire knows")},
+	}
+}
+
+func (w *world) create(name string) *sdk.CreateFunctionOutput {
+	w.t.Helper()
+	out, err := w.lambda.CreateFunction(w.t.Context(), createInput(name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out
+}
+
+// wantError requires the code and a part of the message.
+func wantError(t *testing.T, err error, code, text string) {
+	t.Helper()
+	api, ok := errors.AsType[smithy.APIError](err)
+	if !ok || api.ErrorCode() != code || !strings.Contains(api.ErrorMessage(), text) {
+		t.Errorf("got %v, want %s: %s", err, code, text)
+	}
+}
+
+func TestAFunctionIsMadeShownChangedAndDeleted(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	in := createInput("hello")
+	in.Description = new("says hello")
+	in.MemorySize, in.Timeout = new(int32(256)), new(int32(7))
+	in.Environment = &types.Environment{Variables: map[string]string{"AB": "1"}}
+	in.Architectures = []types.Architecture{types.ArchitectureArm64}
+	in.Tags = map[string]string{"team": "x"}
+	made, err := w.lambda.CreateFunction(ctx, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *made.FunctionArn != "arn:aws:lambda:us-east-1:000000000000:function:hello" || *made.MemorySize != 256 || *made.Timeout != 7 ||
+		made.Environment.Variables["AB"] != "1" || made.Architectures[0] != types.ArchitectureArm64 || made.LastUpdateStatus != "" ||
+		*made.EphemeralStorage.Size != 512 || made.TracingConfig.Mode != types.TracingModePassThrough || made.State != types.StateActive {
+		t.Errorf("made %+v", made)
+	}
+	if _, err := time.Parse("2006-01-02T15:04:05.000-0700", *made.LastModified); err != nil {
+		t.Error(err)
+	}
+	_, err = w.lambda.CreateFunction(ctx, in)
+	wantError(t, err, "ResourceConflictException", "hello")
+
+	got, err := w.lambda.GetFunction(ctx, &sdk.GetFunctionInput{FunctionName: new("arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST"), Qualifier: new("$LATEST")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *got.Configuration.FunctionArn != *made.FunctionArn+":$LATEST" || got.Tags["team"] != "x" || got.Configuration.LastUpdateStatus != types.LastUpdateStatusSuccessful {
+		t.Errorf("got %+v", got.Configuration)
+	}
+
+	updated, err := w.lambda.UpdateFunctionConfiguration(ctx, &sdk.UpdateFunctionConfigurationInput{
+		FunctionName: new("000000000000:hello"), MemorySize: new(int32(512)), LoggingConfig: &types.LoggingConfig{LogFormat: types.LogFormatJson},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *updated.MemorySize != 512 || *updated.Timeout != 7 || *updated.Description != "says hello" || updated.LoggingConfig.SystemLogLevel != types.SystemLogLevelInfo {
+		t.Errorf("updated %+v", updated)
+	}
+	code, err := w.lambda.UpdateFunctionCode(ctx, &sdk.UpdateFunctionCodeInput{FunctionName: new("hello"), ZipFile: []byte("other"), Publish: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *code.Version != "1" || *code.FunctionArn != *made.FunctionArn+":1" || *code.CodeSha256 == *made.CodeSha256 {
+		t.Errorf("code %+v", code)
+	}
+	_, err = w.lambda.UpdateFunctionCode(ctx, &sdk.UpdateFunctionCodeInput{FunctionName: new("hello"), ZipFile: []byte("x"), RevisionId: made.RevisionId})
+	wantError(t, err, "PreconditionFailedException", "The Revision Id provided does not match")
+
+	published, err := w.lambda.PublishVersion(ctx, &sdk.PublishVersionInput{FunctionName: new("hello"), Description: new("two"), CodeSha256: code.CodeSha256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *published.Version != "2" || *published.FunctionArn != *made.FunctionArn+":2" || *published.Description != "two" {
+		t.Errorf("published %+v", published)
+	}
+	versions, err := w.lambda.ListVersionsByFunction(ctx, &sdk.ListVersionsByFunctionInput{FunctionName: new("hello"), MaxItems: new(int32(10000))})
+	if err != nil || len(versions.Versions) != 3 || *versions.Versions[0].FunctionArn != *made.FunctionArn+":$LATEST" || versions.Versions[0].State != "" {
+		t.Errorf("versions %+v %v", versions, err)
+	}
+	if _, err := w.lambda.DeleteFunction(ctx, &sdk.DeleteFunctionInput{FunctionName: new("hello:1")}); err != nil {
+		t.Error(err)
+	}
+	_, err = w.lambda.GetFunctionConfiguration(ctx, &sdk.GetFunctionConfigurationInput{FunctionName: new("hello"), Qualifier: new("1")})
+	wantError(t, err, "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:000000000000:function:hello:1")
+	if _, err := w.lambda.DeleteFunction(ctx, &sdk.DeleteFunctionInput{FunctionName: new("hello")}); err != nil {
+		t.Error(err)
+	}
+	_, err = w.lambda.GetFunction(ctx, &sdk.GetFunctionInput{FunctionName: new("hello")})
+	wantError(t, err, "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:000000000000:function:hello")
+	if _, ok := errors.AsType[*types.ResourceNotFoundException](err); !ok {
+		t.Errorf("the SDK reads it as %T", err)
+	}
+}
+
+func TestListsAreReadPageByPage(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"a", "b", "c"} {
+		w.create(name)
+		if _, err := w.lambda.PublishVersion(t.Context(), &sdk.PublishVersionInput{FunctionName: &name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for all, want := range map[types.FunctionVersion]string{
+		"":                       "a b c",
+		types.FunctionVersionAll: "a:$LATEST a:1 b:$LATEST b:1 c:$LATEST c:1",
+	} {
+		var names []string
+		pages := sdk.NewListFunctionsPaginator(w.lambda, &sdk.ListFunctionsInput{FunctionVersion: all, MaxItems: new(int32(2))})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range page.Functions {
+				names = append(names, strings.TrimPrefix(*f.FunctionArn, "arn:aws:lambda:us-east-1:000000000000:function:"))
+			}
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("FunctionVersion %q lists %s, want %s", all, got, want)
+		}
+	}
+}
+
+func TestWhatCannotBeIsRefusedInTheServicesWords(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	w.create("hello")
+	get := func(name, qualifier string) error {
+		in := &sdk.GetFunctionInput{FunctionName: &name}
+		if qualifier != "" {
+			in.Qualifier = &qualifier
+		}
+		_, err := w.lambda.GetFunction(ctx, in)
+		return err
+	}
+	create := func(edit func(*sdk.CreateFunctionInput)) error {
+		in := createInput("other")
+		edit(in)
+		_, err := w.lambda.CreateFunction(ctx, in)
+		return err
+	}
+	wantError(t, get("hello:1", "2"), "InvalidParameterValueException", "The derived qualifier from the function name does not match the specified qualifier.")
+	wantError(t, get("arn:aws:lambda:ap-southeast-1:000000000000:function:hello", ""), "ResourceNotFoundException", "Functions from 'ap-southeast-1' are not reachable in this region ('us-east-1')")
+	wantError(t, get("arn:aws:lambda:us-east-1:111111111111:function:hello", ""), "AccessDeniedException", "not authorized to perform: lambda:GetFunction")
+	_, err := w.lambda.DeleteFunction(ctx, &sdk.DeleteFunctionInput{FunctionName: new("hello"), Qualifier: new("$LATEST")})
+	wantError(t, err, "InvalidParameterValueException", "$LATEST version cannot be deleted without deleting the function.")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.FunctionName = new(strings.Repeat("a", 65)) }), "InvalidParameterValueException",
+		"1 validation error detected: Value '"+strings.Repeat("a", 65)+"' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.Runtime = "non-existent-runtime" }), "InvalidParameterValueException", "Value non-existent-runtime at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [nodejs20.x")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.Handler = nil }), "InvalidParameterValueException", "Runtime and Handler are mandatory parameters")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.Code = &types.FunctionCode{} }), "InvalidParameterValueException", "Please provide a source for function code.")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.MemorySize = new(int32(10241)) }), "InvalidParameterValueException", "less than or equal to 10240")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) {
+		in.Environment = &types.Environment{Variables: map[string]string{"LARGE_VAR": strings.Repeat("x", 4096)}}
+	}), "InvalidParameterValueException", `exceeded the 4KB limit. String measured: {"LARGE_VAR":"xxx`)
+	wantError(t, create(func(in *sdk.CreateFunctionInput) {
+		in.Environment = &types.Environment{Variables: map[string]string{"AWS_REGION": "x"}}
+	}), "InvalidParameterValueException", "Reserved keys used in this request: AWS_REGION")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) {
+		in.Layers = []string{"arn:aws:lambda:us-east-1:000000000000:layer:x:1"}
+	}), "InvalidParameterValueException", "Layer version arn:aws:lambda:us-east-1:000000000000:layer:x:1 does not exist.")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.PackageType = types.PackageTypeImage }), "NotImplementedException", "CreateFunction with PackageType Image is not built yet")
+	_, err = w.lambda.CreateAlias(ctx, &sdk.CreateAliasInput{FunctionName: new("hello"), Name: new("a"), FunctionVersion: new("1")})
+	wantError(t, err, "NotImplementedException", "The operation CreateAlias is not built yet in this version of Hearth.")
+	_, err = w.lambda.InvokeWithResponseStream(ctx, &sdk.InvokeWithResponseStreamInput{FunctionName: new("hello")})
+	wantError(t, err, "NotImplementedException", "The operation InvokeWithResponseStream")
+}
+
+func TestARequestThatIsTooLargeIsRefused(t *testing.T) {
+	w := newWorld(t)
+	w.create("hello")
+	in := createInput("large")
+	in.Code.ZipFile = make([]byte, 53_000_000)
+	_, err := w.lambda.CreateFunction(t.Context(), in)
+	wantError(t, err, "RequestEntityTooLargeException", "Request must be smaller than 70167211 bytes for the CreateFunction operation")
+	_, err = w.lambda.Invoke(t.Context(), &sdk.InvokeInput{FunctionName: new("hello"), Payload: bytes.Repeat([]byte("1"), hearth.MaxPayload+1)})
+	wantError(t, err, "RequestTooLargeException", "Request must be smaller than 6291556 bytes for the InvokeFunction operation")
+	out, err := w.lambda.Invoke(t.Context(), &sdk.InvokeInput{FunctionName: new("hello"), Payload: bytes.Repeat([]byte("1"), hearth.MaxPayload)})
+	if err != nil || len(out.Payload) != hearth.MaxPayload {
+		t.Errorf("the largest payload: %v", err)
+	}
+}
+
+func TestTagsAreSetReadAndRemoved(t *testing.T) {
+	w := newWorld(t)
+	arn := w.create("hello").FunctionArn
+	ctx := t.Context()
+	if _, err := w.lambda.TagResource(ctx, &sdk.TagResourceInput{Resource: arn, Tags: map[string]string{"a": "1", "b": "2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.lambda.UntagResource(ctx, &sdk.UntagResourceInput{Resource: arn, TagKeys: []string{"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := w.lambda.ListTags(ctx, &sdk.ListTagsInput{Resource: arn})
+	if err != nil || len(out.Tags) != 1 || out.Tags["b"] != "2" {
+		t.Errorf("tags %v %v", out, err)
+	}
+	_, err = w.lambda.ListTags(ctx, &sdk.ListTagsInput{Resource: new(*arn + ":1")})
+	wantError(t, err, "InvalidParameterValueException", "Tags on function aliases and versions are not supported. Please specify a function ARN.")
+}
+
+func TestSettingsOfTheAccountAndCodeSigningAreRead(t *testing.T) {
+	w := newWorld(t)
+	w.create("hello")
+	s, err := w.lambda.GetAccountSettings(t.Context(), &sdk.GetAccountSettingsInput{})
+	if err != nil || s.AccountUsage.FunctionCount != 1 || s.AccountUsage.TotalCodeSize == 0 || s.AccountLimit.ConcurrentExecutions != 1000 || s.AccountLimit.TotalCodeSize != 80530636800 {
+		t.Errorf("settings %+v %v", s, err)
+	}
+	c, err := w.lambda.GetFunctionCodeSigningConfig(t.Context(), &sdk.GetFunctionCodeSigningConfigInput{FunctionName: new("hello")})
+	if err != nil || c.CodeSigningConfigArn != nil {
+		t.Errorf("code signing %+v %v", c, err)
+	}
+	_, err = w.lambda.GetFunctionCodeSigningConfig(t.Context(), &sdk.GetFunctionCodeSigningConfigInput{FunctionName: new("other")})
+	wantError(t, err, "ResourceNotFoundException", "Function not found")
+}
+
+func TestCodeLocationDownloadsThePackageForTenMinutes(t *testing.T) {
+	w := newWorld(t)
+	in := createInput("hello")
+	in.Code.ZipFile = zipOf(t, map[string]string{"app.py": "def handler(e, c): return e"})
+	if _, err := w.lambda.CreateFunction(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	got, err := w.lambda.GetFunction(t.Context(), &sdk.GetFunctionInput{FunctionName: new("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	location := *got.Code.Location
+	fetch := func(u string) (int, []byte) {
+		resp, err := http.Get(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, body
+	}
+	if status, body := fetch(location); status != 200 || !bytes.Equal(body, in.Code.ZipFile) {
+		t.Errorf("status %d, %d bytes", status, len(body))
+	}
+	for name, u := range map[string]string{
+		"other signature": strings.Replace(location, "signature=", "signature=00", 1),
+		"other expiry":    strings.Replace(location, "expires=", "expires=9", 1),
+		"other package":   strings.Replace(location, downloadPath, downloadPath+"0", 1),
+		"no signature":    location[:strings.Index(location, "?")],
+	} {
+		if status, _ := fetch(u); status != 403 {
+			t.Errorf("%s: status %d", name, status)
+		}
+	}
+	w.clock.Advance(11 * time.Minute)
+	if status, body := fetch(location); status != 403 || !strings.Contains(string(body), "expired") {
+		t.Errorf("after its time: status %d, %s", status, body)
+	}
+}
+
+func TestInvokeHandsOverTheEventAndReturnsTheAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.create("hello")
+	ctx := t.Context()
+	out, err := w.lambda.Invoke(ctx, &sdk.InvokeInput{
+		FunctionName: new("arn:aws:lambda:us-east-1:000000000000:function:hello"), Qualifier: new("$LATEST"),
+		Payload: []byte(`{"a":1}`), LogType: types.LogTypeTail,
+		ClientContext: new(base64.StdEncoding.EncodeToString([]byte(`{"custom":{}}`))),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inv := w.invoker.last()
+	if string(out.Payload) != `{"a":1}` || out.StatusCode != 200 || *out.ExecutedVersion != "$LATEST" || out.FunctionError != nil {
+		t.Errorf("out %+v", out)
+	}
+	if tail, err := base64.StdEncoding.DecodeString(*out.LogResult); err != nil || string(tail) != "START RequestId: "+inv.RequestID {
+		t.Errorf("log %q %v", tail, err)
+	}
+	if inv.Name != "hello" || inv.Qualifier != "$LATEST" || inv.InvokedARN != "arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST" ||
+		inv.ClientContext != `{"custom":{}}` || inv.Caller.ARN != "arn:aws:iam::000000000000:root" || inv.Account != testAccount || !inv.Tail ||
+		!strings.HasPrefix(inv.TraceID, "Root=1-") || len(inv.RequestID) != 36 {
+		t.Errorf("invocation %+v", inv)
+	}
+	if len(w.done) != 1 || w.done[0] != inv || inv.Timeline.Began != testNow {
+		t.Errorf("done %v", w.done)
+	}
+
+	if _, err = w.lambda.Invoke(ctx, &sdk.InvokeInput{FunctionName: new("hello")}); err != nil || string(w.invoker.last().Payload) != "{}" {
+		t.Errorf("no payload: %v", err)
+	}
+	dry, err := w.lambda.Invoke(ctx, &sdk.InvokeInput{FunctionName: new("hello"), InvocationType: types.InvocationTypeDryRun})
+	if err != nil || dry.StatusCode != 204 || len(dry.Payload) != 0 {
+		t.Errorf("dry run %+v %v", dry, err)
+	}
+}
+
+func TestInvokeRefusals(t *testing.T) {
+	w := newWorld(t)
+	w.create("hello")
+	invoke := func(edit func(*sdk.InvokeInput)) error {
+		in := &sdk.InvokeInput{FunctionName: new("hello")}
+		edit(in)
+		_, err := w.lambda.Invoke(t.Context(), in)
+		return err
+	}
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.FunctionName = new("nobody") }), "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:000000000000:function:nobody")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.FunctionName = new("a b") }), "ValidationException", "1 validation error detected: Value 'a b' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: ")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.Qualifier = new("a b") }), "ValidationException", "Value 'a b' at 'qualifier' failed to satisfy constraint")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.InvocationType = "Later" }), "ValidationException", "Value 'Later' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.LogType = "Head" }), "ValidationException", "at 'logType'")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.TenantId = new("bad tenant!") }), "ValidationException", "at 'tenantId'")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.InvocationType = types.InvocationTypeEvent }), "NotImplementedException", "Event")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.Payload = []byte(`{"a":`) }), "InvalidRequestContentException", "Could not parse request body into json: ")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.ClientContext = new("***") }), "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object.")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.ClientContext = new(strings.Repeat("a", 3584)) }), "InvalidRequestContentException", "3583")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.FunctionName = new("hello:1"); in.Qualifier = new("2") }), "InvalidParameterValueException", "The derived qualifier")
+	wantError(t, invoke(func(in *sdk.InvokeInput) { in.FunctionName = new("111111111111:function:hello") }), "AccessDeniedException", "lambda:InvokeFunction")
+
+	w.invoker.answer = func(*hearth.Invocation) (*hearth.Result, error) {
+		return nil, &hearth.Error{Kind: hearth.TooManyRequests, Message: "Rate Exceeded.", Reason: hearth.ReasonConcurrency}
+	}
+	err := invoke(func(*sdk.InvokeInput) {})
+	wantError(t, err, "TooManyRequestsException", "Rate Exceeded.")
+	if e, ok := errors.AsType[*types.TooManyRequestsException](err); !ok || e.Reason != types.ThrottleReasonConcurrentInvocationLimitExceeded || *e.Type != "User" {
+		t.Errorf("got %#v", err)
+	}
+	w.invoker.answer = func(*hearth.Invocation) (*hearth.Result, error) {
+		return nil, errors.New("disk on fire at /secret/path")
+	}
+	wantError(t, invoke(func(*sdk.InvokeInput) {}), "ServiceException", "An internal error occurred.")
+	w.invoker.answer = func(*hearth.Invocation) (*hearth.Result, error) {
+		return &hearth.Result{Payload: []byte(`{"errorType":"E"}`), FunctionError: "Unhandled", Version: "1"}, nil
+	}
+	out, err := w.lambda.Invoke(t.Context(), &sdk.InvokeInput{FunctionName: new("hello")})
+	if err != nil || *out.FunctionError != "Unhandled" || string(out.Payload) != `{"errorType":"E"}` {
+		t.Errorf("function error %+v %v", out, err)
+	}
+}
+
+// TestInvokeByHandReadsWhatTheSchemaBinds holds the warm path against the
+// general one.
+func TestInvokeByHandReadsWhatTheSchemaBinds(t *testing.T) {
+	h := New(Config{Region: "us-east-1", Clock: clock.NewFake(testNow), Credentials: testKeys{}})
+	for _, label := range []string{"hello", "hello%3A1", "arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Ahello%3Alive", "function:hello"} {
+		for _, query := range []string{"", "?Qualifier=$LATEST", "?x=1&Qualifier=%24LATEST"} {
+			r, rt := request(t, "POST /2015-03-31/functions/"+label+"/invocations"+query, "")
+			r.Header.Set(headerLogType, "Tail")
+			r.Header.Set(headerTenantID, "t-1")
+			bound, err := bind(rt, r, []byte(`1`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := bound.(*sdk.InvokeInput)
+			c := &call{http: r, route: rt, began: testNow}
+			c.claim.Identity.Account = testAccount
+			want, _ := parseName(*in.FunctionName)
+			want, wantErr := h.resolve(want, str(in.Qualifier), c.claim.Identity, "InvokeFunction")
+			inv := &hearth.Invocation{}
+			if err := h.readInvocation(inv, c, in.Payload); (err == nil) != (wantErr == nil) {
+				t.Errorf("%s%s: %v, want %v", label, query, err, wantErr)
+			} else if err == nil && (inv.Name != want.name || inv.Qualifier != want.qualifier || !inv.Tail || inv.TenantID != *in.TenantId) {
+				t.Errorf("%s%s is read as %+v", label, query, inv)
+			}
+		}
+	}
+}
+
+func TestUnsignedRequestsAreRefusedInEachServicesWay(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		method, path, contentType, target, want string
+	}{
+		"lambda": {"GET", "/2015-03-31/functions", "", "", `{"message":"Missing Authentication Token"}`},
+		"sts":    {"POST", "/", "application/x-www-form-urlencoded", "", "<Code>MissingAuthenticationToken</Code>"},
+		"logs":   {"POST", "/", "application/x-amz-json-1.1", "Logs_20140328.DescribeLogGroups", `"__type":"MissingAuthenticationTokenException"`},
+	} {
+		r, err := http.NewRequest(c.method, w.url+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", c.contentType)
+		if c.target != "" {
+			r.Header.Set("X-Amz-Target", c.target)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !strings.Contains(string(body), c.want) || resp.Header.Get("X-Amzn-Requestid") == "" {
+			t.Errorf("%s: %d %s %v", name, resp.StatusCode, body, err)
+		}
+	}
+}
+
+func TestAWrongSecretIsRefusedWithoutRunningAnything(t *testing.T) {
+	w := newWorld(t)
+	w.create("hello")
+	cfg := w.aws.Copy()
+	cfg.Credentials = credentials.NewStaticCredentialsProvider("AKIDROOT", "guess", "")
+	_, err := sdk.NewFromConfig(cfg).Invoke(t.Context(), &sdk.InvokeInput{FunctionName: new("hello")})
+	wantError(t, err, "InvalidSignatureException", "The request signature we calculated does not match the signature you provided.")
+	if len(w.invoker.seen) != 0 {
+		t.Error("the function ran")
+	}
+	_, err = sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	wantError(t, err, "SignatureDoesNotMatch", "The request signature we calculated")
+	cfg.Credentials = credentials.NewStaticCredentialsProvider("AKIDOTHER", "guess", "")
+	_, err = sdk.NewFromConfig(cfg).ListFunctions(t.Context(), &sdk.ListFunctionsInput{})
+	wantError(t, err, "UnrecognizedClientException", "The security token included in the request is invalid.")
+	_, err = sdklogs.NewFromConfig(cfg).DescribeLogGroups(t.Context(), &sdklogs.DescribeLogGroupsInput{})
+	wantError(t, err, "UnrecognizedClientException", "The security token included in the request is invalid.")
+}
+
+func TestUnknownPathsAreUnknownOperations(t *testing.T) {
+	w := newWorld(t)
+	r, err := http.NewRequest("GET", w.url+"/2015-03-31/gadgets", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	creds, err := w.aws.Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v4.NewSigner().SignHTTP(t.Context(), creds, r, emptyHash, "lambda", "us-east-1", testNow); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 404 || resp.Header.Get("X-Amzn-Errortype") != "UnknownOperationException" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+}
+
+func TestSTSTellsTheCallerWhoItIs(t *testing.T) {
+	w := newWorld(t)
+	id, err := sts.NewFromConfig(w.aws).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	if err != nil || *id.Account != "000000000000" || *id.Arn != "arn:aws:iam::000000000000:root" || *id.UserId != "000000000000" {
+		t.Errorf("identity %+v %v", id, err)
+	}
+	_, err = sts.NewFromConfig(w.aws).GetSessionToken(t.Context(), &sts.GetSessionTokenInput{})
+	wantError(t, err, "InvalidAction", "Could not find operation GetSessionToken for version 2011-06-15")
+}
+
+func TestAPresignedSTSRequestIsServed(t *testing.T) {
+	w := newWorld(t)
+	signed, err := sts.NewPresignClient(sts.NewFromConfig(w.aws)).PresignGetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get(signed.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+func TestLogsAreReadWithTheSDK(t *testing.T) {
+	w := newWorld(t)
+	c := sdklogs.NewFromConfig(w.aws)
+	ctx := context.Background()
+	groups, err := c.DescribeLogGroups(ctx, &sdklogs.DescribeLogGroupsInput{LogGroupNamePrefix: new("/aws/")})
+	if err != nil || len(groups.LogGroups) != 1 || *groups.NextToken != "more" || *groups.LogGroups[0].Arn != "arn:aws:logs:us-east-1:000000000000:log-group:/aws/lambda/hello:*" {
+		t.Fatalf("groups %+v %v", groups, err)
+	}
+	streams, err := c.DescribeLogStreams(ctx, &sdklogs.DescribeLogStreamsInput{LogGroupIdentifier: groups.LogGroups[0].LogGroupArn})
+	if err != nil || len(streams.LogStreams) != 1 || *streams.LogStreams[0].LastEventTimestamp != testNow.UnixMilli() {
+		t.Fatalf("streams %+v %v", streams, err)
+	}
+	_, err = c.DescribeLogStreams(ctx, &sdklogs.DescribeLogStreamsInput{LogGroupName: new("other")})
+	wantError(t, err, "ResourceNotFoundException", "The specified log group does not exist.")
+	events, err := c.GetLogEvents(ctx, &sdklogs.GetLogEventsInput{LogGroupName: groups.LogGroups[0].LogGroupName, LogStreamName: streams.LogStreams[0].LogStreamName})
+	if err != nil || len(events.Events) != 4 || *events.NextForwardToken != "f/1" || *events.Events[1].Message != "hello world" {
+		t.Fatalf("events %+v %v", events, err)
+	}
+	filtered, err := c.FilterLogEvents(ctx, &sdklogs.FilterLogEventsInput{LogGroupName: groups.LogGroups[0].LogGroupName, FilterPattern: new("?ERROR ?hello")})
+	if err != nil || len(filtered.Events) != 2 || *filtered.Events[0].EventId != "1" {
+		t.Errorf("filtered %+v %v", filtered, err)
+	}
+	_, err = c.FilterLogEvents(ctx, &sdklogs.FilterLogEventsInput{LogGroupName: groups.LogGroups[0].LogGroupName, FilterPattern: new(`"open`)})
+	wantError(t, err, "InvalidParameterException", "Invalid filter pattern")
+	_, err = c.DeleteLogGroup(ctx, &sdklogs.DeleteLogGroupInput{LogGroupName: groups.LogGroups[0].LogGroupName})
+	wantError(t, err, "UnknownOperationException", "DeleteLogGroup")
+}
+
+func TestFilterPatterns(t *testing.T) {
+	for _, c := range []struct {
+		pattern, message string
+		want             bool
+	}{
+		{"", "anything", true}, {"ERROR", "an ERROR", true}, {"ERROR", "an error", false}, {"a b", "b and a", true}, {"a x", "b and a", false},
+		{`"b and"`, "b and a", true}, {`"and b"`, "b and a", false}, {`"say \"x\""`, `say "x" now`, true},
+		{"-a b", "b", true}, {"-a b", "a b", false}, {"?x ?b", "b", true}, {"?x ?y", "b", false}, {"%^b[0-9]+$%", "b12", true}, {"%^b[0-9]+$%", "b", false},
+	} {
+		match, err := compileFilter(c.pattern)
+		if err != nil {
+			t.Errorf("%s: %v", c.pattern, err)
+			continue
+		}
+		if got := match == nil || match(c.message); got != c.want {
+			t.Errorf("%s on %q: %v", c.pattern, c.message, got)
+		}
+	}
+	for pattern, kind := range map[string]hearth.Kind{`"open`: hearth.InvalidParameter, "%(%": hearth.InvalidParameter, "-": hearth.InvalidParameter, "{ $.a = 1 }": hearth.NotBuilt, "[a, b]": hearth.NotBuilt} {
+		if _, err := compileFilter(pattern); hearth.KindOf(err) != kind {
+			t.Errorf("%s: %v", pattern, err)
+		}
+	}
+}
+
+func BenchmarkInvoke1KB(b *testing.B) {
+	reg := newFakeRegistry()
+	reg.functions["hello"] = &fakeFunction{latest: &hearth.Function{Name: "hello", Version: hearth.Latest}}
+	h := New(Config{Registry: reg, Invoker: echo{}, Credentials: testKeys{}, Clock: clock.NewFake(testNow), Region: "us-east-1"})
+	body := []byte(`"` + strings.Repeat("x", 1022) + `"`)
+	r := httptest.NewRequest("POST", "http://127.0.0.1:9070/2015-03-31/functions/hello/invocations", bytes.NewReader(body))
+	creds := aws.Credentials{AccessKeyID: "AKIDROOT", SecretAccessKey: "secret"}
+	if err := v4.NewSigner().SignHTTP(context.Background(), creds, r, sha256Hex(body), "lambda", "us-east-1", testNow); err != nil {
+		b.Fatal(err)
+	}
+	w := &discard{header: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		clear(w.header)
+		h.ServeHTTP(w, r)
+		if w.status != 200 {
+			b.Fatal(w.status)
+		}
+	}
+}
+
+type echo struct{}
+
+func (echo) Invoke(_ context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
+	return &hearth.Result{Payload: inv.Payload, Version: hearth.Latest}, nil
+}
+
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(p []byte) (int, error) { return len(p), nil }

@@ -1,0 +1,379 @@
+package lambda
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// jsonReader reads a JSON document in place, one value at a time. It is here
+// because a CreateFunction body carries up to 70 MB of base64: encoding/json
+// would copy it at each level of nesting, this decodes it once, straight from
+// the body.
+type jsonReader struct {
+	data  []byte
+	at    int
+	depth int
+}
+
+// maxDepth bounds nesting; the API's own shapes are less than ten deep.
+const maxDepth = 200
+
+// syntaxError is a document that is not JSON.
+type syntaxError struct {
+	at   int
+	text string
+}
+
+func (e *syntaxError) Error() string { return fmt.Sprintf("%s at offset %d", e.text, e.at) }
+
+func (r *jsonReader) fail(format string, args ...any) error {
+	return &syntaxError{at: r.at, text: fmt.Sprintf(format, args...)}
+}
+
+// token is the kind of the next value, by its first byte.
+type token byte
+
+const (
+	tokenObject token = '{'
+	tokenArray  token = '['
+	tokenString token = '"'
+	tokenNumber token = '0'
+	tokenTrue   token = 't'
+	tokenFalse  token = 'f'
+	tokenNull   token = 'n'
+)
+
+// String is the token as the service's messages name it.
+func (t token) String() string {
+	switch t {
+	case tokenObject:
+		return "START_OBJECT"
+	case tokenArray:
+		return "START_ARRAY"
+	case tokenString:
+		return "STRING_VALUE"
+	case tokenNumber:
+		return "NUMBER_VALUE"
+	case tokenTrue:
+		return "TRUE_VALUE"
+	case tokenFalse:
+		return "FALSE_VALUE"
+	}
+	return "NULL_VALUE"
+}
+
+func (r *jsonReader) space() {
+	for r.at < len(r.data) {
+		switch r.data[r.at] {
+		case ' ', '\t', '\n', '\r':
+			r.at++
+		default:
+			return
+		}
+	}
+}
+
+// peek tells what the next value is without reading it.
+func (r *jsonReader) peek() (token, error) {
+	r.space()
+	if r.at == len(r.data) {
+		return 0, r.fail("unexpected end of input")
+	}
+	switch c := r.data[r.at]; c {
+	case '{', '[', '"', 't', 'f', 'n':
+		return token(c), nil
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return tokenNumber, nil
+	default:
+		return 0, r.fail("unexpected character %q", c)
+	}
+}
+
+// end requires that nothing but space is left.
+func (r *jsonReader) end() error {
+	if r.space(); r.at < len(r.data) {
+		return r.fail("unexpected character %q after the document", r.data[r.at])
+	}
+	return nil
+}
+
+func (r *jsonReader) word(w string) error {
+	if !bytes.HasPrefix(r.data[r.at:], []byte(w)) {
+		return r.fail("unrecognized word")
+	}
+	r.at += len(w)
+	return nil
+}
+
+// object calls member for each member of the object that is next; member must
+// read the value.
+func (r *jsonReader) object(member func(key string) error) error {
+	return r.collection('}', func() error {
+		if t, err := r.peek(); err != nil {
+			return err
+		} else if t != tokenString {
+			return r.fail("a member's name must be a string")
+		}
+		key, err := r.string()
+		if err != nil {
+			return err
+		}
+		if r.space(); r.at == len(r.data) || r.data[r.at] != ':' {
+			return r.fail("expected a colon after a member's name")
+		}
+		r.at++
+		return member(key)
+	})
+}
+
+// array calls item for each item of the array that is next; item must read it.
+func (r *jsonReader) array(item func() error) error { return r.collection(']', item) }
+
+func (r *jsonReader) collection(closing byte, item func() error) error {
+	if r.depth++; r.depth > maxDepth {
+		return r.fail("nested too deeply")
+	}
+	defer func() { r.depth-- }()
+	r.at++
+	if r.space(); r.at < len(r.data) && r.data[r.at] == closing {
+		r.at++
+		return nil
+	}
+	for {
+		if err := item(); err != nil {
+			return err
+		}
+		if r.space(); r.at == len(r.data) {
+			return r.fail("unexpected end of input")
+		}
+		c := r.data[r.at]
+		if c != ',' && c != closing {
+			return r.fail("unexpected character %q", c)
+		}
+		if r.at++; c == closing {
+			return nil
+		}
+	}
+}
+
+// rawString reads a string and returns what is between its quotes, and whether
+// that contains escapes.
+func (r *jsonReader) rawString() (raw []byte, escaped bool, err error) {
+	r.at++
+	start := r.at
+	for quote := -1; ; {
+		if quote < r.at { // found once for any number of escapes before it
+			i := bytes.IndexByte(r.data[r.at:], '"')
+			if i < 0 {
+				return nil, false, r.fail("unexpected end of input in a string")
+			}
+			quote = r.at + i
+		}
+		i := bytes.IndexByte(r.data[r.at:quote], '\\')
+		if i < 0 {
+			raw = r.data[start:quote]
+			r.at = quote + 1
+			break
+		}
+		escaped = true
+		r.at += i + 2 // past the escaped byte, which may be the quote
+	}
+	for _, c := range raw {
+		if c < 0x20 {
+			return nil, false, r.fail("control character in a string")
+		}
+	}
+	return raw, escaped, nil
+}
+
+func (r *jsonReader) string() (string, error) {
+	raw, escaped, err := r.rawString()
+	if err != nil {
+		return "", err
+	}
+	if escaped {
+		if raw, err = r.unescape(raw); err != nil {
+			return "", err
+		}
+	}
+	if !utf8.Valid(raw) {
+		return strings.ToValidUTF8(string(raw), "\uFFFD"), nil
+	}
+	return string(raw), nil
+}
+
+func (r *jsonReader) unescape(raw []byte) ([]byte, error) {
+	out := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); {
+		c := raw[i]
+		if c != '\\' {
+			out = append(out, c)
+			i++
+			continue
+		}
+		if i+1 == len(raw) {
+			return nil, r.fail("incomplete escape")
+		}
+		switch c = raw[i+1]; c {
+		case '"', '\\', '/':
+			out = append(out, c)
+		case 'b':
+			out = append(out, '\b')
+		case 'f':
+			out = append(out, '\f')
+		case 'n':
+			out = append(out, '\n')
+		case 'r':
+			out = append(out, '\r')
+		case 't':
+			out = append(out, '\t')
+		case 'u':
+			u, ok := hex4(raw[i+2:])
+			if !ok {
+				return nil, r.fail("bad \\u escape")
+			}
+			i += 4
+			if utf16.IsSurrogate(u) {
+				low, ok := rune(0), false
+				if len(raw) >= i+8 && raw[i+2] == '\\' && raw[i+3] == 'u' {
+					low, ok = hex4(raw[i+4:])
+				}
+				if pair := utf16.DecodeRune(u, low); ok && pair != utf8.RuneError {
+					u = pair
+					i += 6
+				} else {
+					u = utf8.RuneError
+				}
+			}
+			out = utf8.AppendRune(out, u)
+		default:
+			return nil, r.fail("bad escape")
+		}
+		i += 2
+	}
+	return out, nil
+}
+
+func hex4(b []byte) (rune, bool) {
+	if len(b) < 4 {
+		return 0, false
+	}
+	var u rune
+	for _, c := range b[:4] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		u = u<<4 | rune(c)
+	}
+	return u, true
+}
+
+// blob reads a string of base64.
+func (r *jsonReader) blob() ([]byte, error) {
+	raw, escaped, err := r.rawString()
+	if err != nil {
+		return nil, err
+	}
+	if escaped { // "\/" is an allowed way of writing a slash
+		if raw, err = r.unescape(raw); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]byte, base64.StdEncoding.DecodedLen(len(raw)))
+	n, err := base64.StdEncoding.Decode(out, raw)
+	if err != nil {
+		return nil, r.fail("a blob must be base64")
+	}
+	return out[:n], nil
+}
+
+// number reads a number and returns its text.
+func (r *jsonReader) number() (string, error) {
+	start := r.at
+	digits := func() bool {
+		from := r.at
+		for r.at < len(r.data) && '0' <= r.data[r.at] && r.data[r.at] <= '9' {
+			r.at++
+		}
+		return r.at > from
+	}
+	is := func(set string) bool {
+		if r.at < len(r.data) && strings.IndexByte(set, r.data[r.at]) >= 0 {
+			r.at++
+			return true
+		}
+		return false
+	}
+	is("-")
+	if !is("0") && !digits() {
+		return "", r.fail("bad number")
+	}
+	if is(".") && !digits() {
+		return "", r.fail("bad number")
+	}
+	if is("eE") {
+		is("+-")
+		if !digits() {
+			return "", r.fail("bad number")
+		}
+	}
+	return string(r.data[start:r.at]), nil
+}
+
+func (r *jsonReader) float() (float64, error) {
+	text, err := r.number()
+	if err != nil {
+		return 0, err
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, r.fail("number out of range")
+	}
+	return f, nil
+}
+
+// skip reads any value and forgets it.
+func (r *jsonReader) skip() error {
+	t, err := r.peek()
+	if err != nil {
+		return err
+	}
+	switch t {
+	case tokenObject:
+		return r.object(func(string) error { return r.skip() })
+	case tokenArray:
+		return r.array(r.skip)
+	case tokenString:
+		_, err = r.string()
+		return err
+	case tokenNumber:
+		_, err = r.number()
+		return err
+	case tokenTrue:
+		return r.word("true")
+	case tokenFalse:
+		return r.word("false")
+	}
+	return r.word("null")
+}
+
+// validJSON reports the first mistake in a document, nil if there is none.
+func validJSON(data []byte) error {
+	r := &jsonReader{data: data}
+	if err := r.skip(); err != nil {
+		return err
+	}
+	return r.end()
+}

@@ -1,0 +1,204 @@
+package lambda
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/registry"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+)
+
+// CreateFunction sets the same configuration as UpdateFunctionConfiguration,
+// so both are read into the registry's UpdateConfiguration, in which nil is
+// what the request did not set.
+
+func settingsOfCreate(in *sdk.CreateFunctionInput) registry.UpdateConfiguration {
+	return settingsOfUpdate(&sdk.UpdateFunctionConfigurationInput{
+		DeadLetterConfig:  in.DeadLetterConfig,
+		Description:       in.Description,
+		Environment:       in.Environment,
+		EphemeralStorage:  in.EphemeralStorage,
+		FileSystemConfigs: in.FileSystemConfigs,
+		Handler:           in.Handler,
+		KMSKeyArn:         in.KMSKeyArn,
+		Layers:            in.Layers,
+		LoggingConfig:     in.LoggingConfig,
+		MemorySize:        in.MemorySize,
+		Role:              in.Role,
+		Runtime:           in.Runtime,
+		SnapStart:         in.SnapStart,
+		Timeout:           in.Timeout,
+		TracingConfig:     in.TracingConfig,
+		VpcConfig:         in.VpcConfig,
+	})
+}
+
+func settingsOfUpdate(in *sdk.UpdateFunctionConfigurationInput) registry.UpdateConfiguration {
+	s := registry.UpdateConfiguration{
+		Runtime:     optional(string(in.Runtime)),
+		Handler:     in.Handler,
+		Role:        in.Role,
+		Description: in.Description,
+		KMSKeyARN:   in.KMSKeyArn,
+		RevisionID:  str(in.RevisionId),
+	}
+	if in.MemorySize != nil {
+		s.MemoryMiB = new(int(*in.MemorySize))
+	}
+	if in.Timeout != nil {
+		s.Timeout = new(time.Duration(*in.Timeout) * time.Second)
+	}
+	if in.EphemeralStorage != nil {
+		s.TmpMiB = new(int(*in.EphemeralStorage.Size))
+	}
+	if in.Environment != nil {
+		if s.Env = in.Environment.Variables; s.Env == nil {
+			s.Env = map[string]string{}
+		}
+	}
+	if in.Layers != nil {
+		s.Layers = make([]hearth.Layer, len(in.Layers))
+		for i, arn := range in.Layers {
+			s.Layers[i].ARN = arn
+		}
+	}
+	if l := in.LoggingConfig; l != nil {
+		s.Logging = loggingOf(l)
+	}
+	if in.TracingConfig != nil && in.TracingConfig.Mode != "" {
+		s.TracingMode = new(string(in.TracingConfig.Mode))
+	}
+	if in.DeadLetterConfig != nil {
+		s.DeadLetterTarget = new(str(in.DeadLetterConfig.TargetArn))
+	}
+	if in.SnapStart != nil && in.SnapStart.ApplyOn != "" {
+		s.SnapStart = new(string(in.SnapStart.ApplyOn))
+	}
+	if v := in.VpcConfig; v != nil {
+		s.VPC = &hearth.VPC{SubnetIDs: v.SubnetIds, SecurityGroupIDs: v.SecurityGroupIds, IPv6Allowed: v.Ipv6AllowedForDualStack != nil && *v.Ipv6AllowedForDualStack}
+	}
+	if in.FileSystemConfigs != nil {
+		s.FileSystems = make([]hearth.FileSystem, len(in.FileSystemConfigs))
+		for i, f := range in.FileSystemConfigs {
+			s.FileSystems[i] = hearth.FileSystem{ARN: str(f.Arn), LocalMountPath: str(f.LocalMountPath)}
+		}
+	}
+	return s
+}
+
+// loggingOf fills in what the service does: text has no levels, JSON has INFO
+// for both.
+func loggingOf(l *types.LoggingConfig) *hearth.Logging {
+	out := &hearth.Logging{
+		Format:           string(l.LogFormat),
+		ApplicationLevel: string(l.ApplicationLogLevel),
+		SystemLevel:      string(l.SystemLogLevel),
+		Group:            str(l.LogGroup),
+	}
+	if out.Format == "" {
+		out.Format = string(types.LogFormatText)
+	}
+	if out.Format == string(types.LogFormatJson) {
+		if out.ApplicationLevel == "" {
+			out.ApplicationLevel = string(types.ApplicationLogLevelInfo)
+		}
+		if out.SystemLevel == "" {
+			out.SystemLevel = string(types.SystemLogLevelInfo)
+		}
+	}
+	return out
+}
+
+// apply sets what s sets.
+func apply(s registry.UpdateConfiguration, f *hearth.Function) {
+	set(&f.Runtime, s.Runtime)
+	set(&f.Handler, s.Handler)
+	set(&f.Role, s.Role)
+	set(&f.Description, s.Description)
+	set(&f.KMSKeyARN, s.KMSKeyARN)
+	set(&f.MemoryMiB, s.MemoryMiB)
+	set(&f.Timeout, s.Timeout)
+	set(&f.TmpMiB, s.TmpMiB)
+	set(&f.Logging, s.Logging)
+	set(&f.TracingMode, s.TracingMode)
+	set(&f.DeadLetterTarget, s.DeadLetterTarget)
+	set(&f.SnapStart, s.SnapStart)
+	set(&f.VPC, s.VPC)
+	f.Env, f.Layers, f.FileSystems = s.Env, s.Layers, s.FileSystems
+}
+
+func set[T any](into *T, value *T) {
+	if value != nil {
+		*into = *value
+	}
+}
+
+// Limits that are the service's and not the model's.
+const (
+	maxMemoryMiB   = 10240 // the model's 32,768 is for managed instances
+	maxEnvironment = 4096  // bytes of all names and values, as JSON
+	maxLayers      = 5
+)
+
+// reservedVariables are set by the runtime's environment and by nobody else.
+var reservedVariables = []string{
+	"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV",
+	"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION",
+	"AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
+	"AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+	"AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
+}
+
+// check finds what the model's constraints let pass and the service does not.
+func check(s registry.UpdateConfiguration) error {
+	if s.Runtime != nil {
+		if err := checkRuntime(*s.Runtime); err != nil {
+			return err
+		}
+	}
+	if s.MemoryMiB != nil && *s.MemoryMiB > maxMemoryMiB {
+		return hearth.Errorf(hearth.InvalidParameter, "'MemorySize' value failed to satisfy constraint: Member must have value less than or equal to %d", maxMemoryMiB)
+	}
+	if err := checkEnvironment(s.Env); err != nil {
+		return err
+	}
+	if len(s.Layers) > maxLayers {
+		return hearth.Errorf(hearth.InvalidParameter, "Cannot reference more than %d layers.", maxLayers)
+	}
+	if len(s.Layers) > 0 { // PublishLayerVersion is not built, so there are none
+		return hearth.Errorf(hearth.InvalidParameter, "Layer version %s does not exist.", s.Layers[0].ARN)
+	}
+	return nil
+}
+
+func checkEnvironment(env map[string]string) error {
+	var reserved []string
+	for name := range env {
+		if slices.Contains(reservedVariables, name) {
+			reserved = append(reserved, name)
+		}
+	}
+	if len(reserved) > 0 {
+		slices.Sort(reserved)
+		return hearth.Errorf(hearth.InvalidParameter,
+			"Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s",
+			strings.Join(reserved, ", "))
+	}
+	if len(env) == 0 {
+		return nil
+	}
+	measured, err := json.Marshal(env)
+	if err != nil {
+		return err
+	}
+	if len(measured) > maxEnvironment {
+		return hearth.Errorf(hearth.InvalidParameter,
+			"Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", measured)
+	}
+	return nil
+}
