@@ -246,7 +246,7 @@ func (c *conn) sendEvent(ctx context.Context, ev *Event) error {
 		return err
 	}
 	*out = b
-	if ctx != nil && ctx.Done() != nil {
+	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() { c.net.SetWriteDeadline(time.Unix(1, 0)) })
 		defer stop()
 	}

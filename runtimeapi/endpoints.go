@@ -1,6 +1,7 @@
 package runtimeapi
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"runtime"
@@ -41,7 +42,7 @@ func (c *conn) next() bool {
 		ev := e.event
 		c.writing.Lock()
 		e.mu.Unlock()
-		err := c.sendEvent(nil, ev)
+		err := c.sendEvent(context.Background(), ev)
 		c.writing.Unlock()
 		return err == nil && !c.req.close
 	}
@@ -49,7 +50,7 @@ func (c *conn) next() bool {
 	c.parked, c.last = true, c.req.close
 	e.parked = append(e.parked, c)
 	idle := e.event == nil
-	e.deliver(nil) // unlocks
+	e.deliver(context.Background()) // unlocks
 	if idle && e.opt.OnNext != nil {
 		e.opt.OnNext()
 	}
