@@ -25,6 +25,7 @@ type environment struct {
 	sb     sandbox.Container
 	api    *runtimeapi.Environment
 	output *os.File // what the processes wrote, to be read
+	input  *os.File // its other end, which each process gets when it starts
 
 	destroyOnce sync.Once
 	destroyErr  error
@@ -43,7 +44,6 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	if err != nil {
 		return fail(err)
 	}
-	defer w.Close() // the sandbox has its own copy
 	spec := sandbox.ContainerSpec{
 		ID:     newID("s-"),
 		Output: w,
@@ -54,18 +54,16 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	} else {
 		choice, err := in.w.cfg.Runtimes.ForBoot(boot)
 		if err != nil {
-			r.Close()
-			return nil, err
+			return nil, errors.Join(err, r.Close(), w.Close())
 		}
 		p := choice.BootProcess()
 		spec.Boot, spec.Mounts = &p, choice.Mounts()
 	}
 	sb, err := in.sb.NewContainer(ctx, spec)
 	if err != nil {
-		r.Close()
-		return fail(err)
+		return fail(errors.Join(err, r.Close(), w.Close()))
 	}
-	env := &environment{sb: sb, output: r}
+	env := &environment{sb: sb, output: r, input: w}
 	env.api = runtimeapi.Serve(sb.Listener(), runtimeapi.Options{})
 	if boot != "" {
 		if err := env.awaitBoot(); err != nil {
@@ -117,7 +115,7 @@ func (w *Worker) allMounts() []sandbox.Mount {
 // destroy ends everything of the environment. It may be called again.
 func (e *environment) destroy() error {
 	e.destroyOnce.Do(func() {
-		e.destroyErr = errors.Join(e.sb.Destroy(), e.api.Close(), e.output.Close())
+		e.destroyErr = errors.Join(e.sb.Destroy(), e.api.Close(), e.output.Close(), e.input.Close())
 	})
 	return e.destroyErr
 }

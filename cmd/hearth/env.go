@@ -37,6 +37,7 @@ func (a *app) envCmd() *cobra.Command {
 				{"AWS_ACCESS_KEY_ID", r.credentials.AccessKeyID},
 				{"AWS_SECRET_ACCESS_KEY", r.credentials.SecretAccessKey},
 				{"AWS_REGION", r.region},
+				{"AWS_DEFAULT_REGION", r.region}, // what boto3 and the AWS command line read
 			}
 			return a.printEnv(vars, format)
 		},
