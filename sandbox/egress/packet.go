@@ -123,6 +123,8 @@ const (
 	hostUnreachable     = 1
 	protocolUnreachable = 2
 	portUnreachable     = 3
+	netProhibited       = 9
+	hostProhibited      = 10
 	prohibited          = 13 // communication administratively prohibited
 )
 

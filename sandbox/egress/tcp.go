@@ -291,9 +291,16 @@ func (t *tcpTable) hand(key flowKey, request *tcp.ForwarderRequest) {
 	t.mu.Lock()
 	f := t.flows[key]
 	t.mu.Unlock()
-	// It is there: accept waits for this, and is the only one to let the
-	// stack have a SYN.
-	f.request <- request
+	// It is there: only accept lets the stack have a SYN, and waits for this.
+	// But what a container sends must not be able to prove that wrong.
+	if f != nil {
+		select {
+		case f.request <- request:
+			return
+		default:
+		}
+	}
+	request.Complete(true)
 }
 
 // finish waits until the container has taken all that was sent to it, so that

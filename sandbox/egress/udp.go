@@ -224,15 +224,15 @@ func (t *udpTable) close() {
 	}
 }
 
-// codeOf is how the container is told of what a socket outside said.
+// codeOf is how the container is told of what a socket outside said. Of the
+// codes that mean unreachable it takes those that Linux reports on a connected
+// socket; the plain ones it takes for passing troubles.
 func codeOf(err error) byte {
 	switch {
 	case errors.Is(err, unix.ENETUNREACH):
-		return netUnreachable
+		return netProhibited
 	case errors.Is(err, unix.ECONNREFUSED):
 		return portUnreachable
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return prohibited
 	}
-	return hostUnreachable
+	return hostProhibited
 }

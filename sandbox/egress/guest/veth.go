@@ -56,6 +56,11 @@ func setUpPacket(fd, index int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
 		return os.NewSyscallError("PACKET_IGNORE_OUTGOING", err)
 	}
+	// A pair's far end has no queue for up to a second after its carrier came,
+	// and drops what is sent through it.
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
+		return os.NewSyscallError("PACKET_QDISC_BYPASS", err)
+	}
 	filter := [...]unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 12}, // EtherType
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 2, K: unix.ETH_P_IP},
