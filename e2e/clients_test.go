@@ -48,7 +48,7 @@ func TestTheAWSCommandLineDeploysInvokesUpdatesAndDeletes(t *testing.T) {
 	awscli := func(args ...string) string { t.Helper(); return s.run(dir, "aws", args...) }
 	invoke := func(args ...string) (meta map[string]any, payload string) {
 		t.Helper()
-		out := awscli(append([]string{"lambda", "invoke", "--function-name", "cli", "--cli-binary-format", "raw-in-base64-out", "--payload", `{"a":1}`, "out.json"}, args...)...)
+		out := awscli(append([]string{"lambda", "invoke", "--function-name", "cli", "--payload", "fileb://event.json", "out.json"}, args...)...)
 		if err := json.Unmarshal([]byte(out), &meta); err != nil {
 			t.Fatal(err)
 		}
@@ -62,9 +62,12 @@ func TestTheAWSCommandLineDeploysInvokesUpdatesAndDeletes(t *testing.T) {
 	if out := awscli("sts", "get-caller-identity", "--query", "Account", "--output", "text"); strings.TrimSpace(out) != "000000000000" {
 		t.Errorf("caller identity: %q", out)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "event.json"), []byte(`{"a":1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	code("one")
 	awscli("lambda", "create-function", "--function-name", "cli", "--runtime", "python3.11", "--handler", "app.handler",
-		"--role", "arn:aws:iam::000000000000:role/r", "--zip-file", "fileb://fn.zip", "--environment", "Variables={A=b}")
+		"--role", "arn:aws:iam::000000000000:role/r", "--zip-file", "fileb://fn.zip", "--environment", "Variables={AB=c}")
 	awscli("lambda", "wait", "function-active-v2", "--function-name", "cli")
 	meta, payload := invoke("--log-type", "Tail")
 	if !sameJSON(payload, `{"v":"one","name":"cli"}`) || meta["StatusCode"] != 200.0 || meta["LogResult"] == nil {
@@ -112,7 +115,7 @@ func TestBoto3DeploysInvokesUpdatesAndDeletes(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	dir := t.TempDir()
-	z := zipOf(t, map[string]string{"index.js": "exports.handler = async (e, c) => { if (e.fail) throw new TypeError('asked to'); return {v: process.env.V, cc: c.clientContext}; };\n"})
+	z := zipOf(t, map[string]string{"index.js": "exports.handler = async (e, c) => { if (e.fail) throw new TypeError('asked to'); return {v: process.env.VER, cc: c.clientContext}; };\n"})
 	if err := os.WriteFile(filepath.Join(dir, "fn.zip"), z, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +123,7 @@ func TestBoto3DeploysInvokesUpdatesAndDeletes(t *testing.T) {
 import base64, json, boto3, botocore
 c = boto3.client("lambda")
 c.create_function(FunctionName="boto", Runtime="nodejs20.x", Handler="index.handler", Role="arn:aws:iam::000000000000:role/r",
-    Code={"ZipFile": open("fn.zip", "rb").read()}, Environment={"Variables": {"V": "1"}}, Tags={"team": "a"})
+    Code={"ZipFile": open("fn.zip", "rb").read()}, Environment={"Variables": {"VER": "1"}}, Tags={"team": "a"})
 c.get_waiter("function_active_v2").wait(FunctionName="boto")
 cc = base64.b64encode(json.dumps({"custom": {"k": "v"}}).encode()).decode()
 r = c.invoke(FunctionName="boto", Payload=b"{}", ClientContext=cc, LogType="Tail")
@@ -131,7 +134,7 @@ r = c.invoke(FunctionName="boto", Payload=b'{"fail": true}')
 body = json.load(r["Payload"])
 assert r["FunctionError"] == "Unhandled" and body["errorType"] == "TypeError" and body["errorMessage"] == "asked to" and body["trace"], body
 assert c.invoke(FunctionName="boto", InvocationType="DryRun")["StatusCode"] == 204
-c.update_function_configuration(FunctionName="boto", Environment={"Variables": {"V": "2"}}, MemorySize=512)
+c.update_function_configuration(FunctionName="boto", Environment={"Variables": {"VER": "2"}}, MemorySize=512)
 c.get_waiter("function_updated_v2").wait(FunctionName="boto")
 assert json.load(c.invoke(FunctionName="boto", Payload=b"{}")["Payload"])["v"] == "2"
 arn = c.get_function(FunctionName="boto")["Configuration"]["FunctionArn"]
@@ -208,17 +211,23 @@ func TestTerraformCreatesUpdatesAndDestroysAFunction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("fn.zip", string(zipOf(t, map[string]string{"index.py": "import os\ndef handler(e, c):\n    return os.environ['V']\n"})))
+	write("fn.zip", string(zipOf(t, map[string]string{"index.py": "import os\ndef handler(e, c):\n    return os.environ['VER']\n"})))
 	config := func(v string) {
 		t.Helper()
 		write("main.tf", `
-terraform { required_providers { aws = { source = "hashicorp/aws" } } }
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws" }
+  }
+}
 provider "aws" {
   region                      = "us-east-1"
   skip_credentials_validation = true
   skip_requesting_account_id  = true
   skip_metadata_api_check     = true
-  endpoints { lambda = "`+s.endpoint+`" }
+  endpoints {
+    lambda = "`+s.endpoint+`"
+  }
 }
 resource "aws_lambda_function" "f" {
   function_name    = "tf"
@@ -228,7 +237,9 @@ resource "aws_lambda_function" "f" {
   filename         = "fn.zip"
   source_code_hash = filebase64sha256("fn.zip")
   memory_size      = 256
-  environment { variables = { V = "`+v+`" } }
+  environment {
+    variables = { VER = "`+v+`" }
+  }
 }
 `)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,19 +19,19 @@ import (
 )
 
 func TestStoppedServerLeavesNothing(t *testing.T) {
-	// Not parallel: it counts what is on the machine.
-	before := leftovers(t, "")
+	t.Parallel()
 	s := start(t)
 	s.deploy(function{name: "py", runtime: "python3.11", files: map[string]string{"index.py": pySleeper}})
 	s.deploy(function{name: "node", runtime: "nodejs20.x", files: map[string]string{"index.js": "exports.handler = async (e) => e;\n"}})
 	parallel(t, 4, func(int) error { _, err := s.invoke("py", `{"sleep":0.2}`); return err })
 	s.mustInvoke("node", `{}`)
+	was := tracesOf(t, s.dir)
 	s.stop()
-	same(t, before, leftovers(t, s.dir))
+	was.gone(t, s.dir)
 }
 
 func TestAfterKillTheNextStartCleansUpAndEveryAcknowledgedWriteIsThere(t *testing.T) {
-	before := leftovers(t, "")
+	t.Parallel()
 	s := start(t)
 	s.deploy(function{name: "kept", runtime: "python3.11", files: map[string]string{"index.py": pySleeper}})
 	s.mustInvoke("kept", `{}`)
@@ -49,6 +50,7 @@ func TestAfterKillTheNextStartCleansUpAndEveryAcknowledgedWriteIsThere(t *testin
 		}
 	}()
 	time.Sleep(500 * time.Millisecond)
+	was := tracesOf(t, s.dir)
 	s.kill9()
 	n := <-acknowledged
 	if n == 0 {
@@ -63,7 +65,7 @@ func TestAfterKillTheNextStartCleansUpAndEveryAcknowledgedWriteIsThere(t *testin
 	}
 	again.mustInvoke("kept", `{}`)
 	again.stop()
-	same(t, before, leftovers(t, s.dir))
+	was.gone(t, s.dir)
 }
 
 func createInput(t testing.TB, name string) *lambda.CreateFunctionInput {
@@ -179,44 +181,64 @@ func fails(t *testing.T, args ...string) string {
 	return text
 }
 
-// leftovers counts what sandboxes may leave on a machine: processes of the
-// sandbox program, mounts, cgroups and named traces of the data folder.
-func leftovers(t *testing.T, dir string) map[string]int {
+// traces is what a server's sandboxes have on the machine.
+type traces struct {
+	processes, cgroups []string
+	mounts             int
+}
+
+// tracesOf finds the processes that run programs of the data folder, which
+// those of sandboxes begin with, and the cgroups that these are in.
+func tracesOf(t *testing.T, dir string) (tr traces) {
 	t.Helper()
-	n := map[string]int{}
+	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	groups := map[string]bool{}
+	for _, path := range exes {
+		exe, err := os.Readlink(path)
+		if err != nil || !strings.HasPrefix(exe, dir) {
+			continue // it has ended, or is another's
+		}
+		tr.processes = append(tr.processes, path+" → "+exe)
+		b, err := os.ReadFile(filepath.Join(filepath.Dir(path), "cgroup"))
+		if err != nil {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`/(hearth-[^/\n]+)`).FindAllStringSubmatch(string(b), -1) {
+			groups[m[1]] = true
+		}
+	}
+	for name := range groups {
+		tr.cgroups = append(tr.cgroups, name)
+	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n["mounts"] = strings.Count(string(mounts), "\n")
-	comms, _ := filepath.Glob("/proc/[0-9]*/comm")
-	for _, path := range comms {
-		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "hearth-sandbox") {
-			n["processes"]++
-		}
-	}
-	err = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(filepath.Base(path), "hearth") {
-			n["cgroups"]++
-		}
-		return nil // groups come and go meanwhile
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if dir != "" {
-		if _, err := os.Stat(filepath.Join(dir, "server.json")); err == nil {
-			n["server.json"]++
-		}
-	}
-	return n
+	tr.mounts = strings.Count(string(mounts), dir)
+	return tr
 }
 
-func same(t *testing.T, before, after map[string]int) {
+// gone demands that nothing is left of what was there.
+func (was traces) gone(t *testing.T, dir string) {
 	t.Helper()
-	for k, v := range after {
-		if v > before[k] {
-			t.Errorf("%s: %d before, %d after", k, before[k], v)
+	if len(was.processes) == 0 {
+		t.Error("no process of the server's sandboxes was seen while it ran")
+	}
+	now := tracesOf(t, dir)
+	if len(now.processes) > 0 {
+		t.Errorf("processes are left: %q", now.processes)
+	}
+	if now.mounts > 0 {
+		t.Errorf("%d mounts are left", now.mounts)
+	}
+	for _, name := range was.cgroups {
+		left, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
+		more, _ := filepath.Glob("/sys/fs/cgroup/" + name)
+		if left = append(left, more...); len(left) > 0 {
+			t.Errorf("cgroups are left: %q", left)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "server.json")); err == nil {
+		t.Error("server.json is left")
 	}
 }

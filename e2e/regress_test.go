@@ -101,9 +101,9 @@ func TestAfterAnUpdateHasBecomeSuccessfulNoInvokeSeesTheOldCode(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	code := func(v int) map[string]string {
-		return map[string]string{"index.py": fmt.Sprintf("import os\ndef handler(event, context):\n    return '%d-' + os.environ['V']\n", v)}
+		return map[string]string{"index.py": fmt.Sprintf("import os\ndef handler(event, context):\n    return '%d-' + os.environ['VER']\n", v)}
 	}
-	s.deploy(function{name: "updated", runtime: "python3.11", files: code(0), env: map[string]string{"V": "0"}})
+	s.deploy(function{name: "updated", runtime: "python3.11", files: code(0), env: map[string]string{"VER": "0"}})
 	c, ctx := s.client(), context.Background()
 	stop := make(chan struct{})
 	var background sync.WaitGroup
@@ -127,7 +127,7 @@ func TestAfterAnUpdateHasBecomeSuccessfulNoInvokeSeesTheOldCode(t *testing.T) {
 		}
 		s.waitActive(name)
 		if _, err := c.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{
-			FunctionName: &name, Environment: &types.Environment{Variables: map[string]string{"V": strconv.Itoa(v)}}}); err != nil {
+			FunctionName: &name, Environment: &types.Environment{Variables: map[string]string{"VER": strconv.Itoa(v)}}}); err != nil {
 			t.Fatal(err)
 		}
 		s.waitActive(name)
@@ -242,11 +242,12 @@ func TestTransientFailureDoesNotMultiplyEnvironments(t *testing.T) {
 	wg.Wait()
 }
 
-// busiest is how many containers hold the function now.
+// busiest is how many containers hold the function now, beside those that
+// are being removed.
 func (s *server) busiest(name string) (n int) {
 	for _, in := range s.ps().Instances {
 		for _, c := range in.Containers {
-			if c.Function == name {
+			if c.Function == name && c.State != "ending" {
 				n++
 			}
 		}
