@@ -48,8 +48,9 @@ var constraints = sync.OnceValue(func() map[string]*constraint {
 		}
 		m[fields[0]] = c
 	}
-	// The runtime is not checked with the other constraints (see
-	// checkRuntime), and the model leaves a timeout's maximum to the service.
+	// The runtime is not checked with the other constraints: the service
+	// answers an unknown one with another exception, which is the registry's.
+	// The model leaves a timeout's maximum to the service.
 	m["Runtime"].enum = nil
 	m["Timeout"].max, m["Timeout"].maxText = bound("900")
 	return m

@@ -15,6 +15,7 @@ import (
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/registry"
+	"github.com/hearth-faas/hearth/worker/logs"
 )
 
 const testAccount hearth.Account = "000000000000"
@@ -328,33 +329,33 @@ func (i *fakeInvoker) last() *hearth.Invocation {
 // fakeLogs is one group with one stream of numbered lines.
 type fakeLogs struct{ lines []string }
 
-func (l fakeLogs) Groups(_ context.Context, _ hearth.Account, prefix, _ string, _ int) ([]LogGroup, string, error) {
+func (l fakeLogs) Groups(_ context.Context, _ hearth.Account, prefix, _ string, _ int) ([]logs.Group, string, error) {
 	if !strings.HasPrefix("/aws/lambda/hello", prefix) {
 		return nil, "", nil
 	}
-	return []LogGroup{{Name: "/aws/lambda/hello", Created: testNow, StoredBytes: 10}}, "more", nil
+	return []logs.Group{{Name: "/aws/lambda/hello", Created: testNow, StoredBytes: 10}}, "more", nil
 }
 
-func (l fakeLogs) Streams(_ context.Context, _ hearth.Account, group string, q StreamQuery) ([]LogStream, string, error) {
+func (l fakeLogs) Streams(_ context.Context, _ hearth.Account, group string, q logs.StreamQuery) ([]logs.StreamInfo, string, error) {
 	if group != "/aws/lambda/hello" {
 		return nil, "", hearth.Errorf(hearth.NotFound, "The specified log group does not exist.")
 	}
-	return []LogStream{{Name: "2026/03/04/[$LATEST]abc", Created: testNow, LastEvent: testNow}}, "", nil
+	return []logs.StreamInfo{{Name: "2026/03/04/[$LATEST]abc", Created: testNow, LastEvent: testNow}}, "", nil
 }
 
-func (l fakeLogs) events() (events []LogEvent) {
+func (l fakeLogs) events() (events []logs.Event) {
 	for i, line := range l.lines {
-		events = append(events, LogEvent{At: testNow, Ingested: testNow, Stream: "2026/03/04/[$LATEST]abc", Message: line, ID: strconv.Itoa(i)})
+		events = append(events, logs.Event{At: testNow, Ingested: testNow, Stream: "2026/03/04/[$LATEST]abc", Message: line, ID: strconv.Itoa(i)})
 	}
 	return events
 }
 
-func (l fakeLogs) Events(_ context.Context, _ hearth.Account, _, _ string, q EventQuery) (EventPage, error) {
-	return EventPage{Events: l.events(), Forward: "f/1", Backward: "b/0"}, nil
+func (l fakeLogs) Events(_ context.Context, _ hearth.Account, _, _ string, q logs.EventQuery) (logs.EventPage, error) {
+	return logs.EventPage{Events: l.events(), Forward: "f/1", Backward: "b/0"}, nil
 }
 
-func (l fakeLogs) Filter(_ context.Context, _ hearth.Account, _ string, q FilterQuery) ([]LogEvent, string, error) {
-	return slices.DeleteFunc(l.events(), func(e LogEvent) bool { return q.Match != nil && !q.Match(e.Message) }), "", nil
+func (l fakeLogs) Filter(_ context.Context, _ hearth.Account, _ string, q logs.FilterQuery) ([]logs.Event, string, error) {
+	return slices.DeleteFunc(l.events(), func(e logs.Event) bool { return q.Match != nil && !q.Match(e.Message) }), "", nil
 }
 
 func sha256Hex(b []byte) string {

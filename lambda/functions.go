@@ -1,6 +1,7 @@
 package lambda
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -34,6 +35,8 @@ type Registry interface {
 	Usage(ctx context.Context, account hearth.Account) (registry.Usage, error)
 	OpenPackage(ctx context.Context, sha256 string) (io.ReadSeekCloser, int64, error)
 }
+
+var _ Registry = (*registry.Registry)(nil)
 
 // built are the operations that Hearth has, by name; Invoke is served apart.
 var built = map[string]func(*Handler, *call, any) (smithy.Serializable, error){
@@ -92,15 +95,8 @@ func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.S
 	if err := createUnbuilt(in); err != nil {
 		return nil, err
 	}
-	if in.Runtime == "" || str(in.Handler) == "" {
-		return nil, hearth.Errorf(hearth.InvalidParameter, "Runtime and Handler are mandatory parameters for functions created with deployment packages.")
-	}
-	if len(in.Code.ZipFile) == 0 {
+	if len(in.Code.ZipFile) == 0 && in.PackageType != types.PackageTypeImage {
 		return nil, noCode(in.Code.S3Bucket, in.Code.ImageUri)
-	}
-	settings := settingsOfCreate(in)
-	if err := check(settings); err != nil {
-		return nil, err
 	}
 	f := hearth.Function{
 		Account:       t.account,
@@ -111,7 +107,7 @@ func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.S
 		Timeout:       3 * time.Second,
 		TmpMiB:        512,
 		Architectures: []string{string(types.ArchitectureX8664)},
-		PackageType:   string(types.PackageTypeZip),
+		PackageType:   string(cmp.Or(in.PackageType, types.PackageTypeZip)),
 		TracingMode:   string(types.TracingModePassThrough),
 		SnapStart:     string(types.SnapStartApplyOnNone),
 		Logging:       hearth.Logging{Format: string(types.LogFormatText)},
@@ -119,7 +115,7 @@ func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.S
 	if len(in.Architectures) > 0 {
 		f.Architectures = []string{string(in.Architectures[0])}
 	}
-	apply(settings, &f)
+	apply(settingsOfCreate(in), &f)
 	made, err := h.Registry.Create(c.ctx, registry.Create{Function: f, Zip: in.Code.ZipFile, Publish: in.Publish, Tags: in.Tags})
 	if err != nil {
 		return nil, err
@@ -130,8 +126,6 @@ func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.S
 // createUnbuilt refuses the parts of CreateFunction that Hearth does not have.
 func createUnbuilt(in *sdk.CreateFunctionInput) error {
 	switch {
-	case in.PackageType == types.PackageTypeImage:
-		return notBuilt("CreateFunction with PackageType Image")
 	case in.CapacityProviderConfig != nil:
 		return notBuilt("CreateFunction with CapacityProviderConfig")
 	case in.DurableConfig != nil:
@@ -261,11 +255,7 @@ func (h *Handler) updateFunctionConfiguration(c *call, in *sdk.UpdateFunctionCon
 	case in.DurableConfig != nil:
 		return nil, notBuilt("UpdateFunctionConfiguration with DurableConfig")
 	}
-	settings := settingsOfUpdate(in)
-	if err := check(settings); err != nil {
-		return nil, err
-	}
-	f, err := h.Registry.UpdateConfiguration(c.ctx, t.account, t.name, settings)
+	f, err := h.Registry.UpdateConfiguration(c.ctx, t.account, t.name, settingsOfUpdate(in))
 	if err != nil {
 		return nil, err
 	}

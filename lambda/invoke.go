@@ -1,9 +1,10 @@
 package lambda
 
 import (
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,7 +14,6 @@ import (
 	hearth "github.com/hearth-faas/hearth"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
-	"github.com/google/uuid"
 )
 
 // invokeOperation is Invoke, which is served by hand.
@@ -145,8 +145,8 @@ func (h *Handler) readInvocation(inv *hearth.Invocation, c *call, body []byte) e
 	}
 	if len(body) == 0 {
 		inv.Payload = []byte("{}")
-	} else if !json.Valid(body) {
-		return hearth.Errorf(hearth.InvalidContent, "Could not parse request body into json: Could not parse payload into json: %s", validJSON(body))
+	} else if err := validJSON(body); err != nil {
+		return hearth.Errorf(hearth.InvalidContent, "Could not parse request body into json: Could not parse payload into json: %s", err)
 	}
 	return nil
 }
@@ -170,7 +170,7 @@ func decodeClientContext(s string) (string, error) {
 		return "", hearth.Errorf(hearth.InvalidContent, "Client context must be no more than %d bytes when base64-encoded", maxClientContext)
 	}
 	decoded, err := base64.StdEncoding.DecodeString(s)
-	if err != nil || !json.Valid(decoded) {
+	if err != nil || validJSON(decoded) != nil {
 		return "", hearth.Errorf(hearth.InvalidContent, "Client context must be a valid Base64-encoded JSON object.")
 	}
 	return string(decoded), nil
@@ -183,16 +183,23 @@ func (h *Handler) writeResult(w http.ResponseWriter, inv *hearth.Invocation, res
 	if contentType == "" {
 		contentType = "application/json"
 	}
-	header["Content-Type"] = []string{contentType}
-	header["Content-Length"] = []string{strconv.Itoa(len(result.Payload))}
-	header["X-Amzn-Requestid"] = []string{inv.RequestID}
-	header[headerExecutedVersion] = []string{result.Version}
-	header[headerTraceID] = []string{inv.TraceID}
+	var values [7]string // one allocation for the headers' values, not seven
+	n := 0
+	set := func(name, value string) {
+		values[n] = value
+		header[name] = values[n : n+1 : n+1]
+		n++
+	}
+	set("Content-Type", contentType)
+	set("Content-Length", strconv.Itoa(len(result.Payload)))
+	set("X-Amzn-Requestid", inv.RequestID)
+	set(headerExecutedVersion, result.Version)
+	set(headerTraceID, inv.TraceID)
 	if result.FunctionError != "" {
-		header[headerFunctionError] = []string{result.FunctionError}
+		set(headerFunctionError, result.FunctionError)
 	}
 	if result.LogTail != nil {
-		header[headerLogResult] = []string{base64.StdEncoding.EncodeToString(result.LogTail)}
+		set(headerLogResult, base64.StdEncoding.EncodeToString(result.LogTail))
 	}
 	w.WriteHeader(http.StatusOK)
 	if _, err := w.Write(result.Payload); err != nil {
@@ -203,18 +210,17 @@ func (h *Handler) writeResult(w http.ResponseWriter, inv *hearth.Invocation, res
 // newTraceID makes an X-Ray trace header for a request that brought none: not
 // sampled.
 func newTraceID(at time.Time) string {
-	id := uuid.New()
-	parent := uuid.New()
+	var id [24]byte
+	binary.BigEndian.PutUint32(id[:], uint32(at.Unix()))
+	rand.Read(id[4:]) // never fails
 	b := make([]byte, 0, 74)
 	b = append(b, "Root=1-"...)
-	seconds := uint32(at.Unix())
-	b = hex.AppendEncode(b, []byte{byte(seconds >> 24), byte(seconds >> 16), byte(seconds >> 8), byte(seconds)})
+	b = hex.AppendEncode(b, id[:4])
 	b = append(b, '-')
-	b = hex.AppendEncode(b, id[4:])
+	b = hex.AppendEncode(b, id[4:16])
 	b = append(b, ";Parent="...)
-	b = hex.AppendEncode(b, parent[8:])
-	b = append(b, ";Sampled=0"...)
-	return string(b)
+	b = hex.AppendEncode(b, id[16:])
+	return string(append(b, ";Sampled=0"...))
 }
 
 func one(values []string) string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/worker/logs"
 )
 
 // CloudWatch Logs speaks awsJson1.1: the operation stands in X-Amz-Target, the
@@ -208,7 +209,7 @@ func (h *Handler) describeLogStreams(c *call, in *describeLogStreamsInput) (out 
 	if in.OrderBy == "LastEventTime" && in.Prefix != "" {
 		return out, hearth.Errorf(hearth.InvalidParameter, "Cannot order by LastEventTime with a logStreamNamePrefix.")
 	}
-	streams, next, err := h.Logs.Streams(c.ctx, c.account(), group, StreamQuery{
+	streams, next, err := h.Logs.Streams(c.ctx, c.account(), group, logs.StreamQuery{
 		Prefix: in.Prefix, ByTime: in.OrderBy == "LastEventTime", Descending: in.Descending, Token: in.Token, Max: limit,
 	})
 	for _, s := range streams {
@@ -266,7 +267,7 @@ func (h *Handler) getLogEvents(c *call, in *getLogEventsInput) (out getLogEvents
 	if !to.IsZero() {
 		to = to.Add(-time.Millisecond) // here, unlike in FilterLogEvents, the end is exclusive
 	}
-	page, err := h.Logs.Events(c.ctx, c.account(), group, in.Stream, EventQuery{
+	page, err := h.Logs.Events(c.ctx, c.account(), group, in.Stream, logs.EventQuery{
 		From: instant(in.Start), To: to, FromHead: in.FromHead, Token: in.Token, Max: limit,
 	})
 	for _, e := range page.Events {
@@ -307,11 +308,11 @@ func (h *Handler) filterLogEvents(c *call, in *filterLogEventsInput) (out filter
 	if len(in.Streams) > 0 && in.Prefix != "" {
 		return out, hearth.Errorf(hearth.InvalidParameter, "LogStreamNamePrefix and LogStreamNames are both specified. Only one of them is allowed.")
 	}
-	match, err := compileFilter(in.Pattern)
+	match, err := logs.ParsePattern(in.Pattern)
 	if err != nil {
 		return out, err
 	}
-	events, next, err := h.Logs.Filter(c.ctx, c.account(), group, FilterQuery{
+	events, next, err := h.Logs.Filter(c.ctx, c.account(), group, logs.FilterQuery{
 		Streams: in.Streams, Prefix: in.Prefix, From: instant(in.Start), To: instant(in.End), Match: match, Token: in.Token, Max: limit,
 	})
 	for _, e := range events {

@@ -132,13 +132,5 @@ func (h *Handler) resolve(t target, qualifier string, id hearth.Identity, action
 		}
 		t.qualifier = qualifier
 	}
-	if len(t.name) > maxFunctionName {
-		return t, hearth.Errorf(hearth.InvalidParameter,
-			"1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to %d", t.name, maxFunctionName)
-	}
 	return t, nil
 }
-
-// maxFunctionName bounds a function's name in bytes; the pattern's 140 is for
-// an ARN.
-const maxFunctionName = 64

@@ -1,9 +1,6 @@
 package lambda
 
 import (
-	"encoding/json"
-	"slices"
-	"strings"
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
@@ -136,69 +133,4 @@ func set[T any](into *T, value *T) {
 	if value != nil {
 		*into = *value
 	}
-}
-
-// Limits that are the service's and not the model's.
-const (
-	maxMemoryMiB   = 10240 // the model's 32,768 is for managed instances
-	maxEnvironment = 4096  // bytes of all names and values, as JSON
-	maxLayers      = 5
-)
-
-// reservedVariables are set by the runtime's environment and by nobody else.
-var reservedVariables = []string{
-	"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV",
-	"AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION",
-	"AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME",
-	"AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-	"AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
-}
-
-// check finds what the model's constraints let pass and the service does not.
-func check(s registry.UpdateConfiguration) error {
-	if s.Runtime != nil {
-		if err := checkRuntime(*s.Runtime); err != nil {
-			return err
-		}
-	}
-	if s.MemoryMiB != nil && *s.MemoryMiB > maxMemoryMiB {
-		return hearth.Errorf(hearth.InvalidParameter, "'MemorySize' value failed to satisfy constraint: Member must have value less than or equal to %d", maxMemoryMiB)
-	}
-	if err := checkEnvironment(s.Env); err != nil {
-		return err
-	}
-	if len(s.Layers) > maxLayers {
-		return hearth.Errorf(hearth.InvalidParameter, "Cannot reference more than %d layers.", maxLayers)
-	}
-	if len(s.Layers) > 0 { // PublishLayerVersion is not built, so there are none
-		return hearth.Errorf(hearth.InvalidParameter, "Layer version %s does not exist.", s.Layers[0].ARN)
-	}
-	return nil
-}
-
-func checkEnvironment(env map[string]string) error {
-	var reserved []string
-	for name := range env {
-		if slices.Contains(reservedVariables, name) {
-			reserved = append(reserved, name)
-		}
-	}
-	if len(reserved) > 0 {
-		slices.Sort(reserved)
-		return hearth.Errorf(hearth.InvalidParameter,
-			"Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s",
-			strings.Join(reserved, ", "))
-	}
-	if len(env) == 0 {
-		return nil
-	}
-	measured, err := json.Marshal(env)
-	if err != nil {
-		return err
-	}
-	if len(measured) > maxEnvironment {
-		return hearth.Errorf(hearth.InvalidParameter,
-			"Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", measured)
-	}
-	return nil
 }

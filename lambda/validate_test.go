@@ -197,35 +197,6 @@ func TestNamesAreRead(t *testing.T) {
 	}
 }
 
-func TestAnUnknownRuntimeIsToldInTheServicesWords(t *testing.T) {
-	err := checkRuntime("PYTHON3.9")
-	const want = "Value PYTHON3.9 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [nodejs20.x, python3.14, provided.al2023, python3.12, python3.13, nodejs24.x, nodejs22.x, java25, python3.10, python3.11, java21, ruby3.3, ruby3.4, ruby3.2, python3.8, python3.9, java17, nodejs16.x, dotnet"
-	if hearth.KindOf(err) != hearth.InvalidParameter || !strings.HasPrefix(asError(err).Message, want) {
-		t.Errorf("got %v", err)
-	}
-	if err := checkRuntime("go1.x"); err == nil || !strings.Contains(err.Error(), "The runtime parameter of go1.x is no longer supported") {
-		t.Errorf("got %v", err)
-	}
-	for _, name := range []string{"provided", "provided.al2023", "python3.14", "nodejs24.x"} {
-		if err := checkRuntime(name); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func TestEveryRuntimeOfTheModelIsOfferedOrRetired(t *testing.T) {
-	for fields := range rows(constraintsTSV) {
-		if fields[0] != "Runtime" {
-			continue
-		}
-		for name := range strings.SplitSeq(fields[5], ",") {
-			if err := checkRuntime(name); err != nil && !strings.Contains(err.Error(), "no longer supported") {
-				t.Error(err)
-			}
-		}
-	}
-}
-
 // The order of an enumeration in the service's messages is that of a Java
 // HashSet; this is the longest recorded one, as far as it goes. Three of its
 // names share a bucket, where the order is that of insertion.
