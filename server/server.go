@@ -297,7 +297,7 @@ func (s *Server) openFrontend(context.Context) (err error) {
 	api := lambda.New(lambda.Config{
 		Registry: s.registry, Invoker: s.frontend, Done: s.frontend.Done,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
-		Logs: logReader{s.logs}, Concurrency: s.cfg.Concurrency,
+		Logs: s.logs, Concurrency: s.cfg.Concurrency,
 	})
 	s.outside = s.httpServer(s.routes(api))
 	s.inside = s.httpServer(api)
