@@ -50,6 +50,9 @@ func (c *cgroups) can(controller string) bool {
 	return c.v1[controller] != "" || slices.Contains(c.unified, controller)
 }
 
+// timed reports whether cgroups count the time of processors.
+func (c *cgroups) timed() bool { return c.v2 != "" || c.v1[cpuUseController] != "" }
+
 // hierarchy is a mounted hierarchy as /proc tells of it.
 type hierarchy struct {
 	dir         string   // the daemon's own group in it
@@ -70,13 +73,19 @@ func openCgroups(dataDir string) (*cgroups, error) {
 	}
 	c := &cgroups{v1: map[string]string{}, state: filepath.Join(sandboxDir(dataDir), "cgroups")}
 	name := groupName(dataDir)
-	for _, h := range findHierarchies(string(mounts), string(own)) {
+	found := findHierarchies(string(mounts), string(own))
+	for _, h := range found {
 		if h.second {
-			err = c.useSecond(h, name)
-		} else {
-			err = c.useFirst(h, name)
+			if err := c.useSecond(h, name); err != nil {
+				c.why = append(c.why, err.Error())
+			}
 		}
-		if err != nil {
+	}
+	for _, h := range found {
+		if h.second || c.v2 != "" && !slices.ContainsFunc(h.controllers, limits) {
+			continue // the second version freezes and counts time by itself
+		}
+		if err := c.useFirst(h, name); err != nil {
 			c.why = append(c.why, err.Error())
 		}
 	}
@@ -152,11 +161,12 @@ func findHierarchies(mounts, own string) []hierarchy {
 }
 
 func usesController(name string) bool {
-	switch name {
-	case memoryController, cpuController, pidsController, freezeController, cpuUseController:
-		return true
-	}
-	return false
+	return limits(name) || name == freezeController || name == cpuUseController
+}
+
+// limits reports whether a controller is one that limits.
+func limits(controller string) bool {
+	return controller == memoryController || controller == cpuController || controller == pidsController
 }
 
 func (c *cgroups) useFirst(h hierarchy, name string) error {

@@ -32,7 +32,10 @@ type container struct {
 	listener net.Listener
 	control  *os.File
 	link     sandbox.NetworkLink
-	born     atomic.Bool // there is an init
+	// packetLink says that the link is a packet socket, not a TUN device.
+	packetLink bool
+	born       atomic.Bool // there is an init
+	initPID    int
 
 	replies chan initReply
 	exited  chan struct{} // the main process has ended
@@ -51,6 +54,8 @@ type container struct {
 	attached bool
 	ended    bool
 	exit     sandbox.Exit
+	peak     int64 // where no cgroup knows: see processes.go
+	overruns int
 
 	destroy    sync.Once
 	destroyErr error
@@ -327,9 +332,41 @@ func (c *container) Kill() error {
 	return errors.Join(errs...)
 }
 
-func (c *container) OOMKills() int { return c.group.oomKills() }
+func (c *container) OOMKills() int {
+	if c.d.groups.can(memoryController) {
+		return c.group.oomKills()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.overruns
+}
 
-func (c *container) Usage() (sandbox.Usage, error) { return c.group.usage() }
+// Usage is what the cgroups have counted and, where there are none, what a
+// look at the processes shows.
+func (c *container) Usage() (sandbox.Usage, error) {
+	u, err := c.group.usage()
+	if err != nil {
+		return u, fmt.Errorf("namespace: container %s: %w", c.id, err)
+	}
+	counted, timed := c.d.groups.can(memoryController), c.d.groups.timed()
+	if counted && timed {
+		return u, nil
+	}
+	seen, err := lookAtProcesses(c.initPID)
+	if err != nil {
+		return u, fmt.Errorf("namespace: container %s: %w", c.id, err)
+	}
+	if !timed {
+		u.CPU, u.Processes = seen.CPU, seen.Processes
+	}
+	if !counted {
+		c.mu.Lock()
+		c.peak = max(c.peak, seen.MemoryBytes)
+		u.MemoryBytes, u.PeakBytes = seen.MemoryBytes, c.peak
+		c.mu.Unlock()
+	}
+	return u, nil
+}
 
 // Destroy implements sandbox.Container.
 func (c *container) Destroy() error {
@@ -370,7 +407,13 @@ func (c *container) remove() error {
 		}
 	}
 	if c.link != nil {
-		errs = append(errs, c.link.Close())
+		// The kernel takes 20 ms to remove an interface, most of it waiting
+		// for quiet states of all processors, which many removals share.
+		c.d.closing.Go(func() {
+			if err := c.link.Close(); err != nil {
+				c.d.log.Warn("closing a container's link", "container", c.id, "error", err)
+			}
+		})
 	}
 	select {
 	case r := <-c.replies: // of one who gave up

@@ -125,7 +125,7 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 	}
 	defer seats.close()
 	order.Unified = seats.unified != nil
-	c.pidfd, err = d.spawn.clone(ctx, order, append([]int{int(theirs.Fd())}, seats.fds()...))
+	c.initPID, c.pidfd, err = d.spawn.clone(ctx, order, append([]int{int(theirs.Fd())}, seats.fds()...))
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (c *container) connect(r initReply) error {
 	if want == 2 {
 		kind := sandbox.LinkTUN
 		if r.m.Value == inside.LinkPacket {
-			kind = sandbox.LinkPacket
+			kind, c.packetLink = sandbox.LinkPacket, true
 		}
 		link, err := c.d.cfg.Network.Join(c.id, os.NewFile(uintptr(r.fds[1]), "link"), kind)
 		if err != nil {

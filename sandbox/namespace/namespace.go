@@ -62,6 +62,9 @@ type Driver struct {
 	groups *cgroups
 	spawn  *spawner
 
+	stopWatch func()         // nil if cgroups limit memory
+	closing   sync.WaitGroup // of links of destroyed containers
+
 	mu        sync.Mutex
 	instances map[string]*instance
 	freeUIDs  []uint32 // given back, used again in order, as late as possible
@@ -111,6 +114,11 @@ func New(ctx context.Context, cfg Config) (*Driver, error) {
 	d.spawn = &spawner{cfg: cfg, root: d.root, home: d.groups.home}
 	if err := d.spawn.start(ctx); err != nil {
 		return nil, errors.Join(err, d.groups.close())
+	}
+	if !d.groups.can(memoryController) {
+		watching, stop := context.WithCancel(context.Background())
+		d.stopWatch = stop
+		go d.watchMemory(watching)
 	}
 	return d, nil
 }
@@ -199,6 +207,10 @@ func (d *Driver) Close() error {
 		all.Go(func() { errs[i] = in.Destroy() })
 	}
 	all.Wait()
+	d.closing.Wait()
+	if d.stopWatch != nil {
+		d.stopWatch()
+	}
 	errs = append(errs, d.spawn.stop(), d.groups.close())
 	return errors.Join(errs...)
 }

@@ -30,6 +30,7 @@ type spawner struct {
 }
 
 type spawnerProcess struct {
+	cmd  *exec.Cmd
 	conn *net.UnixConn
 	gone chan struct{}
 
@@ -103,10 +104,13 @@ func (s *spawner) launch(ctx context.Context) (*spawnerProcess, error) {
 	_ = theirs.Close() // the process has its own
 	if err != nil {
 		_ = conn.Close()
+		if !s.root && (errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL)) {
+			return nil, fmt.Errorf("namespace: this machine gives ordinary users no user namespaces (%w): %s", err, namespaceHint)
+		}
 		return nil, fmt.Errorf("namespace: starting the spawner %s: %w", s.cfg.Program, err)
 	}
-	p := &spawnerProcess{conn: conn, gone: make(chan struct{}), waiting: map[uint64]chan spawnReply{}}
-	go p.read(cmd, s.died)
+	p := &spawnerProcess{cmd: cmd, conn: conn, gone: make(chan struct{}), waiting: map[uint64]chan spawnReply{}}
+	go p.read(s.died)
 	t := &message.Template{Rootless: !s.root, Stage: stageDir(s.cfg.DataDir)}
 	if s.cfg.Network != nil {
 		if dns := s.cfg.Network.Guest().DNS; dns.IsValid() {
@@ -155,7 +159,7 @@ func (s *spawner) stop() error {
 }
 
 // read hands out replies until the process ends.
-func (p *spawnerProcess) read(cmd *exec.Cmd, died func(error)) {
+func (p *spawnerProcess) read(died func(error)) {
 	for {
 		m, fds, err := receive(p.conn)
 		if err != nil {
@@ -177,7 +181,7 @@ func (p *spawnerProcess) read(cmd *exec.Cmd, died func(error)) {
 		waiter <- spawnReply{reply, fds}
 	}
 	_ = p.conn.Close()
-	err := cmd.Wait()
+	err := p.cmd.Wait()
 	died(err)
 	close(p.gone)
 }
@@ -242,25 +246,26 @@ func (s *spawner) tree(ctx context.Context, path string) (int, error) {
 	return fds[0], nil
 }
 
-// clone makes a container's init, and returns a descriptor of the process.
-func (s *spawner) clone(ctx context.Context, m *message.Spawn, fds []int) (*os.File, error) {
+// clone makes a container's init, and returns its id and a descriptor of the
+// process.
+func (s *spawner) clone(ctx context.Context, m *message.Spawn, fds []int) (int, *os.File, error) {
 	p, err := s.process(ctx)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	m.Seq = p.next()
 	r, got, err := p.request(ctx, m, m.Seq, fds...)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	if r.Errno != 0 || len(got) != 1 {
 		message.CloseAll(got)
-		return nil, kernelError("new container", r)
+		return 0, nil, kernelError("new container", r)
 	}
 	// Non-blocking, so that the runtime's poller watches it.
 	if err := unix.SetNonblock(got[0], true); err != nil {
 		message.CloseAll(got)
-		return nil, fmt.Errorf("namespace: process descriptor: %w", err)
+		return 0, nil, fmt.Errorf("namespace: process descriptor: %w", err)
 	}
-	return os.NewFile(uintptr(got[0]), "pidfd"), nil
+	return int(r.Value), os.NewFile(uintptr(got[0]), "pidfd"), nil
 }

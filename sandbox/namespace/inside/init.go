@@ -79,11 +79,6 @@ func (c *container) setup(m *message.Setup, fds []int) *failure {
 	if f := enterRoot(m); f != nil {
 		return f
 	}
-	if c.rootless {
-		if f := dropAmbient(); f != nil {
-			return f
-		}
-	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		return fail("limiting core files", err)
 	}
@@ -125,14 +120,4 @@ func (c *container) handle(m message.Message, fds []int) *failure {
 		return nil
 	}
 	return fail("understanding the daemon", syscall.EINVAL)
-}
-
-// dropAmbient makes what this process starts have no capabilities; it keeps
-// its own.
-func dropAmbient() *failure {
-	_, _, errno := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
-	if errno != 0 {
-		return fail("dropping ambient capabilities", errno)
-	}
-	return nil
 }

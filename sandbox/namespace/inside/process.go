@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -56,7 +57,16 @@ func (c *container) start(p *message.Process, fds []int) *failure {
 	if attr.Env == nil {
 		attr.Env = []string{} // not init's
 	}
-	if !c.rootless {
+	if c.rootless {
+		// Without the ambient ones no capability outlives the exec. They are
+		// the thread's, so that the same one must fork. (Not
+		// syscall.AllThreadsSyscall: it needs the signals that init has let go.)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+			return fail("dropping ambient capabilities", err)
+		}
+	} else {
 		attr.Sys.Credential = &syscall.Credential{Uid: UserID, Gid: GroupID}
 	}
 	// The new program inherits this from init's memory as it is at exec.

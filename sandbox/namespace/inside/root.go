@@ -10,9 +10,15 @@ import (
 
 const tmpFlags = unix.MS_NOSUID | unix.MS_NODEV
 
-// tmpSize are the options of /tmp; 0 bytes: as much as the memory limit has
-// room for.
-func tmpSize(bytes uint64) string { return "mode=1777,size=" + itoa(bytes) }
+// tmpSize are the options of /tmp. 0 bytes is as much as the memory limit has
+// room for; a number has to be given all the same, since the kernel refuses to
+// limit later what was made without limit.
+func tmpSize(bytes uint64) string {
+	if bytes == 0 {
+		bytes = 1 << 40
+	}
+	return "mode=1777,size=" + itoa(bytes)
+}
 
 // hidden are files of /proc that everybody may read or that tell of the whole
 // machine, beyond what programs use (cpuinfo, meminfo, stat, version).

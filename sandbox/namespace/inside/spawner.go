@@ -92,11 +92,14 @@ func (s *spawner) serve(requests <-chan spawnRequest) {
 	for r := range requests {
 		switch m := r.m.(type) {
 		case *message.Spawn:
-			pidfd, f := s.spawn(m, r.fds)
-			reply(Socket, m.Seq, f, pidfd)
-			if f == nil {
-				_ = syscall.Close(pidfd)
+			pid, pidfd, f := s.spawn(m, r.fds)
+			if f != nil {
+				reply(Socket, m.Seq, f)
+				break
 			}
+			// Without a daemon to hear it, both are about to end.
+			_ = message.Send(Socket, &message.Reply{Seq: m.Seq, Value: int64(pid)}, pidfd)
+			_ = syscall.Close(pidfd)
 		case *message.Tree:
 			tree, err := Tree(m.Path)
 			if err != nil {
@@ -110,10 +113,10 @@ func (s *spawner) serve(requests <-chan spawnRequest) {
 	}
 }
 
-func (s *spawner) spawn(m *message.Spawn, fds []int) (int, *failure) {
+func (s *spawner) spawn(m *message.Spawn, fds []int) (pid, pidfd int, f *failure) {
 	for i := 0; i+1 < len(m.Points); i += 2 {
 		if err := makePoint(s.stage, m.Points[i], m.Points[i+1] == "d"); err != nil {
-			return -1, fail("making the mount point "+m.Points[i], err)
+			return 0, -1, fail("making the mount point "+m.Points[i], err)
 		}
 	}
 	want := 1 + len(s.home)
@@ -121,9 +124,8 @@ func (s *spawner) spawn(m *message.Spawn, fds []int) (int, *failure) {
 		want++
 	}
 	if len(fds) != want {
-		return -1, fail("counting descriptors", syscall.EBADF)
+		return 0, -1, fail("counting descriptors", syscall.EBADF)
 	}
-	pidfd := -1
 	attr := &syscall.ProcAttr{
 		// The network and the rest are of no use to it; its runtime's last
 		// words go where the spawner's go.
@@ -142,11 +144,9 @@ func (s *spawner) spawn(m *message.Spawn, fds []int) (int, *failure) {
 		fds = fds[1:]
 	}
 	s.identity(attr.Sys, m)
-	f := join(fds)
-	if f == nil {
-		// With the daemon's end closed in here, a container's end of stream is
-		// the daemon's alone to cause.
-		if _, err := syscall.ForkExec("/proc/self/exe", []string{InitName}, attr); err != nil {
+	if f = join(fds); f == nil {
+		var err error
+		if pid, err = syscall.ForkExec("/proc/self/exe", []string{InitName}, attr); err != nil {
 			f = fail("cloning", err)
 		}
 	}
@@ -155,7 +155,7 @@ func (s *spawner) spawn(m *message.Spawn, fds []int) (int, *failure) {
 		complain(SpawnerName + ": " + home.step + ": " + home.errno.Error() + "\n")
 		syscall.Exit(1)
 	}
-	return pidfd, f
+	return pid, pidfd, f
 }
 
 // initEnv keeps the Go runtime of init small and quiet.

@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -28,6 +29,8 @@ func main() {
 var acts = map[string]func([]string){
 	"call":    callListener,
 	"control": serveControl,
+	"echo":    echo,
+	"memory":  takeMemory,
 }
 
 // callListener sends a line to the runtime API's address and prints the
@@ -55,4 +58,23 @@ func serveControl([]string) {
 		}
 		_, _ = control.Write(content)
 	}
+}
+
+// echo gives back what comes over the control socket.
+func echo([]string) {
+	control := os.NewFile(3, "control")
+	_, _ = io.Copy(control, control)
+}
+
+// takeMemory takes and uses all memory that it can get.
+func takeMemory([]string) {
+	var all [][]byte
+	for range 1 << 16 {
+		block := make([]byte, 1<<20)
+		for i := 0; i < len(block); i += 4096 {
+			block[i] = 1
+		}
+		all = append(all, block)
+	}
+	fmt.Println("took", len(all), "MiB")
 }
