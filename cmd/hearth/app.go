@@ -106,7 +106,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 	}
 	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.lsCmd(), a.rmCmd())
 	group("insight", a.psCmd(), a.explainCmd(), a.runtimesCmd(), a.doctorCmd())
-	root.AddCommand(a.versionCmd())
+	root.AddCommand(a.demoCmd(), a.versionCmd())
 	return root
 }
 

@@ -79,7 +79,7 @@ func (f *fake) Snapshot(context.Context) (control.Snapshot, error) {
 	return control.Snapshot{At: time.Now(), MemoryMiB: 4096, CommittedMiB: 128, PoolBudgetMiB: 256, PoolMiB: 11, Instances: []control.Instance{
 		{ID: "i-pool", Containers: []control.Container{{ID: "c-1", State: control.StateReady, Boot: "node20"}}},
 		{ID: "i-own", Account: testAccount, Containers: []control.Container{{
-			ID: "c-2", State: control.StateIdle, AgeMillis: 61_000, Function: "echo", Version: "$LATEST", Invocations: 7, LimitMiB: 128, UsedMiB: 33}}},
+			ID: "c-2", State: control.StateIdle, Since: time.Now().Add(-61 * time.Second), Function: "echo", Version: "$LATEST", Invocations: 7, LimitMiB: 128, UsedMiB: 33}}},
 	}}, nil
 }
 

@@ -105,7 +105,7 @@ func (a *app) printSnapshot(w io.Writer, s control.Snapshot) {
 			if c.LimitMiB > 0 {
 				memory = fmt.Sprintf("%.0f of %d MiB", c.UsedMiB, c.LimitMiB)
 			}
-			t.add(i.ID, account, c.ID, state, ago(time.Duration(c.AgeMillis)*time.Millisecond), what, fmt.Sprint(c.Invocations), memory, ms(time.Duration(c.CPUMillis)*time.Millisecond))
+			t.add(i.ID, account, c.ID, state, ago(s.At.Sub(c.Since)), what, fmt.Sprint(c.Invocations), memory, ms(time.Duration(c.CPUMillis)*time.Millisecond))
 		}
 	}
 	fmt.Fprintf(w, "%d instances of accounts, %d in the warming pool (%.1f of %d MiB); %d of %d MiB promised to functions\n",

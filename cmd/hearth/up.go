@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -160,31 +158,20 @@ func (a *app) printReady(cfg server.Config, addr net.Addr) error {
 	return err
 }
 
-// startFailure finds the way out of what usually goes wrong.
+// startFailure words what keeps a server from starting. What concerns the data
+// folder comes as a sentence with the way out in it.
 func startFailure(cfg server.Config, err error) error {
-	if f, ok := errors.AsType[*failure](err); ok {
-		return f
-	}
-	thing, way := "the server can't start", ""
-	why := err
-	path, isPath := errors.AsType[*fs.PathError](err)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		thing, why = "the server can't listen on "+cfg.Listen, errors.New("the port is in use")
-		way = "Stop what uses it, or choose another with --listen; port 0 takes a free one."
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		thing, why = "the server can't listen on "+cfg.Listen, errors.New("the address is not of this machine")
-		way = "127.0.0.1 is always there, 0.0.0.0 is all of them."
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		why = fmt.Errorf("the disk that holds %s is full", cfg.DataDir)
-		way = "Make room there, or choose another folder with --data."
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR):
-		where := cfg.DataDir
-		if isPath {
-			where, why = path.Path, path.Err
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
+		thing := "the server can't listen on " + cfg.Listen
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			return failed(thing, errors.New("the port is in use"), "Stop what uses it, or choose another with --listen; port 0 takes a free one.")
+		case errors.Is(err, syscall.EADDRNOTAVAIL):
+			return failed(thing, errors.New("the address is not of this machine"), "127.0.0.1 is always there, 0.0.0.0 is all of them.")
+		case errors.Is(err, syscall.EACCES):
+			return failed(thing, errors.New("ports below 1024 are for root"), "Choose another with --listen.")
 		}
-		thing = "the server can't write to " + cmp.Or(where, cfg.DataDir)
-		way = "Choose a folder that this user can write to with --data."
+		return failed(thing, op.Err, "")
 	}
-	return failed(thing, why, way)
+	return failed("the server can't start", err, "")
 }

@@ -1,5 +1,6 @@
 // A function in Go: it answers with the event that it got, what it sees of
 // the machine that it runs on, and how often this very process has been used.
+// "waitMs" in the event makes it wait before, so that several run at once.
 package main
 
 import (
@@ -38,6 +39,10 @@ var (
 
 func handle(ctx context.Context, event json.RawMessage) (answer, error) {
 	invocations++
+	var asked struct{ WaitMs int }
+	if json.Unmarshal(event, &asked) == nil { // an event of another shape asks for nothing
+		time.Sleep(time.Duration(asked.WaitMs) * time.Millisecond)
+	}
 	name, err := os.Hostname()
 	if err != nil {
 		return answer{}, err
