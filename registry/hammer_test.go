@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -134,6 +135,11 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(killDir); dir != "" {
 		changeUntilKilled(dir)
 	}
+	// Each run of the model syncs hundreds of files; -rapid.checks asks for
+	// more of them.
+	if err := flag.Set("rapid.checks", "30"); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -218,7 +224,7 @@ func TestWhatWasAcknowledgedSurvivesAKill(t *testing.T) {
 	w := newWorld(t, dir, nil)
 	defer func() { w.close() }()
 	for name, s := range functions {
-		f, err := w.Get(ctx, account, name, "")
+		_, err := w.Get(ctx, account, name, "")
 		switch {
 		case s["deleted"]:
 			if hearth.KindOf(err) != hearth.NotFound {
@@ -231,7 +237,7 @@ func TestWhatWasAcknowledgedSurvivesAKill(t *testing.T) {
 			t.Errorf("%s %v: %v", name, s, err)
 			continue
 		}
-		f = w.settled(name)
+		f := w.settled(name)
 		if f.State != hearth.Active {
 			t.Errorf("%s is %s", name, describe(f))
 		}
