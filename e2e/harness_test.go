@@ -175,6 +175,12 @@ func (s *server) stop() {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.t.Error(err)
 	}
+	s.awaitStop()
+}
+
+// awaitStop demands that the server, which was told to stop, ends well.
+func (s *server) awaitStop() {
+	s.t.Helper()
 	select {
 	case <-s.stopped:
 		if s.err != nil {

@@ -77,6 +77,11 @@ func TestKilledIdleContainerDoesNotMakeTheNextCallerWait(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		for deadline := time.Now().Add(5 * time.Second); len(processesNamed(mark)) > 0; {
+			if time.Now().After(deadline) {
+				t.Fatal("the killed process does not end")
+			}
+		}
 		began := time.Now()
 		s.mustInvoke("victim", `{}`)
 		if d := time.Since(began); d > 5*time.Second {
@@ -203,7 +208,7 @@ func TestInvokesDuringFreezeAndShutdownSucceed(t *testing.T) {
 			t.Errorf("an invocation that was running at shutdown: %v", err)
 		}
 	}
-	s.stop()
+	s.awaitStop()
 }
 
 func TestTransientFailureDoesNotMultiplyEnvironments(t *testing.T) {
@@ -292,6 +297,9 @@ func processesNamed(name string) (pids []int) {
 		comm, err := os.ReadFile(path)
 		if err != nil || strings.TrimSpace(string(comm)) != name {
 			continue // it has ended, or is another
+		}
+		if stat, err := os.ReadFile(filepath.Join(filepath.Dir(path), "stat")); err != nil || strings.Contains(string(stat), ") Z ") {
+			continue // it has ended, and nobody has looked yet
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		pids = append(pids, pid)
