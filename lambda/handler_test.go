@@ -3,14 +3,13 @@ package lambda
 import (
 	"archive/zip"
 	"bytes"
-	"context"
-	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,6 +43,7 @@ type world struct {
 	registry *fakeRegistry
 	invoker  *fakeInvoker
 	clock    *clock.Fake
+	mu       sync.Mutex
 	done     []*hearth.Invocation
 	url      string
 	lambda   *sdk.Client
@@ -57,8 +57,12 @@ func newWorld(t *testing.T) *world {
 	h := New(Config{
 		Registry: reg, Invoker: w.invoker, Credentials: testKeys{}, Clock: w.clock, Region: "us-east-1",
 		Logs: fakeLogs{[]string{"START", "hello world", "ERROR bad", "END"}},
-		Done: func(inv *hearth.Invocation) { w.done = append(w.done, inv) },
-		Log:  slog.New(slog.DiscardHandler),
+		Done: func(inv *hearth.Invocation) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.done = append(w.done, inv)
+		},
+		Log: slog.New(slog.DiscardHandler),
 	})
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
@@ -347,114 +351,6 @@ func TestCodeLocationDownloadsThePackageForTenMinutes(t *testing.T) {
 	}
 }
 
-func TestInvokeHandsOverTheEventAndReturnsTheAnswer(t *testing.T) {
-	w := newWorld(t)
-	w.create("hello")
-	ctx := t.Context()
-	out, err := w.lambda.Invoke(ctx, &sdk.InvokeInput{
-		FunctionName: new("arn:aws:lambda:us-east-1:000000000000:function:hello"), Qualifier: new("$LATEST"),
-		Payload: []byte(`{"a":1}`), LogType: types.LogTypeTail,
-		ClientContext: new(base64.StdEncoding.EncodeToString([]byte(`{"custom":{}}`))),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	inv := w.invoker.last()
-	if string(out.Payload) != `{"a":1}` || out.StatusCode != 200 || *out.ExecutedVersion != "$LATEST" || out.FunctionError != nil {
-		t.Errorf("out %+v", out)
-	}
-	if tail, err := base64.StdEncoding.DecodeString(*out.LogResult); err != nil || string(tail) != "START RequestId: "+inv.RequestID {
-		t.Errorf("log %q %v", tail, err)
-	}
-	if inv.Name != "hello" || inv.Qualifier != "$LATEST" || inv.InvokedARN != "arn:aws:lambda:us-east-1:000000000000:function:hello:$LATEST" ||
-		inv.ClientContext != `{"custom":{}}` || inv.Caller.ARN != "arn:aws:iam::000000000000:root" || inv.Account != testAccount || !inv.Tail ||
-		!strings.HasPrefix(inv.TraceID, "Root=1-") || len(inv.RequestID) != 36 {
-		t.Errorf("invocation %+v", inv)
-	}
-	if len(w.done) != 1 || w.done[0] != inv || inv.Timeline.Began != testNow {
-		t.Errorf("done %v", w.done)
-	}
-
-	if _, err = w.lambda.Invoke(ctx, &sdk.InvokeInput{FunctionName: new("hello")}); err != nil || string(w.invoker.last().Payload) != "{}" {
-		t.Errorf("no payload: %v", err)
-	}
-	dry, err := w.lambda.Invoke(ctx, &sdk.InvokeInput{FunctionName: new("hello"), InvocationType: types.InvocationTypeDryRun})
-	if err != nil || dry.StatusCode != 204 || len(dry.Payload) != 0 {
-		t.Errorf("dry run %+v %v", dry, err)
-	}
-}
-
-func TestInvokeRefusals(t *testing.T) {
-	w := newWorld(t)
-	w.create("hello")
-	invoke := func(edit func(*sdk.InvokeInput)) error {
-		in := &sdk.InvokeInput{FunctionName: new("hello")}
-		edit(in)
-		_, err := w.lambda.Invoke(t.Context(), in)
-		return err
-	}
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.FunctionName = new("nobody") }), "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:000000000000:function:nobody")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.FunctionName = new("a b") }), "ValidationException", "1 validation error detected: Value 'a b' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: ")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.Qualifier = new("a b") }), "ValidationException", "Value 'a b' at 'qualifier' failed to satisfy constraint")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.InvocationType = "Later" }), "ValidationException", "Value 'Later' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.LogType = "Head" }), "ValidationException", "at 'logType'")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.TenantId = new("bad tenant!") }), "ValidationException", "at 'tenantId'")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.InvocationType = types.InvocationTypeEvent }), "NotImplementedException", "Event")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.Payload = []byte(`{"a":`) }), "InvalidRequestContentException", "Could not parse request body into json: ")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.ClientContext = new("***") }), "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object.")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.ClientContext = new(strings.Repeat("a", 3584)) }), "InvalidRequestContentException", "3583")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.FunctionName = new("hello:1"); in.Qualifier = new("2") }), "InvalidParameterValueException", "The derived qualifier")
-	wantError(t, invoke(func(in *sdk.InvokeInput) { in.FunctionName = new("111111111111:function:hello") }), "AccessDeniedException", "lambda:InvokeFunction")
-
-	w.invoker.answer = func(*hearth.Invocation) (*hearth.Result, error) {
-		return nil, &hearth.Error{Kind: hearth.TooManyRequests, Message: "Rate Exceeded.", Reason: hearth.ReasonConcurrency}
-	}
-	err := invoke(func(*sdk.InvokeInput) {})
-	wantError(t, err, "TooManyRequestsException", "Rate Exceeded.")
-	if e, ok := errors.AsType[*types.TooManyRequestsException](err); !ok || e.Reason != types.ThrottleReasonConcurrentInvocationLimitExceeded || *e.Type != "User" {
-		t.Errorf("got %#v", err)
-	}
-	w.invoker.answer = func(*hearth.Invocation) (*hearth.Result, error) {
-		return nil, errors.New("disk on fire at /secret/path")
-	}
-	wantError(t, invoke(func(*sdk.InvokeInput) {}), "ServiceException", "An internal error occurred.")
-	w.invoker.answer = func(*hearth.Invocation) (*hearth.Result, error) {
-		return &hearth.Result{Payload: []byte(`{"errorType":"E"}`), FunctionError: "Unhandled", Version: "1"}, nil
-	}
-	out, err := w.lambda.Invoke(t.Context(), &sdk.InvokeInput{FunctionName: new("hello")})
-	if err != nil || *out.FunctionError != "Unhandled" || string(out.Payload) != `{"errorType":"E"}` {
-		t.Errorf("function error %+v %v", out, err)
-	}
-}
-
-// TestInvokeByHandReadsWhatTheSchemaBinds holds the warm path against the
-// general one.
-func TestInvokeByHandReadsWhatTheSchemaBinds(t *testing.T) {
-	h := New(Config{Region: "us-east-1", Clock: clock.NewFake(testNow), Credentials: testKeys{}})
-	for _, label := range []string{"hello", "hello%3A1", "arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Ahello%3Alive", "function:hello"} {
-		for _, query := range []string{"", "?Qualifier=$LATEST", "?x=1&Qualifier=%24LATEST"} {
-			r, rt := request(t, "POST /2015-03-31/functions/"+label+"/invocations"+query, "")
-			r.Header.Set(headerLogType, "Tail")
-			r.Header.Set(headerTenantID, "t-1")
-			bound, err := bind(rt, r, []byte(`1`))
-			if err != nil {
-				t.Fatal(err)
-			}
-			in := bound.(*sdk.InvokeInput)
-			c := &call{http: r, route: rt, began: testNow}
-			c.claim.Identity.Account = testAccount
-			want, _ := parseName(*in.FunctionName)
-			want, wantErr := h.resolve(want, str(in.Qualifier), c.claim.Identity, "InvokeFunction")
-			inv := &hearth.Invocation{}
-			if err := h.readInvocation(inv, c, in.Payload); (err == nil) != (wantErr == nil) {
-				t.Errorf("%s%s: %v, want %v", label, query, err, wantErr)
-			} else if err == nil && (inv.Name != want.name || inv.Qualifier != want.qualifier || !inv.Tail || inv.TenantID != *in.TenantId) {
-				t.Errorf("%s%s is read as %+v", label, query, inv)
-			}
-		}
-	}
-}
-
 func TestUnsignedRequestsAreRefusedInEachServicesWay(t *testing.T) {
 	w := newWorld(t)
 	for name, c := range map[string]struct {
@@ -526,94 +422,3 @@ func TestUnknownPathsAreUnknownOperations(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 }
-
-func TestSTSTellsTheCallerWhoItIs(t *testing.T) {
-	w := newWorld(t)
-	id, err := sts.NewFromConfig(w.aws).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
-	if err != nil || *id.Account != "000000000000" || *id.Arn != "arn:aws:iam::000000000000:root" || *id.UserId != "000000000000" {
-		t.Errorf("identity %+v %v", id, err)
-	}
-	_, err = sts.NewFromConfig(w.aws).GetSessionToken(t.Context(), &sts.GetSessionTokenInput{})
-	wantError(t, err, "InvalidAction", "Could not find operation GetSessionToken for version 2011-06-15")
-}
-
-func TestAPresignedSTSRequestIsServed(t *testing.T) {
-	w := newWorld(t)
-	signed, err := sts.NewPresignClient(sts.NewFromConfig(w.aws)).PresignGetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.Get(signed.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
-		t.Errorf("status %d", resp.StatusCode)
-	}
-}
-
-func TestLogsAreReadWithTheSDK(t *testing.T) {
-	w := newWorld(t)
-	c := sdklogs.NewFromConfig(w.aws)
-	ctx := context.Background()
-	groups, err := c.DescribeLogGroups(ctx, &sdklogs.DescribeLogGroupsInput{LogGroupNamePrefix: new("/aws/")})
-	if err != nil || len(groups.LogGroups) != 1 || *groups.NextToken != "more" || *groups.LogGroups[0].Arn != "arn:aws:logs:us-east-1:000000000000:log-group:/aws/lambda/hello:*" {
-		t.Fatalf("groups %+v %v", groups, err)
-	}
-	streams, err := c.DescribeLogStreams(ctx, &sdklogs.DescribeLogStreamsInput{LogGroupIdentifier: groups.LogGroups[0].LogGroupArn})
-	if err != nil || len(streams.LogStreams) != 1 || *streams.LogStreams[0].LastEventTimestamp != testNow.UnixMilli() {
-		t.Fatalf("streams %+v %v", streams, err)
-	}
-	_, err = c.DescribeLogStreams(ctx, &sdklogs.DescribeLogStreamsInput{LogGroupName: new("other")})
-	wantError(t, err, "ResourceNotFoundException", "The specified log group does not exist.")
-	events, err := c.GetLogEvents(ctx, &sdklogs.GetLogEventsInput{LogGroupName: groups.LogGroups[0].LogGroupName, LogStreamName: streams.LogStreams[0].LogStreamName})
-	if err != nil || len(events.Events) != 4 || *events.NextForwardToken != "f/1" || *events.Events[1].Message != "hello world" {
-		t.Fatalf("events %+v %v", events, err)
-	}
-	filtered, err := c.FilterLogEvents(ctx, &sdklogs.FilterLogEventsInput{LogGroupName: groups.LogGroups[0].LogGroupName, FilterPattern: new("?ERROR ?hello")})
-	if err != nil || len(filtered.Events) != 2 || *filtered.Events[0].EventId != "1" {
-		t.Errorf("filtered %+v %v", filtered, err)
-	}
-	_, err = c.FilterLogEvents(ctx, &sdklogs.FilterLogEventsInput{LogGroupName: groups.LogGroups[0].LogGroupName, FilterPattern: new(`"open`)})
-	wantError(t, err, "InvalidParameterException", "Invalid filter pattern")
-	_, err = c.DeleteLogGroup(ctx, &sdklogs.DeleteLogGroupInput{LogGroupName: groups.LogGroups[0].LogGroupName})
-	wantError(t, err, "UnknownOperationException", "DeleteLogGroup")
-}
-
-func BenchmarkInvoke1KB(b *testing.B) {
-	reg := newFakeRegistry()
-	reg.functions["hello"] = &fakeFunction{latest: &hearth.Function{Name: "hello", Version: hearth.Latest}}
-	h := New(Config{Registry: reg, Invoker: echo{}, Credentials: testKeys{}, Clock: clock.NewFake(testNow), Region: "us-east-1"})
-	body := []byte(`"` + strings.Repeat("x", 1022) + `"`)
-	r := httptest.NewRequest("POST", "http://127.0.0.1:9070/2015-03-31/functions/hello/invocations", bytes.NewReader(body))
-	creds := aws.Credentials{AccessKeyID: "AKIDROOT", SecretAccessKey: "secret"}
-	if err := v4.NewSigner().SignHTTP(context.Background(), creds, r, sha256Hex(body), "lambda", "us-east-1", testNow); err != nil {
-		b.Fatal(err)
-	}
-	w := &discard{header: http.Header{}}
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		clear(w.header)
-		h.ServeHTTP(w, r)
-		if w.status != 200 {
-			b.Fatal(w.status)
-		}
-	}
-}
-
-type echo struct{}
-
-func (echo) Invoke(_ context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
-	return &hearth.Result{Payload: inv.Payload, Version: hearth.Latest}, nil
-}
-
-type discard struct {
-	header http.Header
-	status int
-}
-
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) WriteHeader(status int)      { d.status = status }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
