@@ -39,8 +39,9 @@ type Config struct {
 	// demand. 0 is 8, negative is none.
 	PoolExtra int
 	// BootConcurrency bounds how many instances are booted for the pool at
-	// the same time, and is lowered by one for each container that is being
-	// made for a caller. 0 is the number of processors.
+	// the same time, and is lowered by one for each invocation in flight: to
+	// one as long as no container is being made for a caller, else to none.
+	// 0 is the number of processors.
 	BootConcurrency int
 	// ReplenishDelay is how long the pool waits before it makes up for what
 	// was taken, so that the taker has the processors first. 0 is 5 ms.

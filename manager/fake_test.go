@@ -29,10 +29,13 @@ type fakeWorker struct {
 	onInvoke      func(*fakeContainer, *hearth.Invocation) (r *hearth.Result, reusable bool, err error)
 	onDestroy     func() error
 	ignoreContext bool
+	// lateLoad has Load begin when everything else of the moment has
+	// happened, so that what is ended at the same time is not counted with it.
+	lateLoad bool
 
 	serial     int
 	instances  map[*fakeInstance]bool
-	envs       map[hearth.Key]int // loaded or being loaded, and not destroyed
+	envs       map[hearth.Key]int // loaded or being loaded, and neither dead nor being destroyed
 	maxEnvs    map[hearth.Key]int
 	unloaded   int // slots that exist and were not loaded
 	loadedMiB  int
@@ -60,6 +63,13 @@ func (w *fakeWorker) check(t testing.TB) {
 	}
 }
 
+// set changes one of the times while the worker is in use.
+func (w *fakeWorker) set(duration *time.Duration, d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*duration = d
+}
+
 func (w *fakeWorker) id(kind string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -67,7 +77,11 @@ func (w *fakeWorker) id(kind string) string {
 	return kind + "-" + strconv.Itoa(w.serial)
 }
 
-func (w *fakeWorker) wait(ctx context.Context, d time.Duration) error {
+// wait takes as long as d says at the moment; a test may change it.
+func (w *fakeWorker) wait(ctx context.Context, duration *time.Duration) error {
+	w.mu.Lock()
+	d := *duration
+	w.mu.Unlock()
 	if d <= 0 {
 		return ctx.Err()
 	}
@@ -98,7 +112,7 @@ func (w *fakeWorker) SlotMiB(b hearth.Boot) float64 {
 }
 
 func (w *fakeWorker) NewInstance(ctx context.Context, boot hearth.Boot) (hearth.Instance, error) {
-	if err := w.wait(ctx, w.bootTime); err != nil {
+	if err := w.wait(ctx, &w.bootTime); err != nil {
 		return nil, err
 	}
 	if w.onNewInstance != nil {
@@ -112,6 +126,19 @@ func (w *fakeWorker) NewInstance(ctx context.Context, boot hearth.Boot) (hearth.
 	w.instances[i] = true
 	w.mu.Unlock()
 	return i, nil
+}
+
+// pooled returns the first slots that live and were not loaded.
+func (w *fakeWorker) pooled() []*fakeContainer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var cs []*fakeContainer
+	for i := range w.instances {
+		if i.first.fn == nil {
+			cs = append(cs, i.first)
+		}
+	}
+	return cs
 }
 
 func (w *fakeWorker) living() int {
@@ -142,7 +169,7 @@ func (i *fakeInstance) newContainer(boot hearth.Boot) *fakeContainer {
 }
 
 func (i *fakeInstance) NewSlot(ctx context.Context, boot hearth.Boot) (hearth.Container, error) {
-	if err := i.w.wait(ctx, i.w.bootTime); err != nil {
+	if err := i.w.wait(ctx, &i.w.bootTime); err != nil {
 		return nil, err
 	}
 	if i.w.onNewSlot != nil {
@@ -178,7 +205,18 @@ type fakeContainer struct {
 
 	using     atomic.Int32
 	fn        *hearth.Function // guarded by w.mu
+	counted   bool             // in w.envs; guarded by w.mu
 	destroyed bool             // guarded by w.mu
+}
+
+// uncount says that the container is no environment any more.
+func (c *fakeContainer) uncount() {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.counted {
+		c.counted = false
+		c.w.envs[c.fn.Key()]--
+	}
 }
 
 func (c *fakeContainer) use(what string) func() {
@@ -194,7 +232,10 @@ func (c *fakeContainer) Usage() hearth.Usage   { return hearth.Usage{MemoryMiB: 
 func (c *fakeContainer) Idle()                 { defer c.use("Idle")() }
 
 // die ends the environment by itself.
-func (c *fakeContainer) die() { c.once.Do(func() { close(c.done) }) }
+func (c *fakeContainer) die() {
+	c.uncount()
+	c.once.Do(func() { close(c.done) })
+}
 
 func (c *fakeContainer) dead() bool {
 	select {
@@ -208,6 +249,9 @@ func (c *fakeContainer) dead() bool {
 func (c *fakeContainer) Load(ctx context.Context, f *hearth.Function, t *hearth.Timeline) error {
 	defer c.use("Load")()
 	w := c.w
+	if w.lateLoad {
+		time.Sleep(time.Nanosecond)
+	}
 	w.mu.Lock()
 	if c.fn != nil {
 		w.complaints = append(w.complaints, c.id+": loaded twice")
@@ -217,7 +261,7 @@ func (c *fakeContainer) Load(ctx context.Context, f *hearth.Function, t *hearth.
 	}
 	c.inst.account = f.Account
 	if !c.destroyed {
-		c.fn = f
+		c.fn, c.counted = f, true
 		w.unloaded--
 		w.envs[f.Key()]++
 		w.maxEnvs[f.Key()] = max(w.maxEnvs[f.Key()], w.envs[f.Key()])
@@ -225,7 +269,7 @@ func (c *fakeContainer) Load(ctx context.Context, f *hearth.Function, t *hearth.
 		w.maxLoaded = max(w.maxLoaded, w.loadedMiB)
 	}
 	w.mu.Unlock()
-	if err := w.wait(ctx, w.loadTime); err != nil {
+	if err := w.wait(ctx, &w.loadTime); err != nil {
 		return err
 	}
 	if w.onLoad != nil {
@@ -255,7 +299,7 @@ func (c *fakeContainer) Invoke(ctx context.Context, inv *hearth.Invocation) (*he
 	if w.onInvoke != nil {
 		return w.onInvoke(c, inv)
 	}
-	if err := w.wait(ctx, w.invokeTime); err != nil {
+	if err := w.wait(ctx, &w.invokeTime); err != nil {
 		return nil, false, hearth.Errorf(hearth.Canceled, "%w", err)
 	}
 	inv.Timeline.End(hearth.StageRun, time.Now())
@@ -264,6 +308,7 @@ func (c *fakeContainer) Invoke(ctx context.Context, inv *hearth.Invocation) (*he
 
 func (c *fakeContainer) Destroy() error {
 	w := c.w
+	c.uncount()
 	var err error
 	if w.onDestroy != nil {
 		err = w.onDestroy()
@@ -275,7 +320,6 @@ func (c *fakeContainer) Destroy() error {
 		if c.fn == nil {
 			w.unloaded--
 		} else {
-			w.envs[c.fn.Key()]--
 			w.loadedMiB -= c.fn.MemoryMiB
 		}
 	}

@@ -99,12 +99,21 @@ func New(cfg Config) (*Manager, error) {
 	for b := range cfg.PoolMin {
 		m.pool.shelf(b, m.worker.SlotMiB(b))
 	}
+	needs := 0.0
+	for b, n := range cfg.PoolMin {
+		needs += float64(n) * m.pool.shelves[b].mib
+	}
+	if needs > cfg.PoolBudgetMiB {
+		cfg.Log.Warn("the warming pool's budget is less than its minimum needs", "budgetMiB", cfg.PoolBudgetMiB, "neededMiB", needs)
+	}
 	m.mu.Lock()
 	m.sweeper = m.clock.AfterFunc(cfg.SweepEvery, m.sweep)
 	m.mu.Unlock()
 	m.replenish()
 	return m, nil
 }
+
+var _ hearth.Invoker = (*Manager)(nil)
 
 // maxGone is how many containers that turn out to be dead one invocation
 // tries before it fails.
@@ -218,6 +227,10 @@ func (m *Manager) acquire(ctx context.Context, inv *hearth.Invocation) (*contain
 		m.ledger.tell(&p.Knew)
 		inv.Timeline.End(hearth.StagePlace, m.clock.Now())
 		return nil, gr.err
+	}
+	if gr.made == nil {
+		m.ledger.tell(&gr.knew)
+		gr.knew.Pool = g.pooled()
 	}
 	p.Path, p.Why, p.Knew = gr.path, gr.why, gr.knew
 	p.Instance, p.Container = gr.c.inst.env.ID(), gr.c.env.ID()

@@ -78,7 +78,12 @@ func (m *Manager) jobs() (jobs []job, starved bool) {
 		if p.shortSince.IsZero() {
 			p.shortSince = now
 		}
-		atOnce := m.cfg.BootConcurrency - m.live
+		atOnce := m.cfg.BootConcurrency - max(m.live, int(m.inflight.Load()))
+		if m.live == 0 {
+			// Invocations may well be waiting for something else than a
+			// processor.
+			atOnce = max(atOnce, 1)
+		}
 		if now.Sub(p.shortSince) >= starveAfter {
 			atOnce = max(atOnce, 1)
 		}
