@@ -247,12 +247,28 @@ func (c *conn) sendEvent(ctx context.Context, ev *Event) error {
 	}
 	*out = b
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { c.net.SetWriteDeadline(time.Unix(1, 0)) })
-		defer stop()
+		defer breakOff(ctx, c.net.SetWriteDeadline)()
 	}
 	pieces := net.Buffers{b, ev.Payload}
 	_, err := pieces.WriteTo(c.net)
 	return err
+}
+
+// breakOff makes what uses a deadline fail when ctx ends, until the returned
+// function is called, which leaves no deadline behind. An error of set says that
+// the connection is closed, which breaks it off as well.
+func breakOff(ctx context.Context, set func(time.Time) error) (end func()) {
+	fired := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(fired)
+		_ = set(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-fired
+			_ = set(time.Time{})
+		}
+	}
 }
 
 // answer sends a complete answer and gets the connection ready for the next

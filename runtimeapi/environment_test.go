@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -313,100 +312,6 @@ func TestInitErrorEndsTheInitPhase(t *testing.T) {
 	}
 }
 
-// stream records what it is given.
-type stream struct {
-	started string
-	buf     bytes.Buffer
-	wrote   chan struct{}
-	refuse  error
-}
-
-func (s *stream) Start(ct string) error { s.started = ct; return nil }
-func (s *stream) Write(p []byte) (int, error) {
-	if s.refuse != nil {
-		return 0, s.refuse
-	}
-	s.buf.Write(p)
-	if s.wrote != nil {
-		s.wrote <- struct{}{}
-	}
-	return len(p), nil
-}
-
-const streamHead = "POST /2018-06-01/runtime/invocation/id-1/response HTTP/1.1\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n" +
-	"Content-Type: application/vnd.awslambda.http-integration-response\r\nTransfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n\r\n"
-
-func TestStreamedResponseIsPassedOnAsItComes(t *testing.T) {
-	e := serve(t, Options{})
-	p := dial(t, e)
-	p.send(askNext)
-	ev, s := event("id-1", "1"), &stream{wrote: make(chan struct{})}
-	ev.Stream = s
-	done := invoke(e, t.Context(), ev)
-	p.answer()
-	p.send(streamHead + "5\r\nhello\r\n")
-	<-s.wrote // before the response is complete
-	p.send("6;ext=1\r\n\x00world\r\n0\r\n\r\n")
-	<-s.wrote
-	r := <-done
-	if r.err != nil || !r.Streamed || r.ErrorType != "" || len(r.Payload) != 0 || s.buf.String() != "hello\x00world" ||
-		s.started != "application/vnd.awslambda.http-integration-response" {
-		t.Errorf("%+v %q %q", r, s.started, s.buf.String())
-	}
-	if resp, _ := p.answer(); resp.StatusCode != 202 {
-		t.Error(resp.StatusCode)
-	}
-}
-
-func TestStreamThatFailsOnItsWayTellsWhy(t *testing.T) {
-	e := serve(t, Options{})
-	p := dial(t, e)
-	p.send(askNext)
-	ev, s := event("id-1", "1"), &stream{}
-	ev.Stream = s
-	done := invoke(e, t.Context(), ev)
-	p.answer()
-	p.send(streamHead + "5\r\nhello\r\n0\r\nLambda-Runtime-Function-Error-Type: Runtime.Broke\r\nLambda-Runtime-Function-Error-Body: eyJhIjoxfQ==\r\n\r\n")
-	if r := <-done; r.err != nil || !r.Streamed || r.ErrorType != "Runtime.Broke" || string(r.Payload) != `{"a":1}` {
-		t.Errorf("%+v", r)
-	}
-}
-
-func TestStreamRefusedByItsReceiverLeavesTheEnvironmentUsable(t *testing.T) {
-	e := serve(t, Options{})
-	p := dial(t, e)
-	p.send(askNext)
-	ev := event("id-1", "1")
-	ev.Stream = &stream{refuse: errors.New("gone")}
-	done := invoke(e, t.Context(), ev)
-	p.answer()
-	p.send(streamHead + "5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n")
-	if r := <-done; hearth.KindOf(r.err) != hearth.Canceled {
-		t.Errorf("%+v", r)
-	}
-	if resp, _ := p.answer(); resp.StatusCode != 202 {
-		t.Error(resp.StatusCode)
-	}
-}
-
-func TestDeathAmidAStreamIsReportedAsDeath(t *testing.T) {
-	e := serve(t, Options{})
-	p := dial(t, e)
-	p.send(askNext)
-	ev, s := event("id-1", "1"), &stream{wrote: make(chan struct{})}
-	ev.Stream = s
-	done := invoke(e, t.Context(), ev)
-	p.answer()
-	p.send(streamHead + "5\r\nhello\r\n")
-	<-s.wrote
-	p.nc.Close()
-	death := OutOfMemory("id-1")
-	e.Fail(death)
-	if r := <-done; r.err != error(death) || !r.Streamed {
-		t.Errorf("%+v", r)
-	}
-}
-
 func TestPipelinedRequestWaitsForItsTurn(t *testing.T) {
 	e := serve(t, Options{})
 	p := dial(t, e)
@@ -507,66 +412,5 @@ func TestTooManyConnectionsAreTurnedAway(t *testing.T) {
 	p := dial(t, e)
 	if _, err := p.in.ReadByte(); err == nil {
 		t.Error("one connection too many was served")
-	}
-}
-
-// TestManyEnvironmentsNeverMixTheirEvents is the hammer: every path through the
-// locks, in many environments at once, with each answer checked against its
-// event.
-func TestManyEnvironmentsNeverMixTheirEvents(t *testing.T) {
-	const environments, invocations = 16, 200
-	var all sync.WaitGroup
-	for n := range environments {
-		e := serve(t, Options{OnNext: func() {}})
-		all.Go(func() { echo(t, e) })
-		all.Go(func() {
-			defer e.Fail(Exited("", 0, ""))
-			for i := range invocations {
-				id := fmt.Sprintf("%d-%d", n, i)
-				ctx, cancel := context.WithCancel(context.Background())
-				if i%7 == 0 {
-					go cancel()
-				}
-				size := []int{10, 5 << 10, 200 << 10}[i%3]
-				payload := bytes.Repeat([]byte{byte('a' + i%26)}, size)
-				r, err := e.Invoke(ctx, &Event{RequestID: id, Payload: payload})
-				cancel()
-				if err == nil && (r.ContentType != id || !bytes.Equal(r.Payload, payload)) || err != nil && hearth.KindOf(err) != hearth.Canceled {
-					t.Errorf("%s: %q %d bytes, %v", id, r.ContentType, len(r.Payload), err)
-					return
-				}
-				e.NextWaiting()
-			}
-		})
-	}
-	all.Wait()
-}
-
-// echo is a runtime that answers each event with itself, its request id as the
-// content type.
-func echo(t *testing.T, e *Environment) {
-	base := "http://" + e.listener.Addr().String() + "/2018-06-01/runtime/invocation/"
-	client := &http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	for {
-		resp, err := client.Get(base + "next")
-		if err != nil {
-			return
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return
-		}
-		id := resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
-		resp, err = client.Post(base+id+"/response", id, bytes.NewReader(body))
-		if err != nil {
-			return
-		}
-		io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode != 202 && resp.StatusCode != 400 {
-			t.Errorf("%s: %s", id, resp.Status)
-		}
 	}
 }

@@ -127,10 +127,10 @@ func (e *Environment) finish(ctx context.Context, ev *Event, o outcome) (Respons
 // pump passes a streamed response on, piece by piece: a receiver that is slow
 // makes the function slow, through the connection's own window.
 func (e *Environment) pump(ctx context.Context, ev *Event, c *conn, contentType string) (Response, error) {
-	stop := context.AfterFunc(ctx, func() { c.net.SetReadDeadline(time.Unix(1, 0)) })
+	end := breakOff(ctx, c.net.SetReadDeadline)
 	r := Response{ContentType: contentType}
 	err, refused := c.body.passOn(ev.Stream, &r)
-	stop()
+	end()
 
 	e.mu.Lock()
 	e.event = nil

@@ -109,12 +109,14 @@ func (p *pipe) follow() {
 	// The function returns false to be called again when there is more. An
 	// error says that the file was closed, which Read's caller did.
 	err := p.raw.Read(func(fd uintptr) bool {
-		for more := true; more; {
+		for {
 			p.sink.mu.Lock()
-			more = p.take(int(fd), p.room, true)
+			more, ended := p.take(int(fd), p.room, true), p.ended
 			p.sink.mu.Unlock()
+			if !more {
+				return ended
+			}
 		}
-		return p.ended
 	})
 	p.sink.mu.Lock()
 	defer p.sink.mu.Unlock()

@@ -186,7 +186,8 @@ func (st *Stream) Append(at time.Time, requestID string, message []byte) {
 	now := s.opt.Clock.Now().UnixMilli()
 	q := &s.queue
 	q.mu.Lock()
-	if len(q.text)+len(message) > s.opt.QueueBytes && !q.closed {
+	// A stream that loses events already does not wait for each of them.
+	if len(q.text)+len(message) > s.opt.QueueBytes && !q.closed && st.dropped == 0 {
 		space := q.space
 		q.mu.Unlock()
 		notify(s.hurry)
