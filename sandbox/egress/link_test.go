@@ -321,6 +321,9 @@ func FuzzReceive(f *testing.F) {
 			}
 		}
 		must(t, l.Close())
+		if left := tcpip.GetDanglingEndpoints(); len(left) > 0 {
+			t.Fatalf("%d endpoints are left", len(left))
+		}
 	})
 }
 

@@ -28,13 +28,21 @@ var (
 	world     *namespace
 )
 
-// uidEnv tells the test program that it is in its namespaces, and who started
-// it.
-const uidEnv = "HEARTH_TEST_UID"
+// insideEnv tells the test program that it is in its namespaces, and uidEnv who
+// started it.
+const (
+	insideEnv = "HEARTH_TEST_INSIDE"
+	uidEnv    = "HEARTH_TEST_UID"
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(uidEnv) == "" {
+	if os.Getenv(insideEnv) == "" {
 		os.Exit(inNamespaces())
+	}
+	// The fuzzing engine's workers make namespaces of their own.
+	if err := os.Unsetenv(insideEnv); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	if err := buildWorld(); err != nil {
 		fmt.Fprintln(os.Stderr, "making the tests' network:", err)
@@ -47,7 +55,10 @@ func TestMain(m *testing.M) {
 // user gets the privileges over it by a user namespace.
 func inNamespaces() int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), uidEnv+"="+strconv.Itoa(os.Getuid()))
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	if os.Getenv(uidEnv) == "" {
+		cmd.Env = append(cmd.Env, uidEnv+"="+strconv.Itoa(os.Getuid()))
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {

@@ -52,7 +52,7 @@ const (
 // Up brings the loopback device up and makes the interface, in the network
 // namespace of the calling OS thread (lock it, if the process has more than
 // one namespace), which must be privileged over that namespace. The interface
-// lives until the namespace is gone and the link closed, both.
+// goes when the namespace does, which the link keeps until it is closed.
 //
 // The link is a TUN device or, where that cannot be had (no such module, or
 // not for ordinary users), a packet socket at the far end of a veth pair,
@@ -110,7 +110,10 @@ func LoopbackUp() error {
 }
 
 // OpenTUN makes a TUN interface in the calling thread's network namespace.
-// Nothing but its name is set.
+// Nothing but its name is set. The interface stays after the file is closed,
+// for the kernel to remove in the background with the namespace: removing it
+// alone would make closing the file take some 30 ms, under a lock that all
+// network set-up on the host waits for, instead of 0.1 ms.
 func OpenTUN(path, name string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -120,6 +123,9 @@ func OpenTUN(path, name string) (*os.File, error) {
 	if err == nil {
 		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
 		err = os.NewSyscallError("TUNSETIFF", unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr))
+	}
+	if err == nil {
+		err = os.NewSyscallError("TUNSETPERSIST", unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1))
 	}
 	if err != nil {
 		unix.Close(fd)
