@@ -1,21 +1,17 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,7 +87,7 @@ type demoResult struct {
 
 const (
 	demoWarm     = 20 // warm invocations of each function
-	demoTogether = 4  // invocations at once
+	demoTogether = 12 // invocations at once
 )
 
 func (d *demo) run(ctx context.Context) (err error) {
@@ -276,11 +272,18 @@ func (d *demo) together(ctx context.Context) error {
 		return err
 	}
 	d.line("\n%d invocations of %s at once, %d ms each, took %s together:", demoTogether, name, waitMs, ms(time.Since(began)))
-	slices.SortFunc(results, func(x, y demoResult) int { return cmp.Compare(x.decision.Seq, y.decision.Seq) })
+	fastest, slowest := map[hearth.Path]time.Duration{}, map[hearth.Path]time.Duration{}
 	for _, r := range results {
 		p := hearth.Path(r.decision.Chosen)
-		d.shown.Together[p]++
-		d.line("  %10s  container %s of instance %s: %s", ms(r.out.took), r.decision.Container, r.decision.Instance, way(p))
+		if d.shown.Together[p]++; d.shown.Together[p] == 1 {
+			fastest[p] = r.out.took
+		}
+		fastest[p], slowest[p] = min(fastest[p], r.out.took), max(slowest[p], r.out.took)
+	}
+	for _, p := range []hearth.Path{hearth.PathReuse, hearth.PathContainer, hearth.PathWarm, hearth.PathCold} {
+		if n := d.shown.Together[p]; n > 0 {
+			d.line("  %2d × %s, %s to %s", n, way(p), ms(fastest[p]), ms(slowest[p]))
+		}
 	}
 	return nil
 }
@@ -298,111 +301,4 @@ func (d *demo) end() error {
 	d.shown.Seconds = time.Since(d.began).Seconds()
 	d.line("\nStopped in %s: no process, mount, cgroup or file is left. All of it took %.1f s.", ms(time.Since(began)), d.shown.Seconds)
 	return nil
-}
-
-// demoServer is a server in a process of its own.
-type demoServer struct {
-	dir     string
-	cmd     *exec.Cmd
-	log     *lockedBuffer
-	exited  chan struct{}
-	exitErr error // once exited is closed
-
-	once sync.Once
-	left []string
-	err  error
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func startDemoServer(ctx context.Context) (*demoServer, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	if err := adoptOrphans(); err != nil {
-		return nil, err
-	}
-	s := &demoServer{log: &lockedBuffer{}, exited: make(chan struct{})}
-	if s.dir, err = os.MkdirTemp("", "hearth-demo-"); err != nil {
-		return nil, err
-	}
-	s.cmd = exec.Command(self, "up", "--listen", "127.0.0.1:0", "--data", s.dir, "--json", "--log-level", "warn")
-	s.cmd.Stderr = s.log
-	// In a group of its own, so that an interrupt at the terminal reaches it
-	// through us only.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stdout, err := s.cmd.StdoutPipe()
-	if err == nil {
-		err = s.cmd.Start()
-	}
-	if err != nil {
-		return nil, errors.Join(failed("the server can't be started", err, ""), os.RemoveAll(s.dir))
-	}
-	ready := make(chan struct{})
-	go func() {
-		lines := bufio.NewScanner(stdout)
-		if lines.Scan() {
-			close(ready)
-		}
-		_, _ = io.Copy(io.Discard, stdout) // what else it says is not for us
-		s.exitErr = s.cmd.Wait()
-		close(s.exited)
-	}()
-	select {
-	case <-ready:
-		return s, nil
-	case <-s.exited:
-		err = refused("the server did not start:\n"+strings.TrimSpace(s.log.String()), "")
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-time.After(time.Minute):
-		err = refused("the server is not ready after a minute:\n"+strings.TrimSpace(s.log.String()), "")
-	}
-	_, _ = s.stop() // the first error counts
-	return nil, err
-}
-
-// stop ends the server as an operator would, tells what it left behind, and
-// removes its data folder. It may be called again.
-func (s *demoServer) stop() ([]string, error) {
-	s.once.Do(func() {
-		groups := cgroupsOf(s.dir)
-		select {
-		case <-s.exited:
-		default:
-			if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-				s.err = err
-			}
-			select {
-			case <-s.exited:
-			case <-time.After(time.Minute):
-				s.err = errors.Join(refused("the server did not stop within a minute", ""), s.cmd.Process.Kill())
-				<-s.exited
-			}
-		}
-		if s.err == nil && s.exitErr != nil {
-			s.err = refused("the server ended badly: "+s.exitErr.Error()+"\n"+strings.TrimSpace(s.log.String()), "")
-		}
-		s.left = leftBehind(s.dir, groups)
-		if err := os.RemoveAll(s.dir); err != nil {
-			s.left = append(s.left, err.Error())
-		}
-	})
-	return s.left, s.err
 }

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/runtimes"
+	"github.com/hearth-faas/hearth/sandbox/egress"
 	"github.com/hearth-faas/hearth/sandbox/namespace"
 )
 
@@ -47,7 +51,7 @@ that you have not. If none does, this program looks for itself.`,
 }
 
 func (a *app) diagnose(ctx context.Context) (*diagnosis, error) {
-	d := &diagnosis{Tools: localChecks()}
+	d := &diagnosis{Tools: []control.Check{checkGo()}}
 	r, err := a.connect()
 	// A server that was killed leaves the file that tells of it.
 	gone := err == nil && r.running.Endpoint != "" && !r.running.Alive(ctx)
@@ -90,27 +94,38 @@ func lookAround(ctx context.Context, d *diagnosis) (err error) {
 		return err
 	}
 	d.Runtimes = control.RuntimesOf(set.List())
-	driver, err := namespace.New(ctx, namespace.Config{Program: program, DataDir: dir})
+	network, err := egress.New(egress.Config{Clock: clock.System(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return failed("the sandboxes' network can't be made on this machine", err, "")
+	}
+	defer func() { err = errors.Join(err, network.Close()) }()
+	driver, err := namespace.New(ctx, namespace.Config{Program: program, DataDir: dir, Network: network})
 	if err != nil {
 		return failed("sandboxes can't be made on this machine", err, "Unprivileged user namespaces or the privileges of root are needed: see docs/security.md.")
 	}
 	d.Report = control.ReportOf(driver.Report(), ownVersion())
+	d.Checks = append(d.Checks, checkProgram())
 	return driver.Close()
 }
 
-// localChecks are about what the command line uses beside a server.
-func localChecks() []control.Check {
-	embedded := control.Check{Name: "sandbox program", OK: true, Detail: "inside this binary"}
+func checkProgram() control.Check {
+	c := control.Check{Name: "sandbox program", OK: true, Detail: "inside this binary"}
 	if code, err := sandboxProgram(); err != nil || code == nil {
-		embedded = control.Check{Name: "sandbox program", Detail: "this binary was built without it and serves as it itself, which costs each sandbox some milliseconds and megabytes", Fix: "build with make build, or take a release"}
+		c.OK, c.Detail = false, "this binary was built without it and serves as it itself, which costs each sandbox some milliseconds and megabytes"
+		c.Fix = "build with make build, or take a release"
 	}
-	goTool := control.Check{Name: "go", OK: true, Detail: "deploys Go programs from their sources"}
-	if path, err := exec.LookPath("go"); err != nil {
-		goTool = control.Check{Name: "go", Detail: "not on the PATH: Go programs are deployed as a built bootstrap only", Fix: "install Go from go.dev/dl or, on Debian, golang-go"}
-	} else {
-		goTool.Detail = path + " " + goTool.Detail
+	return c
+}
+
+// checkGo is about what hearth deploy uses on this machine.
+func checkGo() control.Check {
+	path, err := exec.LookPath("go")
+	if err != nil {
+		return control.Check{
+			Name: "go", Detail: "not on the PATH: Go programs are deployed as a built bootstrap only", Fix: "install Go from go.dev/dl",
+		}
 	}
-	return []control.Check{embedded, goTool}
+	return control.Check{Name: "go", OK: true, Detail: path + " builds Go programs for hearth deploy"}
 }
 
 func (a *app) printDiagnosis(w io.Writer, d *diagnosis) {
@@ -128,7 +143,7 @@ func (a *app) printDiagnosis(w io.Writer, d *diagnosis) {
 		if !c.OK {
 			mark = a.amber("no  ")
 		}
-		fmt.Fprintf(w, "%s %-22s %s\n", mark, c.Name, c.Detail)
+		fmt.Fprintf(w, "%s %-22s %s\n", mark, c.Name, oneLine(c.Detail))
 		if !c.OK && c.Fix != "" {
 			fmt.Fprintf(w, "     %-22s %s\n", "", a.bold("→ "+c.Fix))
 		}
@@ -136,3 +151,6 @@ func (a *app) printDiagnosis(w io.Writer, d *diagnosis) {
 	fmt.Fprintln(w)
 	a.printRuntimes(w, d.Runtimes)
 }
+
+// oneLine is s without line breaks: a detail may be what another program said.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

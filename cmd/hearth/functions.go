@@ -11,14 +11,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// listed is one function as hearth ls --json prints it.
+// listed is one function as hearth ls --json prints it. Its state is not here:
+// the API leaves that out of its list.
 type listed struct {
 	Function     string `json:"function"`
 	Runtime      string `json:"runtime"`
 	Handler      string `json:"handler"`
 	MemoryMiB    int32  `json:"memoryMiB"`
 	TimeoutSecs  int32  `json:"timeoutSeconds"`
-	State        string `json:"state"`
 	LastModified string `json:"lastModified"`
 	CodeSize     int64  `json:"codeSize"`
 }
@@ -41,7 +41,7 @@ func (a *app) lsCmd() *cobra.Command {
 			for _, f := range found {
 				list = append(list, listed{
 					Function: aws.ToString(f.FunctionName), Runtime: string(f.Runtime), Handler: aws.ToString(f.Handler),
-					MemoryMiB: aws.ToInt32(f.MemorySize), TimeoutSecs: aws.ToInt32(f.Timeout), State: string(f.State),
+					MemoryMiB: aws.ToInt32(f.MemorySize), TimeoutSecs: aws.ToInt32(f.Timeout),
 					LastModified: aws.ToString(f.LastModified), CodeSize: f.CodeSize,
 				})
 			}
@@ -52,23 +52,14 @@ func (a *app) lsCmd() *cobra.Command {
 				a.say("There are no functions yet. Make one with: hearth deploy DIR%s", r.dataFlag())
 				return nil
 			}
-			t := table{header: []string{"FUNCTION", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "STATE", "MODIFIED"}}
+			t := table{header: []string{"FUNCTION", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "MODIFIED"}}
 			for _, f := range list {
 				t.add(a.bold(f.Function), f.Runtime, f.Handler, fmt.Sprintf("%d MiB", f.MemoryMiB), fmt.Sprintf("%d s", f.TimeoutSecs),
-					size(f.CodeSize), a.state(f.State), modified(f.LastModified))
+					size(f.CodeSize), modified(f.LastModified))
 			}
 			t.print(a.out, a)
 			return nil
 		},
-	}
-}
-
-func (a *app) state(s string) string {
-	switch s {
-	case "", string(types.StateActive):
-		return a.green(s)
-	default:
-		return a.amber(s)
 	}
 }
 
