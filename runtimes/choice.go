@@ -62,10 +62,11 @@ func (c Choice) Mounts() []sandbox.Mount {
 	)
 }
 
-// argv starts the client.
-func (c Choice) argv(args ...string) []string {
+// argv starts the client; f is nil if its function is not known.
+func (c Choice) argv(f *hearth.Function, args ...string) []string {
 	argv := []string{c.interpreter.Path}
 	if c.interpreter.Language == Node {
+		argv = append(argv, heapFlags(f)...)
 		argv = append(argv, sandbox.RuntimeDir+"/node/index.js")
 	} else {
 		// -u: what the function prints is in the pipe when it is killed.
@@ -75,6 +76,20 @@ func (c Choice) argv(args ...string) []string {
 		argv = append(argv, "-u", "-B", "-S", sandbox.RuntimeDir+"/python/bootstrap.py")
 	}
 	return append(argv, args...)
+}
+
+// heapFlags fit V8's heap into the function's memory, so that garbage is
+// collected before the kernel ends the process; what the function says itself
+// goes before. A booted process does what it still can (client/node/heap.js).
+func heapFlags(f *hearth.Function) []string {
+	if f == nil || f.MemoryMiB <= 0 || strings.Contains(strings.ReplaceAll(f.Env["NODE_OPTIONS"], "_", "-"), "-space-size") {
+		return nil
+	}
+	flags := []string{fmt.Sprintf("--max-old-space-size=%d", f.MemoryMiB*9/10)}
+	if f.MemoryMiB < 512 {
+		flags = append(flags, fmt.Sprintf("--max-semi-space-size=%d", max(1, f.MemoryMiB/32)))
+	}
+	return flags
 }
 
 // BootProcess is the process to start when a slot is made. The choice must
@@ -89,7 +104,7 @@ func (c Choice) BootProcess() sandbox.Process {
 	if c.interpreter.Language == Node {
 		env = append(env, "NODE_PATH="+nodePath(c.interpreter.Version.Major))
 	}
-	return sandbox.Process{Argv: c.argv("--wait"), Env: env, Dir: "/"}
+	return sandbox.Process{Argv: c.argv(nil, "--wait"), Env: env, Dir: "/"}
 }
 
 // LoadMessage is what to write to the control socket of a booted process so
@@ -117,7 +132,7 @@ func (c Choice) StartProcess(f *hearth.Function, env []string, code sandbox.Atta
 		}
 		p.Argv = []string{entry}
 	} else {
-		p.Argv = c.argv()
+		p.Argv = c.argv(f)
 		// These are for processes that the function starts; the client sets
 		// them again once it runs.
 		p.Env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool {

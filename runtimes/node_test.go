@@ -129,6 +129,8 @@ func TestNodeHandlers(t *testing.T) {
 		{name: "init throws", given: js(`throw new TypeError('at init')`), errType: "TypeError", message: "at init", trace: "/var/task/index.js:1", exit: 1, log: "\tundefined\tERROR\tUncaught Exception \t{\"errorType\":\"TypeError\""},
 		{name: "init rejects", given: given{files: map[string]string{"index.mjs": "await Promise.reject(new TypeError('at init'))"}, handler: "index.handler"}, errType: "TypeError", message: "at init", exit: 1},
 
+		{name: "init is never settled", given: given{files: map[string]string{"index.mjs": "await new Promise(() => {})"}, handler: "index.handler"}, errType: "Runtime.NodeJsExit", message: "never settled", exit: 1},
+
 		{name: "unhandled rejection", given: js(`exports.handler = async () => { Promise.reject(new Error('lost')); await new Promise((r) => setTimeout(r, 1e6)) }`), errType: "Runtime.UnhandledPromiseRejection", message: "Error: lost", exit: 128, log: "Unhandled Promise Rejection"},
 		{name: "uncaught exception", given: js(`exports.handler = async () => { setTimeout(() => { throw new TypeError('thrown') }); await new Promise((r) => setTimeout(r, 1e6)) }`), errType: "TypeError", message: "thrown", exit: 129, log: "Uncaught Exception"},
 		{name: "process.exit", given: js(`exports.handler = async () => process.exit(3)`), errType: "Runtime.ExitError", message: "exit status 3", exit: 3},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -297,22 +298,31 @@ func TestDiscoverFindsWhatIsThereAndRemembersIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	opt := Options{Files: dir, Dirs: []string{tools}, Cache: cache, Only: true, Home: os.Getenv("HOME")}
-	for i, what := range []string{"first", "cached"} {
-		began := time.Now()
+	for _, what := range []string{"first", "cached"} {
 		s, err := Discover(t.Context(), opt)
 		if err != nil {
 			t.Fatal(err)
 		}
 		found := s.Interpreters()
-		if len(found) != 1 || found[0].Path != real.Path || found[0].Version != real.Version || !slices.Equal(found[0].Mounts, real.Mounts) {
+		want := real.Version
+		if what == "cached" {
+			want.Patch = 99
+		}
+		if len(found) != 1 || found[0].Path != real.Path || found[0].Version != want || !slices.Equal(found[0].Mounts, real.Mounts) {
 			t.Errorf("%s: %+v", what, found)
 		}
 		rejected := s.Rejected()
 		if len(rejected) != 1 || rejected[0].Path != filepath.Join(tools, "alien/bin/node") {
 			t.Errorf("%s: rejected %+v", what, rejected)
 		}
-		if took := time.Since(began); i == 1 && took > 50*time.Millisecond {
-			t.Errorf("from the cache it took %v", took)
+		// What the next run finds can only come from the cache.
+		data, err := os.ReadFile(cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged := strings.Replace(string(data), fmt.Sprintf(`"Patch":%d`, real.Version.Patch), `"Patch":99`, 1)
+		if err := os.WriteFile(cache, []byte(forged), 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := os.WriteFile(cache, []byte("{broken"), 0o644); err != nil {

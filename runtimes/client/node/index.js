@@ -7,14 +7,16 @@
 const fs = require('fs')
 const { Connection, errorHeaders } = require('./api')
 const errors = require('./errors')
+const heap = require('./heap')
 const log = require('./log')
 const stream = require('./stream')
-const { Server } = require('./serve')
+const { Server, neverSettled } = require('./serve')
 const { load } = require('./load')
 
 const CONTROL_FD = 3
 
 let server // once the handler is loaded
+let ready = false // the init phase is over
 
 function address () { return process.env.AWS_LAMBDA_RUNTIME_API || '127.0.0.1:9001' }
 
@@ -73,6 +75,7 @@ function configure (message) {
     if (!wanted.has(key)) delete env[key]
   }
   if (env.NODE_PATH !== before) require('module')._initPaths?.()
+  heap.fit(Number(env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE))
 }
 
 async function init (connection) {
@@ -87,13 +90,14 @@ async function init (connection) {
     fatal('Unhandled Promise Rejection ', error, 128)
   })
   process.on('beforeExit', () => {
-    const invocation = server?.current
-    if (!invocation || invocation.settled) return
-    invocation.whenEmpty()
+    if (!server) return fatal('Uncaught Exception ', neverSettled(), 1)
+    const invocation = server.current
+    if (invocation && !invocation.settled) invocation.whenEmpty()
   })
   try {
     process.chdir(root)
   } catch { /* the import fails next, and says more */ }
+  connection.need(false) // an import that waits for nothing is to be noticed
   try {
     const modern = Number(/^AWS_Lambda_nodejs(\d+)/.exec(process.env.AWS_EXECUTION_ENV)?.[1] ?? 0) >= 24
     const handler = await load(root, process.env._HANDLER || '')
@@ -102,8 +106,9 @@ async function init (connection) {
       throw errors.typed('Runtime.CallbackHandlerDeprecated', 'ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. You need to modify this function to use a supported handler signature to use Node.js 24 or later. For more information see https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.')
     }
   } catch (error) {
-    return fatal('Uncaught Exception ', error, 1, true)
+    return fatal('Uncaught Exception ', error, 1)
   }
+  ready = true
   server.start()
 }
 
@@ -112,14 +117,14 @@ let dying = false
 // fatal tells the runtime API of an error that nothing caught, and ends the
 // process. Its own connection is used: the other may be in the middle of
 // something.
-function fatal (title, error, code, duringInit = false) {
+function fatal (title, error, code) {
   if (dying) return
   dying = true
   log.failure(title, error)
   const invocation = server?.current
   let path
   if (invocation && !invocation.settled) path = `invocation/${invocation.id}/error`
-  else if (duringInit || !server) path = 'init/error'
+  else if (!ready) path = 'init/error'
   else return process.exit(code) // between invocations: nobody waits for an answer
   const described = errors.describe(error)
   const connection = new Connection(address())

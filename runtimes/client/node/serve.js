@@ -121,7 +121,7 @@ class Invocation {
 
   neverAnswered () {
     if (!this.server.async) return this.settle(null, null)
-    this.settle(errors.typed('Runtime.NodeJsExit', 'The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes'))
+    this.settle(neverSettled())
   }
 
   // settle sends the outcome and asks for the next event.
@@ -150,4 +150,9 @@ class Invocation {
   }
 }
 
-module.exports = { Server }
+// neverSettled is the error of a promise that nothing will settle any more.
+function neverSettled () {
+  return errors.typed('Runtime.NodeJsExit', 'The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes')
+}
+
+module.exports = { Server, neverSettled }

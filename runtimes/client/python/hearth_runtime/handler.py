@@ -71,9 +71,17 @@ class _Encoder(json.JSONEncoder):
         return marker
 
 
-# From 3.12 on the service sends other scripts as they are, before as \\u escapes.
-_ASCII = sys.version_info < (3, 12)
-_fast = json.JSONEncoder(ensure_ascii=_ASCII, default=lambda value: _refuse(value)).encode
+_ascii = True
+_fast = None
+
+
+def choose_encoding(environ):
+    """From python3.12 on the service sends other scripts as they are, before
+    as escapes. What counts is the function's runtime, whichever serves it."""
+    global _ascii, _fast
+    name = environ.get("AWS_EXECUTION_ENV", "").rpartition("python3.")[2]
+    _ascii = (int(name) if name.isdigit() else sys.version_info[1]) < 12
+    _fast = json.JSONEncoder(ensure_ascii=_ascii, default=_refuse).encode
 
 
 class _Slow(Exception):
@@ -95,7 +103,7 @@ def marshal(result):
     except Exception as e:
         raise Fault("Runtime.MarshalError", "Unable to marshal response: %s" % e) from None
     try:
-        encoder = _Encoder(ensure_ascii=_ASCII)
+        encoder = _Encoder(ensure_ascii=_ascii)
         text = encoder.encode(result)
         for marker, number in encoder.numbers.items():
             text = text.replace(marker, number)

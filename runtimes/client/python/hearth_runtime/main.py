@@ -59,6 +59,7 @@ def _warm():
     made before anybody waits."""
     headers = {b"lambda-runtime-invoked-function-arn": b"arn"}
     context.Context("0", headers, 0).get_remaining_time_in_millis()
+    handler.choose_encoding({})
     for _ in range(3):
         handler.marshal(handler.unmarshal(b'{"a": [1, 2.5, "b", null, true]}'))
     errors.describe(ValueError("warm"))
@@ -105,6 +106,7 @@ def _load(connection):
     except OSError:
         pass  # the import fails next, and says more
     handler.prepare_path(environ)
+    handler.choose_encoding(environ)
     try:
         return handler.load(environ.get("_HANDLER", ""))
     except Exception as e:
