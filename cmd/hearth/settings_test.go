@@ -16,16 +16,28 @@ import (
 	"github.com/hearth-faas/hearth/server"
 )
 
-// started is a server that is ready at once and serves until told to stop.
-type started struct{ err error }
+// started is a server that is ready at once and ends once it was asked where it
+// listens, which the ready line does.
+type started struct {
+	err   error
+	asked chan struct{}
+}
 
-func (s started) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711} }
+func (s started) Addr() net.Addr {
+	close(s.asked)
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711}
+}
+
 func (s started) Ready() <-chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }
-func (s started) Serve(ctx context.Context) error { return s.err }
+
+func (s started) Serve(context.Context) error {
+	<-s.asked
+	return s.err
+}
 
 // up runs hearth up with a server that only remembers its configuration.
 func up(t *testing.T, env map[string]string, startErr, serveErr error, args ...string) (server.Config, result) {
@@ -38,7 +50,7 @@ func up(t *testing.T, env map[string]string, startErr, serveErr error, args ...s
 	a := &app{in: strings.NewReader(""), out: &out, err: &errOut, getenv: func(k string) string { return env[k] }}
 	a.newServer = func(_ context.Context, cfg server.Config) (runner, error) {
 		got = cfg
-		return started{serveErr}, startErr
+		return started{serveErr, make(chan struct{})}, startErr
 	}
 	if env["HEARTH_CONFIG"] == "" && !strings.Contains(strings.Join(args, " "), "--config") {
 		// A file of the machine that runs the tests must not count.
