@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -342,6 +343,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	}
 	s.opened("server.json", func() error { return control.RemoveRunning(s.cfg.DataDir) })
 	close(s.ready)
+	debug.FreeOSMemory() // what starting took and serving does not need
 	select {
 	case <-ctx.Done():
 	case err = <-failed:

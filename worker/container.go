@@ -61,7 +61,7 @@ type container struct {
 	env     *environment // replaced under mu when the init is run again
 	request string       // of the running invocation
 	freeze  *time.Timer
-	expired bool
+	rested  time.Time // when the last invocation ended
 }
 
 func (c *container) ID() string            { return c.id }
@@ -233,6 +233,12 @@ func (c *container) freezeNow() {
 	if c.phase != phaseIdle || c.initErr != nil {
 		return
 	}
+	// The response comes before the runtime has asked for the next event. It
+	// may work for that long, but not for ever on nobody's bill.
+	if !c.env.api.NextWaiting() && c.w.cfg.Clock.Now().Sub(c.rested) < c.f.Timeout {
+		c.freeze.Reset(c.w.cfg.FreezeAfter)
+		return
+	}
 	if err := c.env.sb.Freeze(); err != nil {
 		c.w.cfg.Log.Warn("freeze", "container", c.id, "err", err)
 		return
@@ -261,10 +267,10 @@ func (c *container) wake(requestID string) error {
 }
 
 // rest gives the container back after an invocation; false if it has died.
-func (c *container) rest() bool {
+func (c *container) rest(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.request = ""
+	c.request, c.rested = "", now
 	return c.moveLocked(phaseIdle) == nil
 }
 
@@ -329,12 +335,15 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 	if inv.Tail {
 		r.LogTail = c.sink.Tail()
 	}
-	reusable = reusable && c.rest() && !c.old(ended)
+	reusable = reusable && c.rest(ended) && !c.old(ended)
 	if !reusable {
 		c.die()
 	}
 	return r, reusable, nil
 }
+
+// killGrace bounds how long a killed process may take to end.
+const killGrace = 2 * time.Second
 
 // explain turns the failure of an invocation into what its caller is told,
 // and logs why; nil if nobody is to be told, because the error is not the
@@ -354,6 +363,11 @@ func (c *container) explain(ctx context.Context, requestID string, err error) *r
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		if err := c.env.sb.Kill(); err != nil {
 			c.w.cfg.Log.Error("kill after timeout", "container", c.id, "err", err)
+		}
+		select { // its last words are in the pipe once it has ended
+		case <-c.env.sb.Exited():
+		case <-time.After(killGrace):
+			c.w.cfg.Log.Error("killed, and still there", "container", c.id)
 		}
 		fe = runtimeapi.TimedOut(requestID, c.f.Timeout)
 		c.sink.TimedOut(requestID, c.f.Timeout)

@@ -16,6 +16,7 @@ import (
 	"github.com/hearth-faas/hearth/runtimeapi"
 	"github.com/hearth-faas/hearth/runtimes"
 	"github.com/hearth-faas/hearth/sandbox"
+	"github.com/hearth-faas/hearth/worker/logs"
 )
 
 // environment is one sandbox container with what the host holds for it: its
@@ -40,7 +41,7 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	fail := func(err error) (*environment, error) {
 		return nil, hearth.Errorf(hearth.Service, "make a container in %s: %w", in.id, err)
 	}
-	r, w, err := os.Pipe()
+	r, w, err := logs.Pipe()
 	if err != nil {
 		return fail(err)
 	}
