@@ -195,8 +195,8 @@ func TestUnbootedProcessesObeyWhatIsReadAtBoot(t *testing.T) {
 		c Choice
 		expectation
 	}{
-		{choices(t, Node)[0], expectation{name: "NODE_OPTIONS", answer: `"function"`, given: given{env: map[string]string{"NODE_OPTIONS": "--expose-gc"},
-			files: map[string]string{"index.js": "exports.handler = async () => typeof gc"}, handler: "index.handler"}}},
+		{choices(t, Node)[0], expectation{name: "NODE_OPTIONS", answer: `true`, given: given{env: map[string]string{"NODE_OPTIONS": "--no-deprecation"},
+			files: map[string]string{"index.js": "exports.handler = async () => process.noDeprecation"}, handler: "index.handler"}}},
 		{choices(t, Node)[0], expectation{name: "wrapper of node", answer: `"yes"`, given: given{env: wrapped, layer: wrapper,
 			files: map[string]string{"index.js": "exports.handler = async () => process.env.WRAPPED"}, handler: "index.handler"}}},
 		{choices(t, Python)[0], expectation{name: "wrapper of python", answer: `"yes"`, given: given{env: wrapped, layer: wrapper,
