@@ -8,21 +8,41 @@ import (
 	"github.com/hearth-faas/hearth"
 )
 
-// background runs f in a goroutine that Drain waits for; once nothing is made
-// any more, f runs in the caller's own.
-func (m *Manager) background(f func()) {
+// track has Drain wait for the caller until it calls m.bg.Done; false if it is
+// too late for that. Whoever may claim a container or make one is tracked
+// before it does, so that Drain misses none: invocations by inflight, all
+// others by this.
+func (m *Manager) track() bool {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.closed.Load() {
-		m.mu.Unlock()
+		return false
+	}
+	m.bg.Add(1)
+	return true
+}
+
+// background runs f in a goroutine that Drain waits for. When it is too late
+// for that, f runs in the caller's own, which Drain waits for if it may.
+func (m *Manager) background(f func()) {
+	if !m.track() {
 		f()
 		return
 	}
-	m.bg.Add(1)
-	m.mu.Unlock()
 	go func() {
 		defer m.bg.Done()
 		f()
 	}()
+}
+
+// onTimer runs f if nothing has been closed yet.
+func (m *Manager) onTimer(f func()) func() {
+	return func() {
+		if m.track() {
+			defer m.bg.Done()
+			f()
+		}
+	}
 }
 
 // record leaves a decision.

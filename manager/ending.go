@@ -17,6 +17,16 @@ func (m *Manager) newSlot(inst *instance, env hearth.Container, boot hearth.Boot
 // watch waits for the death of a slot or of the container that it became, so
 // that no caller is the first to find out.
 func (m *Manager) watch(s *slot) {
+	tracked := m.track()
+	go func() {
+		if tracked {
+			defer m.bg.Done()
+		}
+		m.awaitDeath(s)
+	}()
+}
+
+func (m *Manager) awaitDeath(s *slot) {
 	select {
 	case <-s.gone:
 		return
@@ -195,7 +205,7 @@ func (m *Manager) sweep() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.closed.Load() {
-		m.sweeper = m.clock.AfterFunc(m.cfg.SweepEvery, m.sweep)
+		m.sweeper = m.clock.AfterFunc(m.cfg.SweepEvery, m.onTimer(m.sweep))
 	}
 }
 

@@ -286,7 +286,7 @@ func (m *Manager) slotFor(ctx context.Context, g *group, p *plan) error {
 			return err
 		}
 		p.slot = m.newSlot(p.inst, env, g.boot, 0)
-		go m.watch(p.slot)
+		m.watch(p.slot)
 		return nil
 	}
 	env, err := m.worker.NewInstance(ctx, g.boot)
@@ -299,7 +299,7 @@ func (m *Manager) slotFor(ctx context.Context, g *group, p *plan) error {
 	m.tenants[inst.owner] = append(m.tenants[inst.owner], inst)
 	m.mu.Unlock()
 	p.inst, p.slot = inst, m.newSlot(inst, env.FirstSlot(), g.boot, 0)
-	go m.watch(p.slot)
+	m.watch(p.slot)
 	return nil
 }
 

@@ -104,10 +104,10 @@ func New(cfg Config) (*Manager, error) {
 		needs += float64(n) * m.pool.shelves[b].mib
 	}
 	if needs > cfg.PoolBudgetMiB {
-		cfg.Log.Warn("the warming pool's budget is less than its minimum needs", "budgetMiB", cfg.PoolBudgetMiB, "neededMiB", needs)
+		cfg.Log.Info("the warming pool's budget is less than its minimum needs", "budgetMiB", cfg.PoolBudgetMiB, "neededMiB", needs)
 	}
 	m.mu.Lock()
-	m.sweeper = m.clock.AfterFunc(cfg.SweepEvery, m.sweep)
+	m.sweeper = m.clock.AfterFunc(cfg.SweepEvery, m.onTimer(m.sweep))
 	m.mu.Unlock()
 	m.replenish()
 	return m, nil

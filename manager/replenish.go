@@ -29,12 +29,12 @@ func (m *Manager) kickIn(d time.Duration) {
 		m.pool.timer.Stop()
 	}
 	m.pool.kicked, m.pool.due = true, due
-	m.pool.timer = m.clock.AfterFunc(d, func() {
+	m.pool.timer = m.clock.AfterFunc(d, m.onTimer(func() {
 		m.mu.Lock()
 		m.pool.kicked = false
 		m.mu.Unlock()
 		m.replenish()
-	})
+	}))
 }
 
 // job is one ready slot to be made: in the instance, or with one of its own.
@@ -166,7 +166,7 @@ func (m *Manager) boot(j job) {
 	}
 	owner := s.inst.owner
 	m.mu.Unlock()
-	go m.watch(s)
+	m.watch(s)
 	m.count.boots.Add(1)
 	m.record(&hearth.Decision{Kind: hearth.DecisionReplenish, Account: owner, Chosen: bootName(j.boot),
 		Instance: s.inst.env.ID(), Container: s.env.ID(), Why: why})

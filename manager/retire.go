@@ -15,6 +15,10 @@ func versionOf(k hearth.Key) version { return version{k.Account, k.Name, k.Versi
 // container of an older generation is idle, and none will be again: those
 // that are busy are destroyed after their invocation.
 func (m *Manager) Changed(old, now *hearth.Function) {
+	if !m.track() {
+		return // everything is being ended
+	}
+	defer m.bg.Done()
 	switch {
 	case now != nil:
 		k := now.Key()
@@ -35,7 +39,8 @@ func (m *Manager) Changed(old, now *hearth.Function) {
 // Retire ends the containers of a key: idle ones at once, busy ones after
 // their invocation.
 func (m *Manager) Retire(k hearth.Key) {
-	if g := m.groups.find(k); g != nil {
+	if g := m.groups.find(k); g != nil && m.track() {
+		defer m.bg.Done()
 		m.retire(g)
 	}
 }
