@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -35,12 +34,12 @@ func TestDemoWithoutExamplesSaysWhereToRunIt(t *testing.T) {
 
 func TestProgressShowsUpOnlyAfterAMomentAndLeavesNoTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
+		var out lockedBuffer // which the test reads while progress goes on
 		a := &app{err: &out, errTTY: true, getenv: func(string) string { return "" }}
 		done := a.progress("waiting")
 		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if out.Len() != 0 {
+		if out.String() != "" {
 			t.Errorf("after 0.3 s it shows %q", out.String())
 		}
 		time.Sleep(time.Second)

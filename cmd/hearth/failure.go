@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
+	"syscall"
 
 	"github.com/aws/smithy-go"
 	"github.com/spf13/cobra"
@@ -113,6 +115,9 @@ func reason(err error) string {
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "it took too long"
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		return "the server closed the connection before it had answered"
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err.Error()

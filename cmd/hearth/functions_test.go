@@ -162,6 +162,13 @@ func TestThrottleIsNotRepeatedAndSaysItsReason(t *testing.T) {
 	}
 }
 
+func TestServerThatEndsMeanwhileIsNamedAsTheReason(t *testing.T) {
+	f := newFake(t)
+	f.functions["f"] = map[string]any{}
+	f.answer = func([]byte, http.Header) (int, map[string]string, string) { panic(http.ErrAbortHandler) }
+	f.hearth("invoke", "f").want(t, 1, "", "the server closed the connection before it had answered")
+}
+
 func TestListAndRemove(t *testing.T) {
 	f := newFake(t)
 	f.hearth("ls").want(t, 0, "", "no functions yet", "hearth deploy")
