@@ -27,7 +27,7 @@ func TestMemoryLimitKillsAndIsTold(t *testing.T) {
 	if b.OOMKills() == 0 {
 		t.Error("no kill by the memory limit was told")
 	}
-	if u, err := b.Usage(); err != nil || d.groups.can(memoryController) && (u.PeakBytes < 60<<20 || u.PeakBytes > 64<<20) {
+	if u, err := b.Usage(); err != nil || d.groups.can(memoryController) && (u.PeakBytes < 60<<20 || u.PeakBytes > 65<<20) {
 		t.Errorf("usage is %+v, %v", u, err)
 	}
 }

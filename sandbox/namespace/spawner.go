@@ -90,7 +90,7 @@ func (s *spawner) launch(ctx context.Context) (*spawnerProcess, error) {
 	}
 	cmd := exec.Command(s.cfg.Program)
 	cmd.Args = []string{inside.SpawnerName}
-	cmd.Env = []string{"GOGC=50"}
+	cmd.Env = []string{"GOGC=50", "GOMAXPROCS=2"}
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}

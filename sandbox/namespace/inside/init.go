@@ -27,6 +27,10 @@ func runInit() int {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 1
 	}
+	if f := sealFiles(); f != nil {
+		reply(Socket, 0, f)
+		return 1
+	}
 	m, fds, err := message.Receive(Socket)
 	if err != nil {
 		return 1
@@ -110,14 +114,10 @@ func (c *container) handle(m message.Message, fds []int) *failure {
 		}
 		return nil
 	case *message.Stop:
-		signal := syscall.SIGSTOP
 		if m.Continue {
-			signal = syscall.SIGCONT
+			return signalAll(syscall.SIGCONT)
 		}
-		if err := syscall.Kill(-1, signal); err != nil && err != syscall.ESRCH {
-			return fail("signalling every process", err)
-		}
-		return nil
+		return stopAll()
 	}
 	return fail("understanding the daemon", syscall.EINVAL)
 }

@@ -11,7 +11,11 @@
 // MiB), and the spawner's are small.
 package inside
 
-import "syscall"
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
 
 // The names under which the program is started.
 const (
@@ -41,6 +45,16 @@ func Main(argv0 string) {
 	}
 	complain("this program is started by hearth, not by hand\n")
 	syscall.Exit(2)
+}
+
+// sealFiles keeps every file that this process was started with from what it
+// starts: its own socket, and whatever the daemon had inherited unknowingly.
+func sealFiles() *failure {
+	_, _, errno := syscall.Syscall(unix.SYS_CLOSE_RANGE, Socket, uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
+	if errno != 0 {
+		return fail("sealing inherited files", errno)
+	}
+	return nil
 }
 
 func complain(s string) {

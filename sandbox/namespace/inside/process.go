@@ -58,13 +58,12 @@ func (c *container) start(p *message.Process, fds []int) *failure {
 		attr.Env = []string{} // not init's
 	}
 	if c.rootless {
-		// Without the ambient ones no capability outlives the exec. They are
-		// the thread's, so that the same one must fork. (Not
+		// Capabilities are the thread's, so that the same one must fork. (Not
 		// syscall.AllThreadsSyscall: it needs the signals that init has let go.)
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-			return fail("dropping ambient capabilities", err)
+		if f := keepCapabilities(); f != nil {
+			return f
 		}
 	} else {
 		attr.Sys.Credential = &syscall.Credential{Uid: UserID, Gid: GroupID}
@@ -115,4 +114,22 @@ func reap(main int) {
 		}
 		_ = message.Send(Socket, exited) // without a daemon init is about to end
 	}
+}
+
+// keepCapabilities makes what this thread executes have none; the thread keeps
+// its own.
+func keepCapabilities() *failure {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fail("dropping ambient capabilities", err)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fail("reading capabilities", err)
+	}
+	data[0].Inheritable, data[1].Inheritable = 0, 0
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return fail("dropping inheritable capabilities", err)
+	}
+	return nil
 }

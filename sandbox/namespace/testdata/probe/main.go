@@ -31,6 +31,15 @@ var acts = map[string]func([]string){
 	"control": serveControl,
 	"echo":    echo,
 	"memory":  takeMemory,
+	"read":    readFiles,
+	"write":   writeFiles,
+	"calls":   kernelCalls,
+	"others":  processes,
+	"connect": connects,
+	"exhaust": exhaust,
+	"leave":   leave,
+	"seek":    seek,
+	"who":     whoAmI,
 }
 
 // callListener sends a line to the runtime API's address and prints the

@@ -1,0 +1,120 @@
+package namespace
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/hearth-faas/hearth/sandbox"
+)
+
+func TestHierarchiesAreFoundOnEverySortOfMachine(t *testing.T) {
+	for _, test := range []struct {
+		name, mounts, own string
+		want              []hierarchy
+	}{
+		{
+			"second version alone",
+			"30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
+			"0::/system.slice/hearth.service\n",
+			[]hierarchy{{dir: "/sys/fs/cgroup/system.slice/hearth.service", top: "/sys/fs/cgroup", second: true}},
+		},
+		{
+			"first version with controllers mounted together, the second beside it",
+			"33 32 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n" +
+				"36 32 0:32 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n" +
+				"37 32 0:33 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
+				"38 32 0:34 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n" +
+				"39 32 0:35 / /sys/fs/cgroup/net_cls rw - cgroup cgroup rw,net_cls\n",
+			"4:net_cls:/\n3:memory:/deep/one\n2:cpu,cpuacct:/deep\n1:name=systemd:/\n0::/\n",
+			[]hierarchy{
+				{dir: "/sys/fs/cgroup/unified", top: "/sys/fs/cgroup/unified", second: true},
+				{dir: "/sys/fs/cgroup/cpu,cpuacct/deep", top: "/sys/fs/cgroup/cpu,cpuacct", controllers: []string{"cpu", "cpuacct"}},
+				{dir: "/sys/fs/cgroup/memory/deep/one", top: "/sys/fs/cgroup/memory", controllers: []string{"memory"}},
+			},
+		},
+		{
+			"in a container that sees its own part, mounted twice",
+			"37 32 0:33 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n" +
+				"38 32 0:33 /docker/abc /mnt/memory rw - cgroup cgroup rw,memory\n",
+			"3:memory:/docker/abc/x\n",
+			[]hierarchy{{dir: "/sys/fs/cgroup/memory/x", top: "/sys/fs/cgroup/memory", controllers: []string{"memory"}}},
+		},
+		{"none", "30 23 0:26 / /proc rw - proc proc rw\nnonsense\n", "", nil},
+	} {
+		if got := findHierarchies(test.mounts, test.own); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %+v, not %+v", test.name, got, test.want)
+		}
+	}
+}
+
+func FuzzFindHierarchies(f *testing.F) {
+	f.Add("30 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n", "0::/a\n")
+	f.Add("36 32 0:32 /x /c rw - cgroup cgroup rw,cpu,cpuacct\n", "2:cpu,cpuacct:/x/y\n")
+	f.Fuzz(func(t *testing.T, mounts, own string) {
+		for _, h := range findHierarchies(mounts, own) {
+			if h.second == (len(h.controllers) > 0) {
+				t.Errorf("%+v is of no version", h)
+			}
+		}
+	})
+}
+
+// TestLimitsOfTheSecondVersion writes into a folder that stands for a group:
+// whether the kernel of the machine has the controllers in the second version
+// is not in a test's hand.
+func TestLimitsOfTheSecondVersion(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "i", "c")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"memory.max", "memory.swap.max", "cpu.max", "pids.max", "memory.events", "memory.current", "memory.peak", "cpu.stat", "cgroup.procs"} {
+		content := map[string]string{
+			"memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 0\n", "memory.current": "4096\n", "memory.peak": "8192\n",
+			"cpu.stat": "usage_usec 1500\nuser_usec 1000\n", "cgroup.procs": "10\n11\n12\n",
+		}[name]
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := &group{c: &cgroups{v2: top, unified: []string{"memory", "cpu", "pids"}}, path: "i/c"}
+	var before sandbox.Limits
+	for _, test := range []struct {
+		limits sandbox.Limits
+		want   string // memory.max, memory.swap.max, cpu.max, pids.max
+	}{
+		{sandbox.Limits{MemoryBytes: 1 << 20, CPUs: 0.5, Processes: 10}, "1048576 0 50000 100000 18"},
+		{sandbox.Limits{MemoryBytes: 2 << 20, CPUs: 0.001, Processes: 1}, "2097152 0 1000 100000 9"},
+		{sandbox.Limits{}, "max 0 max 100000 max"},
+	} {
+		for _, name := range []string{"memory.max", "memory.swap.max", "cpu.max", "pids.max"} {
+			if err := os.Truncate(filepath.Join(dir, name), 0); err != nil { // a cgroup's file does so by itself
+				t.Fatal(err)
+			}
+		}
+		if err := g.limit(before, test.limits); err != nil {
+			t.Fatal(err)
+		}
+		before = test.limits
+		var got []string
+		for _, name := range []string{"memory.max", "memory.swap.max", "cpu.max", "pids.max"} {
+			content, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, string(content))
+		}
+		if all := strings.Join(got, " "); all != test.want {
+			t.Errorf("%+v: %q, not %q", test.limits, all, test.want)
+		}
+	}
+	if n := g.oomKills(); n != 2 {
+		t.Errorf("%d kills, not 2", n)
+	}
+	if u, err := g.usage(); err != nil || u.MemoryBytes != 4096 || u.PeakBytes != 8192 || u.CPU.Microseconds() != 1500 || u.Processes != 2 {
+		t.Errorf("usage is %+v, %v", u, err)
+	}
+}
