@@ -404,7 +404,9 @@ func TestColdStartIsAQuarterOfABareInterpreter(t *testing.T) {
 			bares = append(bares, bare(t, c))
 			colds = append(colds, cold(t, c))
 		}
-		if b, k := median(bares), median(colds); k > b/4 {
+		// The fastest of each: what else the machine does makes both slower,
+		// not both alike.
+		if b, k := slices.Min(bares), slices.Min(colds); k > b/4 {
 			t.Errorf("%s: cold %v, bare %v", c.Boot(), k, b)
 		} else {
 			t.Logf("%s: cold %v, bare %v, ratio %.2f", c.Boot(), k, b, float64(k)/float64(b))
