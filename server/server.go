@@ -248,7 +248,7 @@ func (s *Server) openManager(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	least := map[hearth.Boot]int{"": 4}
+	least := map[hearth.Boot]int{"": 2}
 	for _, boot := range s.runtimes.Boots() {
 		least[boot] = 1
 	}
@@ -261,7 +261,15 @@ func (s *Server) openManager(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.opened("pools", func() error { return s.manager.Drain(context.Background()) })
+	s.opened("pools", func() error {
+		// Whoever may wait for invocations has waited: what still runs ends now.
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := s.manager.Drain(ended); err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
 	s.metrics.MustRegister(poolMetrics{s.manager, s.decisions})
 	return nil
 }

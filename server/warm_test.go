@@ -102,8 +102,9 @@ func BenchmarkWarmInvoke(b *testing.B) {
 		b.Fatal(err)
 	}
 	invoke := func() {
-		req.Body = io.NopCloser(bytes.NewReader(payload))
-		resp, err := http.DefaultClient.Do(req)
+		r := *req
+		r.Body = io.NopCloser(bytes.NewReader(payload))
+		resp, err := http.DefaultClient.Do(&r)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -113,10 +114,21 @@ func BenchmarkWarmInvoke(b *testing.B) {
 		}
 	}
 	invoke()
-	b.ReportAllocs()
-	for b.Loop() {
-		invoke()
-	}
+	b.Run("one", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			invoke()
+		}
+	})
+	b.Run("many", func(b *testing.B) {
+		http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 64
+		b.SetParallelism(32)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				invoke()
+			}
+		})
+	})
 }
 
 func deploy(b *testing.B, client *lambda.Client, code []byte) {
