@@ -108,7 +108,9 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 		setup.Process.Control = true
 		fds = append(fds, c.outputFDs()...)
 		fds = append(fds, int(theirs.Fd()))
+		c.mu.Lock()
 		c.started = true
+		c.mu.Unlock()
 	}
 	conn, theirs, err := socketPair()
 	if err != nil {
