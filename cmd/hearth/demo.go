@@ -113,7 +113,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	for _, example := range []string{"go", "node", "python", "bootstrap"} {
 		if why := d.shown.Missing[example]; why != "" {
-			d.line("%-16s not shown: %s", "hello-"+example, why)
+			d.line("%-15s not shown: %s", "hello-"+example, why)
 			continue
 		}
 		if err := d.show(ctx, &quiet, example); err != nil {
@@ -164,7 +164,7 @@ func (d *demo) missing(ctx context.Context) error {
 func (d *demo) show(ctx context.Context, quiet *app, example string) error {
 	f := demoFunction{Function: "hello-" + example}
 	done := d.a.progress("deploying " + f.Function)
-	put, err := quiet.deploy(ctx, d.remote, deployment{dir: filepath.Join(d.examples, example), name: f.Function, memory: 256, timeout: 10})
+	put, err := quiet.deploy(ctx, d.remote, deployment{dir: filepath.Join(d.examples, example), name: f.Function, memory: demoMemory(example), timeout: 10})
 	done()
 	if err != nil {
 		return err
@@ -196,10 +196,20 @@ func (d *demo) show(ctx context.Context, quiet *app, example string) error {
 	f.WarmMillis, f.WarmPath = float64(took[len(took)/2].Microseconds())/1000, hearth.Path(warm.decision.Chosen)
 	d.shown.Functions = append(d.shown.Functions, f)
 	d.shown.stories[f.Function] = cold
-	d.line("%s  %s  says hello %s; invocation %d of its process", d.a.bold(fmt.Sprintf("%-16s", f.Function)), f.Runtime, f.Hello, f.Runs)
+	d.line("%s %s, %d MiB, says hello %s; invocation %d of its process", d.a.bold(fmt.Sprintf("%-15s", f.Function)), f.Runtime, demoMemory(example), f.Hello, f.Runs)
 	d.line("  cold %10s  %s", ms(cold.out.took), way(f.ColdPath))
 	d.line("  warm %10s  %s (median of %d)", ms(took[len(took)/2]), way(f.WarmPath), demoWarm)
 	return nil
+}
+
+// demoMemory is what an example gets, in MiB. The share of a processor goes
+// with it, and a shell script that starts several programs for each event
+// needs a whole one: 1,769 MiB.
+func demoMemory(example string) int32 {
+	if example == "bootstrap" {
+		return 1769
+	}
+	return 256
 }
 
 func way(p hearth.Path) string { return cmp.Or(pathWords[string(p)], string(p)) }

@@ -50,6 +50,7 @@ TOML configuration file (log-level = "debug"), or its default.`,
 			return a.up(cmd.Context(), cfg)
 		},
 	}
+	cmd.Flags().SortFlags = false
 	upFlags(cmd.Flags(), &cfg)
 	cmd.SetUsageFunc(groupedUsage)
 	return cmd
