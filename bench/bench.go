@@ -226,7 +226,7 @@ func (b *bench) signedInvoke(function string) (addr string, request []byte, err 
 }
 
 func floorRequest() []byte {
-	return appendBody([]byte("POST / HTTP/1.1\r\nHost: floor\r\nContent-Type: application/json\r\n"), payload)
+	return fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: floor\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(payload), payload)
 }
 
 // ps asks the server what it holds.
