@@ -24,6 +24,8 @@ func TestMainProcessRunsAndItsExitIsTold(t *testing.T) {
 		{"true", "", sandbox.Exit{}},
 		{"kill -SEGV $$", "", sandbox.Exit{Code: -1, Signal: "segmentation fault"}},
 		{"id -u; id -g; hostname; pwd", "993\n990\nsandbox\n/\n", sandbox.Exit{}},
+		{"echo again > /dev/stdout; echo again > /dev/stderr", "again\nagain\n", sandbox.Exit{}},
+		{"ulimit -c; ulimit -n; umask", "0\n1024\n0022\n", sandbox.Exit{}},
 		{"env -u PWD", "PATH=/usr/bin:/bin\n", sandbox.Exit{}},
 		// What the main process leaves behind ends with it.
 		{"sleep 1000 & echo gone", "gone\n", sandbox.Exit{}},

@@ -256,6 +256,23 @@ func TestEscapeExhaustionEndsAtTheLimits(t *testing.T) {
 	}
 }
 
+func TestEscapeOneAccountCannotUseUpAnothersShare(t *testing.T) {
+	d := newDriver(t, nil)
+	if !d.root {
+		return // there is but one user to count for, as the report says
+	}
+	hog := newBox(t, newInstance(t, d), sandbox.ContainerSpec{
+		Mounts: []sandbox.Mount{{Host: probeDir, Guest: "/probe"}},
+		Boot:   &sandbox.Process{Argv: []string{"/probe/probe", "hog"}},
+	})
+	var told [64]byte
+	n, err := hog.Control().Read(told[:])
+	if err != nil || string(told[:n]) != "EMFILE" {
+		t.Fatalf("taking all inotify instances ended with %q, %v", told[:n], err)
+	}
+	expect(t, probe(t, newInstance(t, d), sandbox.Limits{}, "watch"), map[string]string{"inotify": "ok"})
+}
+
 func TestEscapeBombsAreContained(t *testing.T) {
 	d := newDriver(t, nil)
 	newNeighbour(t, d)

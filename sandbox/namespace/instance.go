@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hearth-faas/hearth/sandbox"
 	"github.com/hearth-faas/hearth/sandbox/namespace/inside"
 	"github.com/hearth-faas/hearth/sandbox/namespace/message"
@@ -70,6 +72,9 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 		return err
 	}
 	if err := c.group.limit(sandbox.Limits{}, spec.Limits); err != nil {
+		return err
+	}
+	if err := openForWriting(spec.Output); err != nil {
 		return err
 	}
 	setup := &message.Setup{Rootless: !d.root, Hostname: "sandbox", TmpBytes: uint64(max(spec.Limits.TmpBytes, 0))}
@@ -249,4 +254,24 @@ func (in *instance) forget(c *container) {
 	if in.containers[c.id] == c {
 		delete(in.containers, c.id)
 	}
+}
+
+// openForWriting lets code inside open its output again by name, as in
+// "echo oops > /dev/stderr": a pipe's mode is that of a file, and it belongs to
+// the daemon. It doesn't let the code read it.
+func openForWriting(output *os.File) error {
+	if output == nil {
+		return nil
+	}
+	info, err := output.Stat()
+	if err != nil {
+		return fmt.Errorf("the output: %w", err)
+	}
+	if info.Mode()&os.ModeNamedPipe == 0 {
+		return nil
+	}
+	if err := unix.Fchmod(rawFD(output), 0o622); err != nil {
+		return fmt.Errorf("the output: %w", err)
+	}
+	return nil
 }

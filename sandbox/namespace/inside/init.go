@@ -83,8 +83,8 @@ func (c *container) setup(m *message.Setup, fds []int) *failure {
 	if f := enterRoot(m); f != nil {
 		return f
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
-		return fail("limiting core files", err)
+	if f := setLimits(); f != nil {
+		return f
 	}
 	if f := setFilter(); f != nil {
 		return f

@@ -9,7 +9,26 @@ import (
 	"github.com/hearth-faas/hearth/sandbox/namespace/message"
 )
 
-const rlimitNProc = 6
+// setLimits sets what is the same for every process in here, whatever the
+// daemon itself was allowed.
+func setLimits() *failure {
+	for _, l := range []struct {
+		resource int
+		max      uint64
+	}{
+		// No core files. 1 and not 0: to a limit of 0 the kernel pays no heed
+		// when the machine pipes cores to a program, which runs as root.
+		{syscall.RLIMIT_CORE, 1},
+		{unix.RLIMIT_RTPRIO, 0},
+		{unix.RLIMIT_NICE, 0},
+		{unix.RLIMIT_MEMLOCK, 8 << 20},
+	} {
+		if err := lower(l.resource, l.max); err != nil {
+			return fail("setting limits", err)
+		}
+	}
+	return nil
+}
 
 // start runs the main process. Limits are set on init itself, to be
 // inherited: a container has one main process, and what it starts is its own.
@@ -49,7 +68,7 @@ func (c *container) start(p *message.Process, fds []int) *failure {
 		}
 	}
 	if p.Tasks > 0 {
-		if err := lower(rlimitNProc, p.Tasks); err != nil {
+		if err := lower(unix.RLIMIT_NPROC, p.Tasks); err != nil {
 			return fail("limiting processes", err)
 		}
 	}

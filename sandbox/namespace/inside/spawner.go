@@ -38,6 +38,11 @@ func runSpawner() int {
 	// every container would repeat. Init undoes it for the code it starts.
 	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
 	syscall.Umask(0o022)
+	// The daemon may be protected from the machine's memory shortage; what it
+	// runs for others must not be.
+	if adj, err := readFile("/proc/self/oom_score_adj"); err == nil && adj[0] == '-' {
+		_ = writeFile("/proc/self/oom_score_adj", "0") // not allowed in some containers
+	}
 	m, fds, err := message.Receive(Socket)
 	t, ok := m.(*message.Template)
 	if err != nil || !ok {
@@ -92,6 +97,13 @@ func reply(socket int, seq uint64, f *failure, fds ...int) bool {
 // are joined by the thread.
 func (s *spawner) serve(requests <-chan spawnRequest) {
 	runtime.LockOSThread()
+	if !s.rootless {
+		// Keep the capabilities whatever the thread's user: see owner.
+		if err := unix.Prctl(unix.PR_SET_SECUREBITS, noSetuidFixup, 0, 0, 0); err != nil {
+			complain(SpawnerName + ": setting secure bits: " + err.Error() + "\n")
+			syscall.Exit(1)
+		}
+	}
 	for r := range requests {
 		switch m := r.m.(type) {
 		case *message.Spawn:
@@ -148,10 +160,7 @@ func (s *spawner) spawn(m *message.Spawn, fds []int) (pid, pidfd int, f *failure
 	}
 	s.identity(attr.Sys, m)
 	if f = join(fds); f == nil {
-		var err error
-		if pid, err = syscall.ForkExec("/proc/self/exe", []string{InitName}, attr); err != nil {
-			f = fail("cloning", err)
-		}
+		pid, f = s.clone(m.UID, attr)
 	}
 	if home := join(s.home); home != nil {
 		// This thread would keep the container's groups for ever.
@@ -159,6 +168,42 @@ func (s *spawner) spawn(m *message.Spawn, fds []int) (pid, pidfd int, f *failure
 		syscall.Exit(1)
 	}
 	return pid, pidfd, f
+}
+
+const noSetuidFixup = 1 << 2 // SECBIT_NO_SETUID_FIXUP
+
+// clone makes the process. As root it does so as the first user of the
+// instance's range, who thereby owns the container's user namespace: what the
+// kernel counts per user (inotify instances, pending signals, queued messages,
+// locked memory) it counts for a namespace's owner as well, and were that root
+// for all, one account could use up what all have.
+func (s *spawner) clone(uid uint32, attr *syscall.ProcAttr) (int, *failure) {
+	if !s.rootless {
+		if err := become(uid); err != nil {
+			return 0, fail("becoming the namespace's owner", err)
+		}
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{InitName}, attr)
+	if !s.rootless {
+		if err := become(0); err != nil {
+			complain(SpawnerName + ": becoming root again: " + err.Error() + "\n")
+			syscall.Exit(1)
+		}
+	}
+	if err != nil {
+		return 0, fail("cloning", err)
+	}
+	return pid, nil
+}
+
+// become sets the effective user of this thread alone; syscall.Setresuid would
+// set every thread's.
+func become(uid uint32) error {
+	const keep = ^uintptr(0)
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, keep, uintptr(uid), keep); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // initEnv keeps the Go runtime of init small and quiet.

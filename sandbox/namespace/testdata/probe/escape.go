@@ -284,3 +284,19 @@ func seek([]string) {
 
 // whoAmI is what a set-user-id copy of the probe runs.
 func whoAmI([]string) { fmt.Println("effective user", os.Geteuid()) }
+
+// hog takes all inotify instances, says how that ended, and keeps them.
+func hog([]string) {
+	var err error
+	for err == nil {
+		_, err = unix.InotifyInit1(0)
+	}
+	errno, _ := errors.AsType[syscall.Errno](err)
+	_, _ = unix.Write(3, []byte(unix.ErrnoName(errno)))
+	time.Sleep(time.Hour)
+}
+
+func watch([]string) {
+	_, err := unix.InotifyInit1(0)
+	tell("inotify", err)
+}

@@ -40,6 +40,8 @@ var acts = map[string]func([]string){
 	"leave":   leave,
 	"seek":    seek,
 	"who":     whoAmI,
+	"hog":     hog,
+	"watch":   watch,
 }
 
 // callListener sends a line to the runtime API's address and prints the
