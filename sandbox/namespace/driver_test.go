@@ -191,3 +191,18 @@ func codeDir(t testing.TB, files map[string]string) string {
 	}
 	return dir
 }
+
+func TestAProgramCanServeAsItsOwnSandboxProgram(t *testing.T) {
+	d, err := New(t.Context(), Config{Program: "/proc/self/exe", DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if exit, out := shell(t, d, "echo hello"); exit.Code != 0 || out != "hello\n" {
+		t.Errorf("exit %+v, output %q", exit, out)
+	}
+}

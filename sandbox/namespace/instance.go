@@ -33,6 +33,10 @@ var _ sandbox.Instance = (*instance)(nil)
 
 func (in *instance) ID() string { return in.id }
 
+// maxMounts is how many mounts a container may ask for: each is a descriptor
+// on the message that orders it, beside the output and the control socket.
+const maxMounts = message.MaxFDs - 2
+
 // defaultOpenFiles is what Lambda gives.
 const defaultOpenFiles = 1024
 
@@ -85,6 +89,9 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 	var fds []int
 	var trees []int
 	defer func() { message.CloseAll(trees) }()
+	if len(spec.Mounts) > maxMounts {
+		return fmt.Errorf("%d mounts are more than %d", len(spec.Mounts), maxMounts)
+	}
 	for _, m := range spec.Mounts {
 		tree, kind, err := d.showable(ctx, m)
 		if err != nil {

@@ -93,6 +93,13 @@ func buildTemplate(t *message.Template) (string, *failure) {
 	if t.Rootless {
 		return stage, nil
 	}
+	// A program that isn't statically linked (one built with the race
+	// detector) finds its loader and libraries here.
+	for _, dir := range []string{"/usr", "/lib", "/lib64"} {
+		if err := syscall.Symlink("root"+dir, stage+dir); err != nil {
+			return "", fail("linking "+dir, err)
+		}
+	}
 	return "", enterStage(stage)
 }
 
