@@ -142,7 +142,6 @@ func (c *container) Load(ctx context.Context, f *hearth.Function, t *hearth.Time
 	var bad *entrypointError
 	switch err := run(); {
 	case err == nil:
-		go c.watch(c.env)
 		t.End(hearth.StageBoot, now())
 		timer := time.NewTimer(initTimeout)
 		defer timer.Stop()

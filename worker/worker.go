@@ -223,6 +223,7 @@ func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, 
 		return nil, &hearth.Error{Op: "worker.NewSlot", Subject: in.id, Kind: hearth.ContainerGone, Message: "the instance was destroyed"}
 	}
 	in.containers = append(in.containers, c)
+	go c.watch(env) // also while it waits: a slot that has died must be replaced
 	return c, nil
 }
 
