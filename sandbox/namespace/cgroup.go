@@ -43,6 +43,7 @@ type cgroups struct {
 	home    []*os.File // tasks files of the daemon's own groups, one for each of parents
 	why     []string   // what could not be had, for the report
 	state   string     // the file that lists the parents, for Sweep
+	planned []string   // what the file lists
 }
 
 // can reports whether a controller is there.
@@ -88,9 +89,6 @@ func openCgroups(dataDir string) (*cgroups, error) {
 		if err := c.useFirst(h, name); err != nil {
 			c.why = append(c.why, err.Error())
 		}
-	}
-	if err := c.record(); err != nil {
-		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
 }
@@ -171,7 +169,7 @@ func limits(controller string) bool {
 
 func (c *cgroups) useFirst(h hierarchy, name string) error {
 	dir := filepath.Join(h.dir, name)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := c.makeParent(dir); err != nil {
 		return err
 	}
 	home, err := os.OpenFile(filepath.Join(h.dir, "tasks"), os.O_WRONLY, 0)
@@ -213,7 +211,7 @@ func (c *cgroups) useSecond(h hierarchy, name string) error {
 		}
 	}
 	dir := filepath.Join(base, name)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := c.makeParent(dir); err != nil {
 		return err
 	}
 	if len(wanted) > 0 {
@@ -262,14 +260,14 @@ func enable(dir string, controllers []string) error {
 		[]byte("+"+strings.Join(controllers, " +")), 0)
 }
 
-// record writes down the parents, for a later Sweep.
-func (c *cgroups) record() error {
-	all := strings.Join(c.all(), "\n")
-	if all == "" {
-		return nil
+// makeParent writes down the directory, for a later Sweep, and makes it.
+func (c *cgroups) makeParent(dir string) error {
+	c.planned = append(c.planned, dir)
+	if err := os.WriteFile(c.state, []byte(strings.Join(c.planned, "\n")+"\n"), 0o600); err != nil {
+		return err
 	}
-	if err := os.WriteFile(c.state, []byte(all+"\n"), 0o600); err != nil {
-		return fmt.Errorf("namespace: cgroups: %w", err)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
 	return nil
 }
@@ -324,18 +322,18 @@ func (c *cgroups) removeInstance(id string) error {
 }
 
 // removeGroup removes an empty group. The kernel may still be busy with what
-// was in it a moment ago.
+// was in it a moment ago, and on a machine that is short of processors so may
+// the spawner's thread that was there to clone.
 func removeGroup(dir string) error {
-	wait := 50 * time.Microsecond
-	for {
+	deadline := time.Now().Add(patience)
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if !errors.Is(err, unix.EBUSY) || wait > time.Second {
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return fmt.Errorf("namespace: removing the cgroup %s: %w", dir, err)
 		}
 		time.Sleep(wait)
-		wait *= 2
 	}
 }

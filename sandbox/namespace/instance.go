@@ -103,18 +103,13 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 	}
 	fds = append(fds, trees...)
 	d.describeNetwork(setup)
-	var close []*os.File // the far ends, once they were sent
-	defer func() {
-		for _, f := range close {
-			_ = f.Close()
-		}
-	}()
 	if spec.Boot != nil {
 		ours, theirs, err := rawPair(syscall.SOCK_STREAM)
 		if err != nil {
 			return err
 		}
-		c.control, close = ours, append(close, theirs)
+		defer theirs.Close() // the process has its own
+		c.control = ours
 		setup.Boot = true
 		setup.Process = c.process(*spec.Boot, spec.Limits)
 		setup.Process.Control = true
@@ -124,26 +119,13 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 		c.started = true
 		c.mu.Unlock()
 	}
-	conn, theirs, err := socketPair()
+	err = c.clone(ctx, setup, order, fds)
+	if errors.Is(err, errSpawnerDied) {
+		err = c.clone(ctx, setup, order, fds) // by another
+	}
 	if err != nil {
 		return err
 	}
-	c.conn, close = conn, append(close, theirs)
-	// The order waits in the socket until init exists to read it.
-	if err := send(conn, setup, fds...); err != nil {
-		return fmt.Errorf("sending the order: %w", err)
-	}
-	seats, err := c.group.seats()
-	if err != nil {
-		return err
-	}
-	defer seats.close()
-	order.Unified = seats.unified != nil
-	c.initPID, c.pidfd, err = d.spawn.clone(ctx, order, append([]int{int(theirs.Fd())}, seats.fds()...))
-	if err != nil {
-		return err
-	}
-	_ = theirs.Close() // now: the end of init must be the end of the stream
 	c.born.Store(true)
 	go c.read()
 	reply, err := c.await(ctx)
@@ -151,6 +133,32 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 		return err
 	}
 	return c.connect(reply)
+}
+
+// clone has the container's init made, with its orders.
+func (c *container) clone(ctx context.Context, setup *message.Setup, order *message.Spawn, fds []int) error {
+	conn, theirs, err := socketPair()
+	if err != nil {
+		return err
+	}
+	// Of init's end only init may have a copy: its end must be the stream's.
+	defer theirs.Close()
+	seats, err := c.group.seats()
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	defer seats.close()
+	order.Unified = seats.unified != nil
+	// The orders wait in the socket until init exists to read them.
+	if err := send(conn, setup, fds...); err != nil {
+		return errors.Join(fmt.Errorf("sending the orders: %w", err), conn.Close())
+	}
+	c.initPID, c.pidfd, err = c.d.spawn.clone(ctx, order, append([]int{int(theirs.Fd())}, seats.fds()...))
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	c.conn = conn
+	return nil
 }
 
 // connect takes the listener and the link from the answer to Setup.

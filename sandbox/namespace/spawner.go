@@ -201,6 +201,10 @@ func (p *spawnerProcess) request(ctx context.Context, m message.Message, seq uin
 	p.waiting[seq] = answer
 	p.mu.Unlock()
 	if err := send(p.conn, m, fds...); err != nil {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+			<-p.gone // soon: so that who tries again finds another
+			return nil, nil, errSpawnerDied
+		}
 		return nil, nil, fmt.Errorf("namespace: telling the spawner: %w", err)
 	}
 	select {
@@ -254,7 +258,9 @@ func (s *spawner) clone(ctx context.Context, m *message.Spawn, fds []int) (int, 
 		return 0, nil, err
 	}
 	m.Seq = p.next()
-	r, got, err := p.request(ctx, m, m.Seq, fds...)
+	// Not to be given up: the process that may come of it must be known, to be
+	// ended.
+	r, got, err := p.request(context.WithoutCancel(ctx), m, m.Seq, fds...)
 	if err != nil {
 		return 0, nil, err
 	}
