@@ -200,7 +200,7 @@ func (s *Server) openSandboxes(ctx context.Context) (err error) {
 	s.opened("network", s.network.Close)
 	program := "/proc/self/exe"
 	if len(s.cfg.SandboxProgram) > 0 {
-		if program, err = unpackProgram(s.cfg.DataDir, s.cfg.SandboxProgram); err != nil {
+		if program, err = namespace.Unpack(s.cfg.DataDir, s.cfg.SandboxProgram); err != nil {
 			return store.Explain(s.cfg.DataDir, err)
 		}
 	}

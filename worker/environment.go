@@ -48,7 +48,8 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	spec := sandbox.ContainerSpec{
 		ID:     newID("s-"),
 		Output: w,
-		Limits: sandbox.Limits{Processes: maxProcesses, OpenFiles: maxOpenFiles},
+		// The usual size, so that most functions need no change of it.
+		Limits: sandbox.Limits{Processes: maxProcesses, OpenFiles: maxOpenFiles, TmpBytes: 512 << 20},
 	}
 	if boot == "" {
 		spec.Mounts = in.w.allMounts()
