@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,26 +60,18 @@ func startDemoServer(ctx context.Context) (*demoServer, error) {
 	}
 	s.cmd = exec.Command(self, "up", "--listen", "127.0.0.1:0", "--data", s.dir, "--json", "--log-level", "warn")
 	s.cmd.Stderr = s.log
-	// In a group of its own, so that an interrupt at the terminal reaches it
-	// through us only.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stdout, err := s.cmd.StdoutPipe()
-	if err == nil {
-		err = s.cmd.Start()
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid:   true,            // so that an interrupt at the terminal reaches it through us only
+		Pdeathsig: syscall.SIGTERM, // should we be killed
 	}
-	if err != nil {
+	// Whoever reads what we print may leave, as head does: that must not end
+	// us before the server.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	started, ready := make(chan error, 1), make(chan struct{})
+	go s.watch(started, ready)
+	if err := <-started; err != nil {
 		return nil, errors.Join(failed("the server can't be started", err, ""), os.RemoveAll(s.dir))
 	}
-	ready := make(chan struct{})
-	go func() {
-		lines := bufio.NewScanner(stdout)
-		if lines.Scan() {
-			close(ready)
-		}
-		_, _ = io.Copy(io.Discard, stdout) // what else it says is not for us
-		s.exitErr = s.cmd.Wait()
-		close(s.exited)
-	}()
 	select {
 	case <-ready:
 		return s, nil
@@ -90,6 +84,27 @@ func startDemoServer(ctx context.Context) (*demoServer, error) {
 	}
 	_, _ = s.stop() // the first error counts
 	return nil, err
+}
+
+// watch starts the server and waits for its end. It keeps its thread: the
+// kernel takes the end of the thread that started a process for the parent's.
+func (s *demoServer) watch(started chan<- error, ready chan<- struct{}) {
+	runtime.LockOSThread()
+	stdout, err := s.cmd.StdoutPipe()
+	if err == nil {
+		err = s.cmd.Start()
+	}
+	started <- err
+	if err != nil {
+		return
+	}
+	lines := bufio.NewScanner(stdout)
+	if lines.Scan() {
+		close(ready)
+	}
+	_, _ = io.Copy(io.Discard, stdout) // what else it says is not for us
+	s.exitErr = s.cmd.Wait()
+	close(s.exited)
 }
 
 // stop ends the server as an operator would, tells what it left behind, and
