@@ -5,13 +5,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,11 +19,11 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
+	"github.com/hearth-faas/hearth/bench/rawhttp"
 	"github.com/hearth-faas/hearth/control"
 )
 
@@ -205,24 +202,10 @@ func (b *bench) goFiles() (map[string][]byte, error) {
 // payload is 1 KB of JSON.
 var payload = []byte(`{"pad":"` + strings.Repeat("x", 1024-10) + `"}`)
 
-// signedInvoke is a whole signed request as bytes: for rawConn.
+// signedInvoke is a whole signed request as bytes.
 func (b *bench) signedInvoke(function string) (addr string, request []byte, err error) {
-	url := b.env["AWS_ENDPOINT_URL"] + "/2015-03-31/functions/" + function + "/invocations"
-	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(payload))
-	if err != nil {
-		return "", nil, err
-	}
-	sum := sha256.Sum256(payload)
 	creds := aws.Credentials{AccessKeyID: b.env["AWS_ACCESS_KEY_ID"], SecretAccessKey: b.env["AWS_SECRET_ACCESS_KEY"]}
-	req.Header.Set("Content-Type", "application/json")
-	if err := v4.NewSigner().SignHTTP(context.Background(), creds, req, hex.EncodeToString(sum[:]), "lambda", b.env["AWS_REGION"], time.Now()); err != nil {
-		return "", nil, err
-	}
-	var buf bytes.Buffer
-	if err := req.Write(&buf); err != nil {
-		return "", nil, err
-	}
-	return req.URL.Host, buf.Bytes(), nil
+	return rawhttp.Invoke(b.env["AWS_ENDPOINT_URL"], b.env["AWS_REGION"], creds, function, payload)
 }
 
 func floorRequest() []byte {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hearth-faas/hearth/bench/rawhttp"
 	"github.com/hearth-faas/hearth/control"
 )
 
@@ -61,22 +61,22 @@ func warm(b *bench) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	floor, err := dialRaw(b.floor, floorRequest())
+	floor, err := rawhttp.Dial(b.floor, floorRequest())
 	if err != nil {
 		return nil, err
 	}
 	defer floor.Close()
-	hearth, err := dialRaw(addr, req)
+	hearth, err := rawhttp.Dial(addr, req)
 	if err != nil {
 		return nil, err
 	}
 	defer hearth.Close()
 	var tf, th times
 	for range b.rounds {
-		if tf, err = measure(tf, 1000, floor.roundTrip); err != nil {
+		if tf, err = measure(tf, 1000, floor.RoundTrip); err != nil {
 			return nil, fmt.Errorf("floor: %w", err)
 		}
-		if th, err = measure(th, 1000, hearth.roundTrip); err != nil {
+		if th, err = measure(th, 1000, hearth.RoundTrip); err != nil {
 			return nil, err
 		}
 	}
@@ -146,13 +146,13 @@ func hammer(addr string, req []byte, d time.Duration) (float64, error) {
 	for range clients {
 		wg.Go(func() {
 			n, err := func() (n int, err error) {
-				c, err := dialRaw(addr, req)
+				c, err := rawhttp.Dial(addr, req)
 				if err != nil {
 					return 0, err
 				}
 				defer c.Close()
 				for time.Since(began) < d {
-					if err := c.roundTrip(); err != nil {
+					if err := c.RoundTrip(); err != nil {
 						return n, err
 					}
 					n++
@@ -271,12 +271,12 @@ func cold(b *bench, name, runtime, handler, boot string, files map[string][]byte
 		if err != nil {
 			return nil, err
 		}
-		c, err := dialRaw(addr, req)
+		c, err := rawhttp.Dial(addr, req)
 		if err != nil {
 			return nil, err
 		}
 		began := time.Now()
-		err = c.roundTrip()
+		err = c.RoundTrip()
 		th = append(th, time.Since(began))
 		if err := errors.Join(err, c.Close(), b.remove(fn)); err != nil {
 			return nil, err
@@ -307,9 +307,9 @@ func sixteen(b *bench) ([]row, error) {
 		if err != nil {
 			return 0, err
 		}
-		conns := make([]*rawConn, n)
+		conns := make([]*rawhttp.Conn, n)
 		for i := range conns {
-			if conns[i], err = dialRaw(addr, req); err != nil {
+			if conns[i], err = rawhttp.Dial(addr, req); err != nil {
 				return 0, err
 			}
 			defer conns[i].Close()
@@ -318,7 +318,7 @@ func sixteen(b *bench) ([]row, error) {
 		var wg sync.WaitGroup
 		began := time.Now()
 		for i, c := range conns {
-			wg.Go(func() { errs[i] = c.roundTrip() })
+			wg.Go(func() { errs[i] = c.RoundTrip() })
 		}
 		wg.Wait()
 		took := time.Since(began)
