@@ -24,7 +24,7 @@ type Account string
 // otherwise.
 const (
 	DefaultAccount Account = "000000000000"
-	DefaultRegion          = "us-east-1"
+	DefaultRegion  string  = "us-east-1"
 )
 
 // Latest is the version that can change; every other version is a number and

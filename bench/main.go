@@ -37,10 +37,7 @@ func (r row) met() bool {
 
 func main() {
 	if len(os.Args) > 1 && (os.Args[1] == floorEcho || os.Args[1] == floorProxy) {
-		if err := runFloor(os.Args[1], strings.Join(os.Args[2:], "")); err != nil {
-			fail(err)
-		}
-		return
+		fail(runFloor(os.Args[1], strings.Join(os.Args[2:], "")))
 	}
 	only := flag.String("only", "", "measure only rows whose name contains `TEXT`")
 	rounds := flag.Int("rounds", 10, "`number` of turns between floor and Hearth")

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/runtimeapi"
+	"github.com/hearth-faas/hearth/runtimes"
 	"github.com/hearth-faas/hearth/worker/logs"
 )
 
@@ -173,7 +175,10 @@ func (c *container) begin(ctx context.Context, env *environment, boot hearth.Boo
 	if run, err = env.start(ctx, c.in, c.f, boot, c.name); err != nil {
 		return nil, err
 	}
-	c.sink.InitStart(logs.InitStart{Function: c.f.Name, Version: c.f.Version, Phase: phase})
+	version, arn := runtimeVersion(c.w.cfg.Runtimes, c.f)
+	c.sink.InitStart(logs.InitStart{
+		RuntimeVersion: version, RuntimeVersionARN: arn, Function: c.f.Name, Version: c.f.Version, Phase: phase,
+	})
 	return run, nil
 }
 
@@ -466,4 +471,17 @@ func streamName(f *hearth.Function, at time.Time) string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
 	return at.UTC().Format("2006/01/02") + "/[" + f.Version + "]" + hex.EncodeToString(b[:])
+}
+
+// runtimeVersion says what really runs f, in the form in which the service
+// names its runtimes' versions.
+func runtimeVersion(set *runtimes.Set, f *hearth.Function) (version, arn string) {
+	version = f.Runtime
+	if choice, err := set.For(f.Runtime); err == nil {
+		if in := choice.Interpreter(); in != nil {
+			version = string(in.Language) + ":" + in.Version.String()
+		}
+	}
+	sum := sha256.Sum256([]byte(version))
+	return version, "arn:aws:lambda:" + f.Region + "::runtime:" + hex.EncodeToString(sum[:])
 }
