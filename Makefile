@@ -2,11 +2,12 @@
 # make demo    builds, starts a server, deploys and runs the examples, ends clean
 # make test    everything that CI runs
 # make bench   measures against the floor of the same machine
+# make soak    a million warm invocations and ten thousand cold ones: nothing may grow
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: build demo test bench clean
+.PHONY: build demo test bench soak clean
 
 BIN     ?= bin/hearth
 GO      ?= go
@@ -33,6 +34,9 @@ test:
 
 bench: build
 	@$(GO) run ./bench
+
+soak:
+	@HEARTH_SOAK=full $(GO) test -run TestSoak -count=1 -timeout 6h -v ./e2e
 
 clean:
 	rm -rf bin cmd/hearth/libexec/hearth-sandbox
