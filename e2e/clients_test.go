@@ -202,6 +202,9 @@ func TestTheGoSDKSeesTheServicesErrors(t *testing.T) {
 const pluginMirror = "/opt/tf-plugins"
 
 func TestTerraformCreatesUpdatesAndDestroysAFunction(t *testing.T) {
+	if _, err := exec.LookPath("terraform"); err != nil && os.Getenv("CI") == "" {
+		t.Skip("terraform is not here, and no package of Debian's has it; in CI this fails")
+	}
 	t.Parallel()
 	s := start(t)
 	dir := t.TempDir()
