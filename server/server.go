@@ -309,7 +309,7 @@ func (s *Server) openFrontend(context.Context) (err error) {
 		Logs: s.logs, Concurrency: s.cfg.Concurrency,
 	})
 	s.outside = s.httpServer(s.routes(api))
-	s.inside = s.httpServer(api)
+	s.inside = s.httpServer(newInsideMeter(api))
 	return nil
 }
 
