@@ -40,7 +40,6 @@ type container struct {
 	in   *instance
 	id   string
 	boot hearth.Boot
-	made time.Time
 	done chan struct{} // closed when phase becomes phaseDead
 
 	// Load sets these, and comes before any Invoke.
@@ -50,6 +49,7 @@ type container struct {
 	sink    *logs.Sink
 	initErr error         // the init phase failed and must be run again
 	initDur time.Duration // of the init phase, until an invocation has reported it
+	keyed   time.Time     // when the credentials in its environment were made
 
 	peakMiB float64 // of Invoke alone
 	peakAt  time.Time
@@ -168,6 +168,7 @@ func (c *container) begin(ctx context.Context, env *environment, boot hearth.Boo
 	if err := c.sink.Read(env.output); err != nil {
 		return nil, env.broken("read its output", err)
 	}
+	c.keyed = c.w.cfg.Clock.Now()
 	if run, err = env.start(ctx, c.in, c.f, boot, c.name); err != nil {
 		return nil, err
 	}
@@ -237,6 +238,9 @@ func (c *container) wake(requestID string) error {
 	defer c.mu.Unlock()
 	if c.freeze != nil {
 		c.freeze.Stop()
+	}
+	if c.initErr == nil && c.old(c.w.cfg.Clock.Now()) { // otherwise it gets new ones
+		return c.gone(errOld)
 	}
 	if c.phase == phaseFrozen {
 		if err := c.env.sb.Thaw(); err != nil {
@@ -336,7 +340,9 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 
 // old says that the credentials in the container's environment will not do
 // for much longer.
-func (c *container) old(now time.Time) bool { return now.Sub(c.made) > containerLife }
+func (c *container) old(now time.Time) bool { return now.Sub(c.keyed) > containerLife }
+
+var errOld = errors.New("its credentials are about to expire")
 
 // initAgain runs the init phase once more, in a fresh environment of the same
 // instance and under the function's own timeout, as the service does when the

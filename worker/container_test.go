@@ -285,6 +285,45 @@ func TestAStreamWhoseReceiverHasGoneEndsTheContainer(t *testing.T) {
 	h.wantLog(c, initStart, startLine(1), endLine(1), reportLine(1, "Init Duration: t Status: error Error Type: Client.Disconnected"))
 }
 
+func TestContainersAreRetiredBeforeTheirCredentialsExpire(t *testing.T) {
+	h := newHarness(t)
+	c, _ := h.started(echo)
+	h.clock.advance(containerLife - time.Minute)
+	h.serves(c)
+	h.clock.advance(2 * time.Minute)
+	if r, reusable, err := c.Invoke(context.Background(), h.invocation(c, `{}`)); hearth.KindOf(err) != hearth.ContainerGone || reusable {
+		t.Errorf("an invocation was given old credentials: %+v, reusable %v, %v", r, reusable, err)
+	}
+	if !isDone(c) {
+		t.Error("it is not over")
+	}
+}
+
+func TestAnInvocationInWhichTheCredentialsGetOldIsTheLast(t *testing.T) {
+	h := newHarness(t)
+	c, _ := h.started(func(p *process) {
+		p.serve(func(e event) string {
+			h.clock.advance(containerLife + time.Minute)
+			return string(e.payload)
+		})
+	}, timeout(24*time.Hour))
+	r, reusable := h.invoke(c, `{}`)
+	if r.FunctionError != "" || reusable {
+		t.Errorf("%+v, reusable %v", r, reusable)
+	}
+}
+
+func TestTheAgeOfCredentialsIsNotThatOfTheSlot(t *testing.T) {
+	h := newHarness(t)
+	c, _ := h.slot("")
+	h.clock.advance(48 * time.Hour) // in the pool
+	if err := c.Load(context.Background(), h.function(echo), &hearth.Timeline{}); err != nil {
+		t.Fatal(err)
+	}
+	h.serves(c)
+	h.serves(c)
+}
+
 func TestUsageIsOfTheSandboxAndNothingOnceThatHasGone(t *testing.T) {
 	h := newHarness(t)
 	c, _ := h.started(echo)

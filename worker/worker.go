@@ -210,7 +210,7 @@ func (in *instance) NewSlot(ctx context.Context, boot hearth.Boot) (hearth.Conta
 }
 
 func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, error) {
-	c := &container{w: in.w, in: in, id: newID("c-"), boot: boot, done: make(chan struct{}), made: in.w.cfg.Clock.Now()}
+	c := &container{w: in.w, in: in, id: newID("c-"), boot: boot, done: make(chan struct{})}
 	env, err := in.newEnvironment(ctx, boot)
 	if err != nil {
 		return nil, err
