@@ -100,10 +100,23 @@ func (c *container) watch(env *environment) {
 	c.mu.Unlock()
 	env.api.Fail(env.failure(request))
 	c.mu.Lock()
-	current := c.env == env && c.phase != phaseLoading && c.request == ""
-	c.mu.Unlock()
-	if current { // nobody is in a call who would see it
-		c.die()
+	defer c.mu.Unlock()
+	c.noticeLocked()
+}
+
+// noticeLocked ends the container if its environment's main process has ended
+// and nobody is in a call who sees to that. It is asked whenever one of the two
+// has come true: by watch, and at the end of Load and of Invoke. A container
+// whose init has failed needs no process: its next invocation begins with
+// another environment.
+func (c *container) noticeLocked() {
+	if c.phase == phaseLoading || c.phase == phaseRunning || c.initErr != nil {
+		return
+	}
+	select {
+	case <-c.env.sb.Exited():
+		c.dieLocked()
+	default:
 	}
 }
 
@@ -111,6 +124,10 @@ func (c *container) watch(env *environment) {
 func (c *container) die() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.dieLocked()
+}
+
+func (c *container) dieLocked() {
 	if c.phase != phaseDead {
 		c.phase = phaseDead
 		if c.freeze != nil {
@@ -159,7 +176,20 @@ func (c *container) Load(ctx context.Context, f *hearth.Function, t *hearth.Time
 		c.die()
 		return c.env.broken("set limits", err)
 	}
-	return c.move(phaseIdle)
+	return c.loaded()
+}
+
+// loaded ends the phase of loading.
+func (c *container) loaded() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.moveLocked(phaseIdle); err != nil {
+		return err
+	}
+	if c.noticeLocked(); c.phase == phaseDead {
+		return c.gone(nil)
+	}
+	return nil
 }
 
 // begin attaches the code to env, takes its output into the log, and returns
@@ -267,7 +297,11 @@ func (c *container) rest(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.request, c.rested = "", now
-	return c.moveLocked(phaseIdle) == nil
+	if c.moveLocked(phaseIdle) != nil {
+		return false
+	}
+	c.noticeLocked()
+	return c.phase != phaseDead
 }
 
 // Invoke implements hearth.Container.
@@ -320,7 +354,7 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 		resp.ErrorType, resp.Payload = fe.Type, fe.Body
 		report.Status, report.ErrorType = "error", fe.Type
 		if fe.Type == runtimeapi.TypeTimedOut {
-			report.Status = "timeout"
+			report.Status, report.ErrorType = "timeout", ""
 		}
 	}
 	c.sink.End(&report)

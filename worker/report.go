@@ -31,6 +31,8 @@ func (c *container) explain(ctx context.Context, requestID string, err error) *r
 		c.sink.Fault(requestID, bad.reason, fe.Type)
 	case errors.As(err, &fe):
 		if fe.Type == runtimeapi.TypeExit || fe.Type == runtimeapi.TypeOutOfMemory {
+			// Who saw it end may not have known of this request yet.
+			fe = c.env.failure(requestID)
 			exit := c.env.sb.Exit()
 			c.sink.Fault(requestID, runtimeapi.ExitReason(exit.Code, exit.Signal), fe.Type)
 		}
