@@ -278,16 +278,8 @@ func (s *server) vitals(t *testing.T) (v vitals) {
 			return nil
 		}))
 	}
-	fail(filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // removed meanwhile
-		}
-		if info, err := d.Info(); err == nil {
-			v.files++
-			v.disk += float64(info.Sys().(*syscall.Stat_t).Blocks) * 512 / (1 << 20)
-		}
-		return nil
-	}))
+	v.disk, v.files, err = folderSize(s.dir)
+	fail(err)
 	return v
 }
 
@@ -310,4 +302,19 @@ func (s *server) metric(name string) float64 {
 	}
 	s.t.Fatalf("there is no metric %s", name)
 	return 0
+}
+
+// folderSize is what a folder takes on the disk, and how many files it has.
+func folderSize(dir string) (mib float64, files int, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // removed meanwhile
+		}
+		if info, err := d.Info(); err == nil {
+			files++
+			mib += float64(info.Sys().(*syscall.Stat_t).Blocks) * 512 / (1 << 20)
+		}
+		return nil
+	})
+	return mib, files, err
 }

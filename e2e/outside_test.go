@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// outside is a host beside this one: a network namespace of its own, joined to
+// this one by a cable. To a sandbox it is what the internet would be, and no
+// packet leaves the machine.
+type outside struct {
+	greeter string // address of a listener there, which greets and hangs up
+	here    string // this machine's own address at the cable
+}
+
+const greeting = "greetings from outside"
+
+// newOutside makes one until the test ends. It needs root.
+func newOutside(t *testing.T) outside {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("a host beside this one: %v", err)
+		}
+	}
+	type made struct {
+		ns  *os.File
+		l   net.Listener
+		err error
+	}
+	ready := make(chan made)
+	go func() {
+		// This thread stays in the other namespace, so it is never given
+		// back: it ends with the goroutine.
+		runtime.LockOSThread()
+		var m made
+		if m.err = unix.Unshare(unix.CLONE_NEWNET); m.err == nil {
+			if m.ns, m.err = os.Open("/proc/thread-self/ns/net"); m.err == nil {
+				m.l, m.err = net.Listen("tcp4", ":0")
+			}
+		}
+		ready <- m
+	}()
+	there := <-ready
+	must(there.err)
+	t.Cleanup(func() { there.l.Close(); there.ns.Close() })
+
+	// 10.200.0.0/16 in parts of four addresses, of which few are in use.
+	n := rand.IntN(1 << 14)
+	at := func(i int) netip.Prefix {
+		n := n<<2 + i
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 200, byte(n >> 8), byte(n)}), 30)
+	}
+	name := fmt.Sprintf("e2e%d", n)
+	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "there", PeerNamespace: netlink.NsFd(int(there.ns.Fd()))}
+	must(netlink.LinkAdd(cable))
+	t.Cleanup(func() {
+		if err := netlink.LinkDel(cable); err != nil {
+			t.Error(err)
+		}
+	})
+	other, err := netlink.NewHandleAt(netns.NsHandle(there.ns.Fd()))
+	must(err)
+	defer other.Close()
+	for i, end := range []struct {
+		h    *netlink.Handle
+		name string
+	}{{&netlink.Handle{}, name}, {other, "there"}} {
+		link, err := end.h.LinkByName(end.name)
+		must(err)
+		address, err := netlink.ParseAddr(at(i + 1).String())
+		must(err)
+		must(end.h.AddrAdd(link, address))
+		must(end.h.LinkSetUp(link))
+	}
+	go func() {
+		for {
+			c, err := there.l.Accept()
+			if err != nil {
+				return // closed
+			}
+			_, _ = c.Write([]byte(greeting)) // whoever has gone needs none
+			c.Close()
+		}
+	}()
+	_, port, err := net.SplitHostPort(there.l.Addr().String())
+	must(err)
+	return outside{net.JoinHostPort(at(2).Addr().String(), port), at(1).Addr().String()}
+}
