@@ -158,9 +158,13 @@ func (c *container) Load(ctx context.Context, f *hearth.Function, t *hearth.Time
 	switch err := run(); {
 	case err == nil:
 		t.End(hearth.StageBoot, now())
-		timer := time.NewTimer(initTimeout)
-		defer timer.Stop()
-		c.initErr = c.awaitInit(timer.C)
+		limited, cancel := context.WithTimeout(ctx, c.w.cfg.InitTimeout)
+		c.initErr = c.awaitInit(limited)
+		cancel()
+		if c.initErr == errInitTimeout && ctx.Err() != nil { // it was not the function's fault
+			c.die()
+			return hearth.Errorf(hearth.Service, "the init phase was given up: %w", context.Cause(ctx))
+		}
 	case errors.As(err, &bad):
 		c.initErr = bad
 	default:
@@ -213,11 +217,11 @@ func (c *container) begin(ctx context.Context, env *environment, boot hearth.Boo
 var errInitTimeout = errors.New("init timed out")
 
 // awaitInit waits until the runtime asks for its first event. Its error is a
-// *runtimeapi.FunctionError, or errInitTimeout.
-func (c *container) awaitInit(timeout <-chan time.Time) error {
+// *runtimeapi.FunctionError, or errInitTimeout if ctx was first to end.
+func (c *container) awaitInit(ctx context.Context) error {
 	select {
 	case <-c.env.api.Ready():
-	case <-timeout:
+	case <-ctx.Done():
 		return errInitTimeout
 	}
 	if fe := c.env.api.InitError(); fe != nil {
@@ -246,7 +250,13 @@ func (c *container) Idle() {
 func (c *container) freezeNow() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase != phaseIdle || c.initErr != nil {
+	if c.phase != phaseIdle {
+		return
+	}
+	if c.initErr != nil { // what is left of that init is of no use to anybody
+		if err := c.env.sb.Kill(); err != nil {
+			c.w.cfg.Log.Warn("kill after a failed init", "container", c.id, "err", err)
+		}
 		return
 	}
 	// The response comes before the runtime has asked for the next event. It
@@ -346,7 +356,10 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 	if err != nil {
 		fe := c.explain(ctx, inv.RequestID, err)
 		if fe == nil {
-			report.Status, report.ErrorType = "error", "Client.Disconnected"
+			report.Status, report.ErrorType = "error", typeSandbox
+			if hearth.KindOf(err) == hearth.Canceled {
+				report.ErrorType = typeDisconnected
+			}
 			c.sink.End(&report)
 			c.die()
 			return nil, false, err
@@ -380,42 +393,60 @@ var errOld = errors.New("its credentials are about to expire")
 
 // initAgain runs the init phase once more, in a fresh environment of the same
 // instance and under the function's own timeout, as the service does when the
-// first one failed. Its error is a *runtimeapi.FunctionError if the init
-// failed again.
+// first one failed. If it failed again the error is as that of awaitInit, or an
+// *entrypointError.
 func (c *container) initAgain(ctx context.Context) error {
-	fresh, err := c.in.newEnvironment(ctx, "")
+	env, err := c.renew(ctx)
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	stale := c.env
-	if c.phase == phaseDead {
-		c.mu.Unlock()
-		return errors.Join(c.gone(nil), fresh.destroy())
-	}
-	c.env = fresh
-	c.mu.Unlock()
-	if err := stale.destroy(); err != nil {
-		c.w.cfg.Log.Error("destroy environment", "container", c.id, "err", err)
-	}
-	run, err := c.begin(ctx, fresh, "", "invoke")
+	began := c.w.cfg.Clock.Now()
+	run, err := c.begin(ctx, env, "", "invoke")
 	if err != nil {
 		return err
 	}
-	if err := run(); err != nil {
+	var bad *entrypointError
+	switch err = run(); {
+	case err == nil:
+		go c.watch(env)
+		err = c.awaitInit(ctx)
+	case !errors.As(err, &bad):
 		return err
 	}
-	go c.watch(fresh)
-	select {
-	case <-fresh.api.Ready():
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := c.awaitInit(nil); err != nil {
+	if err != nil {
+		c.sink.InitReport(initReport(c.w.cfg.Clock.Now().Sub(began), "invoke", err))
 		return err
 	}
 	c.initErr = nil
-	return fresh.sb.SetLimits(limits(c.f, true))
+	if err := env.sb.SetLimits(limits(c.f, true)); err != nil {
+		return env.broken("set limits", err)
+	}
+	return nil
+}
+
+// renew gives the container a fresh environment in place of the one that it
+// has. Only Invoke calls it.
+func (c *container) renew(ctx context.Context) (*environment, error) {
+	fresh, err := c.in.newEnvironment(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	if c.phase == phaseDead {
+		c.mu.Unlock()
+		return nil, errors.Join(c.gone(nil), fresh.destroy(nil))
+	}
+	stale := c.env
+	c.env = fresh
+	c.mu.Unlock()
+	drain := func() error {
+		c.sink.Drain()
+		return nil
+	}
+	if err := stale.destroy(drain); err != nil {
+		c.w.cfg.Log.Error("destroy environment", "container", c.id, "err", err)
+	}
+	return fresh, nil
 }
 
 // Destroy implements hearth.Container.
@@ -423,11 +454,10 @@ func (c *container) Destroy() error {
 	c.die()
 	c.in.forget(c)
 	c.mu.Lock()
-	env := c.env
+	env, sink := c.env, c.sink
 	c.mu.Unlock()
-	err := env.sb.Destroy()
-	if c.sink != nil {
-		err = errors.Join(err, c.sink.Close()) // takes the last words
+	if sink == nil {
+		return env.destroy(nil)
 	}
-	return errors.Join(err, env.destroy())
+	return env.destroy(sink.Close)
 }

@@ -69,7 +69,7 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	env.api = runtimeapi.Serve(sb.Listener(), runtimeapi.Options{})
 	if boot != "" {
 		if err := env.awaitBoot(); err != nil {
-			return fail(errors.Join(fmt.Errorf("boot %s: %w", boot, err), env.destroy()))
+			return fail(errors.Join(fmt.Errorf("boot %s: %w", boot, err), env.destroy(nil)))
 		}
 	}
 	if u, err := sb.Usage(); err == nil {
@@ -114,10 +114,16 @@ func (w *Worker) allMounts() []sandbox.Mount {
 	return all
 }
 
-// destroy ends everything of the environment. It may be called again.
-func (e *environment) destroy() error {
+// destroy ends everything of the environment. lastWords, if set, is called when
+// all that its processes have written is in the pipe. destroy may be called
+// again, and returns when the first call does.
+func (e *environment) destroy(lastWords func() error) error {
 	e.destroyOnce.Do(func() {
-		e.destroyErr = errors.Join(e.sb.Destroy(), e.api.Close(), e.output.Close(), e.input.Close())
+		err := e.sb.Destroy()
+		if lastWords != nil {
+			err = errors.Join(err, lastWords())
+		}
+		e.destroyErr = errors.Join(err, e.api.Close(), e.output.Close(), e.input.Close())
 	})
 	return e.destroyErr
 }

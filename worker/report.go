@@ -16,6 +16,13 @@ import (
 
 // What a container's caller and its log are told.
 
+// Error types of the REPORT of an invocation that failed by no fault of the
+// function.
+const (
+	typeDisconnected = "Client.Disconnected" // the receiver of the stream has gone
+	typeSandbox      = "Sandbox.Failure"     // no environment could be made
+)
+
 // killGrace bounds how long a killed process may take to end.
 const killGrace = 2 * time.Second
 

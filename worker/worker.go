@@ -45,6 +45,9 @@ type Config struct {
 	// FreezeAfter is how long a container stays thawed without work; zero is
 	// DefaultFreezeAfter.
 	FreezeAfter time.Duration
+	// InitTimeout is how long an init phase may take before it is left to the
+	// first invocation; zero is DefaultInitTimeout.
+	InitTimeout time.Duration
 	// CodeCacheBytes caps the unpacked packages that nobody uses; zero is
 	// DefaultCodeCacheBytes.
 	CodeCacheBytes int64
@@ -53,12 +56,12 @@ type Config struct {
 // Defaults of Config.
 const (
 	DefaultFreezeAfter    = 100 * time.Millisecond
+	DefaultInitTimeout    = 10 * time.Second // the service's
 	DefaultCodeCacheBytes = 4 << 30
 )
 
 // The service's limits.
 const (
-	initTimeout  = 10 * time.Second
 	maxOpenFiles = 1024
 	maxProcesses = 1024
 	// fullCPUMiB is the memory that comes with one whole processor.
@@ -82,6 +85,9 @@ type Worker struct {
 func New(cfg Config) (*Worker, error) {
 	if cfg.FreezeAfter == 0 {
 		cfg.FreezeAfter = DefaultFreezeAfter
+	}
+	if cfg.InitTimeout == 0 {
+		cfg.InitTimeout = DefaultInitTimeout
 	}
 	if cfg.CodeCacheBytes == 0 {
 		cfg.CodeCacheBytes = DefaultCodeCacheBytes
@@ -219,7 +225,7 @@ func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, 
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.destroyed {
-		env.destroy()
+		env.destroy(nil)
 		return nil, &hearth.Error{Op: "worker.NewSlot", Subject: in.id, Kind: hearth.ContainerGone, Message: "the instance was destroyed"}
 	}
 	in.containers = append(in.containers, c)
