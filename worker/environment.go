@@ -68,7 +68,7 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	env := &environment{sb: sb, output: r, input: w}
 	env.api = runtimeapi.Serve(sb.Listener(), runtimeapi.Options{})
 	if boot != "" {
-		if err := env.awaitBoot(); err != nil {
+		if err := env.awaitBoot(ctx); err != nil {
 			return fail(errors.Join(fmt.Errorf("boot %s: %w", boot, err), env.destroy(nil)))
 		}
 	}
@@ -79,14 +79,19 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 }
 
 // awaitBoot waits until the booted process has said that it waits for its
-// function.
-func (e *environment) awaitBoot() error {
+// function, or until ctx ends.
+func (e *environment) awaitBoot(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
 	control := e.sb.Control()
-	if err := control.SetReadDeadline(time.Now().Add(bootTimeout)); err != nil {
-		return err
-	}
+	defer context.AfterFunc(ctx, func() {
+		_ = control.SetReadDeadline(time.Unix(1, 0)) // an error says that it was closed, which ends the read as well
+	})()
 	var b [1]byte
 	if _, err := io.ReadFull(control, b[:]); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return err
 	}
 	if b[0] != runtimes.Ready {
@@ -211,6 +216,10 @@ func entrypoint(err error) error {
 	return &entrypointError{err.Error()}
 }
 
+// exitGrace is how long the news that a process has ended may take, which are
+// behind the first sign of it: that nothing answers.
+const exitGrace = 100 * time.Millisecond
+
 // broken is the error of an environment that did not do as told: gone, if its
 // processes have ended, so that the manager tries another.
 func (e *environment) broken(what string, err error) error {
@@ -218,7 +227,7 @@ func (e *environment) broken(what string, err error) error {
 	select {
 	case <-e.sb.Exited():
 		kind = hearth.ContainerGone
-	default:
+	case <-time.After(exitGrace):
 	}
 	return &hearth.Error{Op: "worker.Load", Subject: e.sb.ID(), Kind: kind, Message: fmt.Sprintf("%s: %v", what, err), Err: err}
 }
