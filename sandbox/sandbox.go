@@ -90,8 +90,11 @@ type Limits struct {
 	// CPUs is how many processors' time per second it may use, such as 0.5.
 	CPUs      float64
 	Processes int
-	OpenFiles int   // per process; taken into account when a process starts
-	TmpBytes  int64 // size of /tmp
+	OpenFiles int // per process; taken into account when a process starts
+	// TmpBytes is the size of /tmp. If /tmp is memory, as it is where the
+	// driver has no disk for it and where this is 0, it counts as memory, too.
+	// It can be changed until Attach or Start.
+	TmpBytes int64
 }
 
 // Attachment is the code that a container gets, as directories of the host
@@ -118,7 +121,7 @@ type Container interface {
 	// started before.
 	Start(ctx context.Context, p Process) error
 	// SetLimits replaces the limits. It takes effect for running processes
-	// too, except OpenFiles.
+	// too, except OpenFiles and, once there is code, TmpBytes.
 	SetLimits(l Limits) error
 	// Freeze stops every process of the container where it is; Thaw lets
 	// them go on. A frozen container can be killed.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -56,6 +57,8 @@ type container struct {
 	exit     sandbox.Exit
 	peak     int64 // where no cgroup knows: see processes.go
 	overruns int
+	disk     *disk // /tmp, once code is attached; nil if that is memory
+	removed  bool
 
 	destroy    sync.Once
 	destroyErr error
@@ -177,10 +180,11 @@ func (c *container) Attach(ctx context.Context, a sandbox.Attachment) (err error
 	if again {
 		return fmt.Errorf("namespace: container %s has its code already", c.id)
 	}
-	var trees []int
+	m := &message.Attach{Task: a.Task != "", Layers: uint32(len(a.Layers))}
+	var trees, fds []int
 	defer func() { message.CloseAll(trees) }()
 	paths := a.Layers
-	if a.Task != "" {
+	if m.Task {
 		paths = append([]string{a.Task}, paths...)
 	}
 	for _, path := range paths {
@@ -190,22 +194,71 @@ func (c *container) Attach(ctx context.Context, a sandbox.Attachment) (err error
 		}
 		trees = append(trees, tree)
 	}
-	if len(trees) == 0 {
+	disk, err := c.takeDisk()
+	if err != nil {
+		return err
+	}
+	fds = append(fds, trees...)
+	if disk != nil {
+		m.Tmp = true
+		at := 0
+		if m.Task {
+			at = 1
+		}
+		fds = slices.Insert(fds, at, rawFD(disk.mount))
+	}
+	if len(fds) == 0 {
 		return nil
 	}
-	return c.ask(ctx, &message.Attach{Task: a.Task != "", Layers: uint32(len(a.Layers))}, trees...)
+	if err := c.ask(ctx, m, fds...); err != nil {
+		return err
+	}
+	if disk == nil {
+		return nil
+	}
+	return disk.mount.Close() // it is in its place
+}
+
+// takeDisk gives the container a disk for its /tmp, if there is one to be had.
+// It is part of Attach and not of the container's making so that a pooled
+// container does without.
+func (c *container) takeDisk() (*disk, error) {
+	c.mu.Lock()
+	size := c.limits.TmpBytes
+	c.mu.Unlock()
+	disk := c.d.disks.take(size)
+	if disk == nil {
+		return nil, nil
+	}
+	c.mu.Lock()
+	removed := c.removed
+	if !removed {
+		c.disk = disk
+	}
+	c.mu.Unlock()
+	if removed {
+		c.d.disks.release(disk)
+		return nil, errGone
+	}
+	return disk, disk.own(c.in.uid)
 }
 
 func (c *container) Start(ctx context.Context, p sandbox.Process) error {
 	c.mu.Lock()
-	again := c.started
+	again, attached := c.started, c.attached
 	c.started = true
 	limits := c.limits
 	c.mu.Unlock()
 	if again {
 		return fmt.Errorf("namespace: container %s has a main process already", c.id)
 	}
-	err := c.ask(ctx, &message.Start{Process: c.process(p, limits)}, c.outputFDs()...)
+	var err error
+	if !attached { // no code, but /tmp is to be what it is for all others
+		err = c.Attach(ctx, sandbox.Attachment{})
+	}
+	if err == nil {
+		err = c.ask(ctx, &message.Start{Process: c.process(p, limits)}, c.outputFDs()...)
+	}
 	if err != nil {
 		c.mu.Lock()
 		c.started = false
@@ -249,8 +302,11 @@ func (c *container) SetLimits(l sandbox.Limits) error {
 	c.freezing.Lock()
 	defer c.freezing.Unlock()
 	c.mu.Lock()
-	before := c.limits
+	before, fixed := c.limits, c.disk != nil
 	c.mu.Unlock()
+	if fixed && before.TmpBytes != l.TmpBytes {
+		return fmt.Errorf("namespace: container %s: /tmp is a disk by now and keeps its size", c.id)
+	}
 	if err := c.group.limit(before, l); err != nil {
 		return fmt.Errorf("namespace: container %s: %w", c.id, err)
 	}
@@ -291,7 +347,11 @@ func (c *container) setFrozen(frozen bool) error {
 		return fmt.Errorf("namespace: freezing or thawing container %s: %w", c.id, err)
 	}
 	c.frozen = frozen
-	if frozen || !c.resizes {
+	if frozen {
+		c.trim()
+		return nil
+	}
+	if !c.resizes {
 		return nil
 	}
 	c.resizes = false
@@ -299,6 +359,23 @@ func (c *container) setFrozen(frozen bool) error {
 	limits := c.limits
 	c.mu.Unlock()
 	return c.resizeTmp(limits)
+}
+
+// trim has the space of files that were deleted in /tmp given back to the host
+// while the container is idle, if it is worth it.
+func (c *container) trim() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	disk := c.disk
+	if disk == nil || c.removed || !disk.wasted() || !disk.trimming.CompareAndSwap(false, true) {
+		return
+	}
+	c.d.closing.Go(func() {
+		defer disk.trimming.Store(false)
+		if err := disk.trim(); err != nil {
+			c.d.log.Warn("trimming a container's disk", "container", c.id, "error", err)
+		}
+	})
 }
 
 // Kill ends init, and the kernel every process in its pid namespace with it.
@@ -422,6 +499,13 @@ func (c *container) remove() error {
 	}
 	if c.group != nil {
 		errs = append(errs, c.group.remove())
+	}
+	c.mu.Lock()
+	c.removed = true
+	disk := c.disk
+	c.mu.Unlock()
+	if disk != nil { // takes as long as a link, for the same reason
+		c.d.closing.Go(func() { c.d.disks.release(disk) })
 	}
 	c.in.forget(c)
 	return errors.Join(errs...)

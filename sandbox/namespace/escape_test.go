@@ -63,6 +63,7 @@ func (n *neighbour) echo() error {
 // lines of its output.
 func probe(t *testing.T, in sandbox.Instance, limits sandbox.Limits, args ...string) []string {
 	t.Helper()
+	limits.TmpBytes = usualTmp // as functions have
 	b := newBox(t, in, sandbox.ContainerSpec{
 		Mounts: []sandbox.Mount{{Host: probeDir, Guest: "/probe"}}, Limits: limits,
 	})
@@ -316,7 +317,7 @@ func TestEscapeNothingIsLeftForTheNextAccount(t *testing.T) {
 	d := newDriver(t, nil)
 	in := newInstance(t, d)
 	mounts := []sandbox.Mount{{Host: probeDir, Guest: "/probe"}}
-	b := newBox(t, in, sandbox.ContainerSpec{Mounts: mounts})
+	b := newBox(t, in, sandbox.ContainerSpec{Mounts: mounts, Limits: sandbox.Limits{TmpBytes: usualTmp}})
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

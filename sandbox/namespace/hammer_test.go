@@ -15,7 +15,7 @@ import (
 // each call only that it returns, and of the driver that nothing is left.
 func TestHammer(t *testing.T) {
 	d := newDriver(t, &tunNetwork{})
-	fds := openFiles(t)
+	fds := openFilesBut(t, d)
 	var all sync.WaitGroup
 	for worker := range 6 {
 		all.Go(func() {
@@ -26,8 +26,7 @@ func TestHammer(t *testing.T) {
 		})
 	}
 	all.Wait()
-	d.closing.Wait()
-	if now := openFiles(t); now > fds {
+	if now := openFilesBut(t, d); now > fds {
 		t.Errorf("%d files are open, %d were before", now, fds)
 	}
 	if left := children(d.spawn.live.cmd.Process.Pid); len(left) > 0 {
@@ -44,6 +43,7 @@ func hammerInstance(t *testing.T, d *Driver, random *rand.Rand) {
 	var all sync.WaitGroup
 	for range 1 + random.IntN(2) {
 		spec := sandbox.ContainerSpec{ID: newID("c"), Limits: sandbox.Limits{MemoryBytes: 64 << 20, Processes: 32}}
+		spec.Limits.TmpBytes = []int64{0, usualTmp, 16 << 20}[random.IntN(3)]
 		if random.IntN(2) == 0 {
 			spec.Boot = &sandbox.Process{Argv: []string{"/bin/sleep", "1000"}}
 		}

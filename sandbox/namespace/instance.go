@@ -126,6 +126,9 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 	if err != nil {
 		return err
 	}
+	if spec.Limits.TmpBytes == usualTmp {
+		d.disks.fill()
+	}
 	c.born.Store(true)
 	go c.read()
 	reply, err := c.await(ctx)

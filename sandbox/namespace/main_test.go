@@ -90,6 +90,9 @@ func newDriverIn(t testing.TB, dir string, network sandbox.Network) *Driver {
 				t.Errorf("the cgroup %s is left", parent)
 			}
 		}
+		if left := diskLeft(t, dir); len(left) > 0 {
+			t.Errorf("of containers' disks there are left %v", left)
+		}
 	})
 	return d
 }

@@ -61,9 +61,10 @@ type Driver struct {
 	root   bool
 	groups *cgroups
 	spawn  *spawner
+	disks  *disks
 
 	stopWatch func()         // nil if cgroups limit memory
-	closing   sync.WaitGroup // of links of destroyed containers
+	closing   sync.WaitGroup // of links and disks of destroyed containers
 
 	mu        sync.Mutex
 	instances map[string]*instance
@@ -110,6 +111,9 @@ func New(ctx context.Context, cfg Config) (*Driver, error) {
 	}
 	if d.groups, err = openCgroups(dir); err != nil {
 		return nil, err
+	}
+	if d.disks, err = newDisks(dir, d.root, cfg.Log); err != nil {
+		return nil, errors.Join(err, d.groups.close())
 	}
 	d.spawn = &spawner{cfg: cfg, root: d.root, home: d.groups.home}
 	if err := d.spawn.start(ctx); err != nil {
@@ -208,6 +212,7 @@ func (d *Driver) Close() error {
 	}
 	all.Wait()
 	d.closing.Wait()
+	d.disks.close()
 	if d.stopWatch != nil {
 		d.stopWatch()
 	}

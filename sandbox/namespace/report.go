@@ -87,7 +87,7 @@ func (d *Driver) tryContainer() (checks []sandbox.Check) {
 			checks = failed(err)
 		}
 	}()
-	made, err := in.NewContainer(ctx, sandbox.ContainerSpec{ID: id})
+	made, err := in.NewContainer(ctx, sandbox.ContainerSpec{ID: id, Limits: sandbox.Limits{TmpBytes: usualTmp}})
 	if err != nil {
 		return failed(err)
 	}
@@ -107,7 +107,7 @@ func (d *Driver) tryContainer() (checks []sandbox.Check) {
 	if err := d.tryLayers(ctx, c); err != nil {
 		layers.OK, layers.Detail, layers.Fix = false, "only one can be shown: "+err.Error(), "use Linux 5.11 or later with overlayfs"
 	}
-	checks = append(checks, layers)
+	checks = append(checks, layers, d.diskCheck(c))
 
 	network := sandbox.Check{Name: "network", OK: true}
 	switch {
@@ -119,6 +119,27 @@ func (d *Driver) tryContainer() (checks []sandbox.Check) {
 		network.Detail = "by a TUN device"
 	}
 	return append(checks, network)
+}
+
+// diskCheck tells what a container's /tmp is.
+func (d *Driver) diskCheck(c *container) sandbox.Check {
+	check := sandbox.Check{Name: "/tmp on disk"}
+	c.mu.Lock()
+	check.OK = c.disk != nil
+	c.mu.Unlock()
+	if check.OK {
+		check.Detail = "a file system of each container's own, in " + d.disks.dir
+		return check
+	}
+	check.Detail, check.Fix = "memory, which counts as the function's", "see the server's log"
+	err := d.disks.lack()
+	if err != nil {
+		check.Detail += ": " + err.Error()
+	}
+	if known, ok := errors.AsType[*diskError](err); ok {
+		check.Fix = known.fix
+	}
+	return check
 }
 
 // filtered reports whether a process can gain no rights and is filtered.

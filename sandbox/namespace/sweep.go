@@ -16,12 +16,16 @@ import (
 
 // Sweep removes what a driver of this data folder left behind, if it was
 // killed: its processes (those of frozen groups of the first version could
-// not die with it) and cgroups. Mounts, namespaces and interfaces go with the
-// last process. New calls it; no driver of the data folder may be running.
+// not die with it), cgroups, and files that were about to lose their names.
+// Mounts, disks, namespaces and interfaces go with the last process. New calls
+// it; no driver of the data folder may be running.
 func Sweep(dataDir string) error {
 	dataDir, err := filepath.Abs(dataDir)
 	if err != nil {
 		return fmt.Errorf("namespace: data folder: %w", err)
+	}
+	if err := sweepDisks(dataDir); err != nil {
+		return err
 	}
 	state := filepath.Join(sandboxDir(dataDir), "cgroups")
 	content, err := os.ReadFile(state)

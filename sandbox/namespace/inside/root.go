@@ -93,13 +93,15 @@ func enterRoot(m *message.Setup) *failure {
 	return pivot(m.Stage + "/root")
 }
 
-// attach shows the code and the layers. One layer is shown as it is; several
+// attach shows the code and the layers, and puts a disk over the tmpfs of /tmp. One layer is shown as it is; several
 // are merged, later ones over earlier ones, read-only by having nothing to
 // write to.
 func attach(m *message.Attach, trees []int) *failure {
 	want := int(m.Layers)
-	if m.Task {
-		want++
+	for _, one := range []bool{m.Task, m.Tmp} {
+		if one {
+			want++
+		}
 	}
 	if len(trees) != want || m.Layers > layerPoints {
 		return fail("counting descriptors", syscall.EBADF)
@@ -107,6 +109,12 @@ func attach(m *message.Attach, trees []int) *failure {
 	if m.Task {
 		if err := moveMount(trees[0], "/var/task"); err != nil {
 			return fail("showing /var/task", err)
+		}
+		trees = trees[1:]
+	}
+	if m.Tmp {
+		if err := moveMount(trees[0], "/tmp"); err != nil {
+			return fail("putting a disk at /tmp", err)
 		}
 		trees = trees[1:]
 	}

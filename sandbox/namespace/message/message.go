@@ -224,17 +224,19 @@ func (m *Setup) parse(r *reader) {
 	m.Process.parse(r)
 }
 
-// Attach shows the code. Descriptors: the task's tree if Task, then one tree
-// for each layer, the lowest first.
+// Attach shows the code, and puts a disk over /tmp. Descriptors: the task's
+// tree if Task, then the disk's mount if Tmp, then one tree for each layer, the
+// lowest first.
 type Attach struct {
 	Task   bool
+	Tmp    bool
 	Layers uint32
 }
 
 // Type implements Message.
 func (*Attach) Type() Type         { return TypeAttach }
-func (m *Attach) append(w *writer) { w.flag(m.Task); w.num(uint64(m.Layers)) }
-func (m *Attach) parse(r *reader)  { m.Task, m.Layers = r.flag(), uint32(r.num()) }
+func (m *Attach) append(w *writer) { w.flag(m.Task); w.flag(m.Tmp); w.num(uint64(m.Layers)) }
+func (m *Attach) parse(r *reader)  { m.Task, m.Tmp, m.Layers = r.flag(), r.flag(), uint32(r.num()) }
 
 // Start runs the main process. Descriptors: those of Process.
 type Start struct{ Process Process }
@@ -244,7 +246,7 @@ func (*Start) Type() Type         { return TypeStart }
 func (m *Start) append(w *writer) { m.Process.append(w) }
 func (m *Start) parse(r *reader)  { m.Process.parse(r) }
 
-// Tmp resizes /tmp; 0 bytes means no limit.
+// Tmp resizes a /tmp that is memory; 0 bytes means no limit.
 type Tmp struct{ Bytes uint64 }
 
 // Type implements Message.

@@ -47,7 +47,7 @@ func anyMessage(t *rapid.T) Message {
 			Bits: rapid.Byte().Draw(t, "bits"), Gateway: address("gateway"), MTU: small("mtu"), Boot: yes("boot"), Process: process(t),
 		}
 	case int(TypeAttach):
-		return &Attach{Task: yes("task"), Layers: small("layers")}
+		return &Attach{Task: yes("task"), Tmp: yes("tmp"), Layers: small("layers")}
 	case int(TypeStart):
 		return &Start{Process: process(t)}
 	case int(TypeTmp):

@@ -42,6 +42,8 @@ var acts = map[string]func([]string){
 	"who":     whoAmI,
 	"hog":     hog,
 	"watch":   watch,
+	"disk":    useDisk,
+	"share":   shareMemory,
 }
 
 // callListener sends a line to the runtime API's address and prints the
