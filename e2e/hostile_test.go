@@ -275,8 +275,8 @@ func TestHostileCodeReachesTheOutsideAndTheAPIAndNothingElse(t *testing.T) {
 	}
 }
 
+// Not beside other tests: some of them measure.
 func TestHostileCodeExhaustsOnlyWhatIsItsOwn(t *testing.T) {
-	t.Parallel()
 	h := newHostile(t, "--logs", "2")
 	folder := diskOf(t, h.dir)
 

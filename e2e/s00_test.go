@@ -258,10 +258,12 @@ func TestS00WarmPoolAccountsAndReuse(t *testing.T) {
 		worst[what] = max(worst[what], d)
 	}
 	paths := map[bool]map[hearth.Path]int{true: {}, false: {}}
+	lost, unused := 0, 0
 	for round := range s00Rounds {
 		for _, pooled := range []bool{true, false} {
 			kind := map[bool]string{true: "pool", false: "control"}[pooled]
 			run := runS00(t, uint64(round), pooled)
+			lost, unused = lost+run.lost, unused+run.unused
 			for path, n := range run.requests {
 				paths[pooled][path] += n
 			}
@@ -280,6 +282,7 @@ func TestS00WarmPoolAccountsAndReuse(t *testing.T) {
 		t.Logf("%-32s median %9v   worst %9v", what, quantile(medians[what], 0.5).Round(10*time.Microsecond), worst[what].Round(10*time.Microsecond))
 	}
 	t.Logf("requests by path in %d runs: with the pool %v, without %v", s00Rounds, paths[true], paths[false])
+	t.Logf("%d requests ended with the killed instances, each with an answer that says so; %d containers were made for callers whom others served first", lost, unused)
 
 	for _, path := range []hearth.Path{hearth.PathReuse, hearth.PathContainer, hearth.PathWarm, hearth.PathCold} {
 		if paths[true][path] == 0 {
