@@ -203,6 +203,70 @@ func BenchmarkPool(b *testing.B) {
 	}
 }
 
+// BenchmarkDisk measures the making and giving up of the disk of a /tmp, and
+// what a hundred of them take of the machine's memory.
+func BenchmarkDisk(b *testing.B) {
+	d := newDriver(b, nil)
+	m := medians{}
+	for b.Loop() {
+		start := time.Now()
+		k, err := d.disks.make(usualTmp)
+		if err != nil {
+			b.Fatal(err)
+		}
+		m.since("make", start)
+		start = time.Now()
+		d.disks.release(k)
+		m.since("release", start)
+	}
+	m.report(b)
+	before := memoryInUse(b)
+	var all sync.WaitGroup
+	var made [100]*disk
+	start := time.Now()
+	for i := range made {
+		all.Go(func() { made[i] = d.disks.take(16 << 20) })
+	}
+	all.Wait()
+	b.ReportMetric(float64(len(made))/time.Since(start).Seconds(), "made/s")
+	b.ReportMetric(float64(memoryInUse(b)-before)/float64(len(made))/1024, "KiB-of-machine/disk")
+	start = time.Now()
+	for _, k := range made {
+		all.Go(func() {
+			if k != nil {
+				d.disks.release(k)
+			}
+		})
+	}
+	all.Wait()
+	b.ReportMetric(float64(len(made))/time.Since(start).Seconds(), "released/s")
+}
+
+// BenchmarkTmp measures writing and reading 256 MiB in /tmp: on disk with less
+// memory and with more than that, and in memory.
+func BenchmarkTmp(b *testing.B) {
+	for _, kind := range []struct {
+		name   string
+		limits sandbox.Limits
+	}{
+		{"disk/128MiB", sandbox.Limits{MemoryBytes: 128 << 20, TmpBytes: usualTmp}},
+		{"disk/1GiB", sandbox.Limits{MemoryBytes: 1 << 30, TmpBytes: usualTmp}},
+		{"memory/1GiB", sandbox.Limits{MemoryBytes: 1 << 30}},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			in := newInstance(b, newDriver(b, nil))
+			b.SetBytes(512 << 20)
+			for b.Loop() {
+				c := newBox(b, in, sandbox.ContainerSpec{Limits: kind.limits})
+				c.start("/bin/sh", "-c", "dd if=/dev/zero of=/tmp/a bs=1M count=256 && dd if=/tmp/a of=/dev/null bs=1M")
+				if exit, out := c.wait(); exit.Code != 0 {
+					b.Fatal(exit, out)
+				}
+			}
+		})
+	}
+}
+
 // memoryInUse is what the machine has less of: processes' and the kernel's.
 func memoryInUse(t testing.TB) int64 {
 	t.Helper()

@@ -445,6 +445,28 @@ func (c *container) Usage() (sandbox.Usage, error) {
 	return u, nil
 }
 
+// dropDisk has the disk forget what processes may still wait to have written,
+// and returns what to call when they have ended.
+func (c *container) dropDisk() (ended func()) {
+	c.mu.Lock()
+	c.removed = true
+	disk := c.disk
+	c.mu.Unlock()
+	if disk == nil {
+		return func() {}
+	}
+	gone := make(chan struct{})
+	// In the background, since it takes as long as a link, for the same reason.
+	c.d.closing.Go(func() {
+		if err := disk.abandon(); err != nil {
+			c.d.log.Warn("abandoning a container's disk", "container", c.id, "error", err)
+		}
+		<-gone
+		c.d.disks.release(disk)
+	})
+	return func() { close(gone) }
+}
+
 // Destroy implements sandbox.Container.
 func (c *container) Destroy() error {
 	c.destroy.Do(func() { c.destroyErr = c.remove() })
@@ -465,6 +487,7 @@ func (c *container) remove() error {
 	}
 	if c.born.Load() {
 		errs = append(errs, c.Kill())
+		defer c.dropDisk()()
 		select {
 		case <-c.gone:
 		case <-time.After(patience):
@@ -499,13 +522,6 @@ func (c *container) remove() error {
 	}
 	if c.group != nil {
 		errs = append(errs, c.group.remove())
-	}
-	c.mu.Lock()
-	c.removed = true
-	disk := c.disk
-	c.mu.Unlock()
-	if disk != nil { // takes as long as a link, for the same reason
-		c.d.closing.Go(func() { c.d.disks.release(disk) })
 	}
 	c.in.forget(c)
 	return errors.Join(errs...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,9 +112,17 @@ func TestNothingOutlivesADaemonThatIsKilled(t *testing.T) {
 			t.Fatalf("of containers' disks there are left %v", diskLeft(t, dir))
 		}
 	}
-	found, err := exec.Command("find", "/sys/fs/cgroup", "-name", groupName(dir)).Output()
-	if err != nil || len(found) > 0 {
-		t.Errorf("cgroups are left: %s, %v", found, err)
+	err = filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return fs.SkipDir // somebody else's, just removed
+		}
+		if entry.Name() == groupName(dir) {
+			t.Errorf("the cgroup %s is left", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

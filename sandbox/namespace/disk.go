@@ -150,6 +150,8 @@ type trimRange struct{ start, length, least uint64 }
 const (
 	// leastWaste is what a trim must promise to give back.
 	leastWaste = 16 << 20
+	// leastToAbandon is what takes longer to write than to forget.
+	leastToAbandon = 8 << 20
 	// leastTrim is the shortest run of free blocks that is worth a call to the
 	// host's file system.
 	leastTrim = 1 << 20
@@ -167,11 +169,16 @@ func (k *disk) allocated() int64 {
 // wasted tells whether much more is allocated on the host than the files
 // inside need, since some were deleted.
 func (k *disk) wasted() bool {
-	var inside unix.Statfs_t
-	if unix.Fstatfs(rawFD(k.root), &inside) != nil {
-		return false // it is gone
+	return k.allocated()-k.used() > leastWaste
+}
+
+// used is what the files inside take, written to the disk or not yet.
+func (k *disk) used() int64 {
+	var st unix.Statfs_t
+	if k.root == nil || unix.Fstatfs(rawFD(k.root), &st) != nil {
+		return 0
 	}
-	return k.allocated()-int64(inside.Blocks-inside.Bfree)*inside.Bsize > leastWaste
+	return int64(st.Blocks-st.Bfree) * st.Bsize
 }
 
 // trim gives the space of deleted files back to the host. The file system
@@ -194,16 +201,22 @@ func (k *disk) trim() error {
 	return os.NewSyscallError("FITRIM", errno)
 }
 
-// release lets go of everything; nobody may use the disk any more. What has
-// not been written yet is not: shut down first, the file system forgets it
-// instead of writing hundreds of megabytes that nobody will read. It takes
+// abandon has the file system forget what it has not yet written, hundreds of
+// megabytes maybe that nobody will read; who waits for that to be written is
+// released with an error. The kernel makes a line in its log of it, so that it
+// is not done for next to nothing.
+func (k *disk) abandon() error {
+	if k.used() < leastToAbandon {
+		return nil
+	}
+	err := unix.IoctlSetPointerInt(rawFD(k.root), ext4Shutdown, shutdownNoFlush)
+	return os.NewSyscallError("EXT4_IOC_SHUTDOWN", err)
+}
+
+// release lets go of everything; nobody may use the disk any more. It takes
 // some 10 ms, most of it waiting for quiet states of all processors.
 func (k *disk) release() error {
-	var errs []error
-	if k.root != nil {
-		err := unix.IoctlSetPointerInt(rawFD(k.root), ext4Shutdown, shutdownNoFlush)
-		errs = append(errs, os.NewSyscallError("EXT4_IOC_SHUTDOWN", err))
-	}
+	errs := []error{k.abandon()}
 	for _, f := range []*os.File{k.mount, k.root, k.file} {
 		if f == nil {
 			continue
