@@ -44,9 +44,7 @@ type container struct {
 
 	// Load sets these, and comes before any Invoke.
 	f       *hearth.Function
-	name    string // of the log stream
-	stream  *logs.Stream
-	sink    *logs.Sink
+	name    string        // of the log stream
 	initErr error         // the init phase failed and must be run again
 	initDur time.Duration // of the init phase, until an invocation has reported it
 	keyed   time.Time     // when the credentials in its environment were made
@@ -56,6 +54,7 @@ type container struct {
 
 	mu      sync.Mutex
 	phase   phase
+	sink    *logs.Sink   // set by Load, which with Invoke reads it without mu
 	env     *environment // replaced under mu when the init is run again
 	request string       // of the running invocation
 	freeze  *time.Timer
@@ -110,7 +109,11 @@ func (c *container) watch(env *environment) {
 // whose init has failed needs no process: its next invocation begins with
 // another environment.
 func (c *container) noticeLocked() {
-	if c.phase == phaseLoading || c.phase == phaseRunning || c.initErr != nil {
+	switch c.phase {
+	case phaseLoading, phaseRunning, phaseDead:
+		return
+	}
+	if c.initErr != nil {
 		return
 	}
 	select {
@@ -146,8 +149,10 @@ func (c *container) Load(ctx context.Context, f *hearth.Function, t *hearth.Time
 	began := now()
 	c.f = f
 	c.name = streamName(f, began)
-	c.stream = c.w.cfg.Logs.Stream(f.Account, f.LogGroup(), c.name)
-	c.sink = logs.NewSink(c.stream, f.Logging, c.w.cfg.Clock)
+	sink := logs.NewSink(c.w.cfg.Logs.Stream(f.Account, f.LogGroup(), c.name), f.Logging, c.w.cfg.Clock)
+	c.mu.Lock()
+	c.sink = sink
+	c.mu.Unlock()
 	run, err := c.begin(ctx, c.env, c.boot, "init")
 	if err != nil {
 		c.die()

@@ -287,10 +287,13 @@ func (h *harness) invocation(c *container, payload string) *hearth.Invocation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.requests++
-	return &hearth.Invocation{
-		RequestID: fmt.Sprintf("00000000-0000-4000-8000-%012d", h.requests), Payload: []byte(payload),
-		Function: c.f, InvokedARN: c.f.ARN(), Tail: true,
+	inv := &hearth.Invocation{
+		RequestID: fmt.Sprintf("00000000-0000-4000-8000-%012d", h.requests), Payload: []byte(payload), Function: c.f, Tail: true,
 	}
+	if c.f != nil { // otherwise it is a slot, which has to refuse
+		inv.InvokedARN = c.f.ARN()
+	}
+	return inv
 }
 
 // invoke has c serve an event, and fails the test if it could not.

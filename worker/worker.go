@@ -223,14 +223,21 @@ func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, 
 	}
 	c.env = env
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.destroyed {
-		env.destroy(nil)
-		return nil, &hearth.Error{Op: "worker.NewSlot", Subject: in.id, Kind: hearth.ContainerGone, Message: "the instance was destroyed"}
+	destroyed := in.destroyed
+	if !destroyed {
+		in.containers = append(in.containers, c)
 	}
-	in.containers = append(in.containers, c)
+	in.mu.Unlock()
+	if destroyed {
+		return nil, in.gone(env.destroy(nil))
+	}
 	go c.watch(env) // also while it waits: a slot that has died must be replaced
 	return c, nil
+}
+
+// gone is the error of what was asked of an instance that has been destroyed.
+func (in *instance) gone(cause error) error {
+	return &hearth.Error{Op: "worker.Instance", Subject: in.id, Kind: hearth.ContainerGone, Message: "the instance was destroyed", Err: cause}
 }
 
 // attachment makes f's packages present in the instance and tells where.
@@ -258,12 +265,19 @@ func (in *instance) fetch(ctx context.Context, p hearth.Package) (string, error)
 		return "", err
 	}
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	if _, ok := in.code[p.SHA256]; ok || in.destroyed {
-		release()
-		return dir, nil
+	_, had := in.code[p.SHA256]
+	destroyed := in.destroyed
+	if !had && !destroyed {
+		in.code[p.SHA256] = codeRef{dir, release}
 	}
-	in.code[p.SHA256] = codeRef{dir, release}
+	in.mu.Unlock()
+	switch {
+	case destroyed:
+		release()
+		return "", in.gone(nil)
+	case had: // by another container, at the same time
+		release()
+	}
 	return dir, nil
 }
 
