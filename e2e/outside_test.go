@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -10,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,12 +33,29 @@ func newOutside(t *testing.T) outside {
 			t.Fatalf("a host beside this one: %v", err)
 		}
 	}
+	// 10.200.0.0/16 in parts of four addresses, of which few are in use.
+	n := rand.IntN(1 << 14)
+	at := func(i int) netip.Prefix {
+		n := n<<2 + i
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 200, byte(n >> 8), byte(n)}), 30)
+	}
+	plug := func(end string, address netip.Prefix) error {
+		link, err := netlink.LinkByName(end)
+		if err != nil {
+			return err
+		}
+		a, err := netlink.ParseAddr(address.String())
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.AddrAdd(link, a), netlink.LinkSetUp(link))
+	}
 	type made struct {
 		ns  *os.File
 		l   net.Listener
 		err error
 	}
-	ready := make(chan made)
+	ready, cabled, plugged := make(chan made), make(chan bool), make(chan error)
 	go func() {
 		// This thread stays in the other namespace, so it is never given
 		// back: it ends with the goroutine.
@@ -50,17 +67,14 @@ func newOutside(t *testing.T) outside {
 			}
 		}
 		ready <- m
+		if <-cabled {
+			plugged <- plug("there", at(2))
+		}
 	}()
 	there := <-ready
+	defer close(cabled)
 	must(there.err)
 	t.Cleanup(func() { there.l.Close(); there.ns.Close() })
-
-	// 10.200.0.0/16 in parts of four addresses, of which few are in use.
-	n := rand.IntN(1 << 14)
-	at := func(i int) netip.Prefix {
-		n := n<<2 + i
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 200, byte(n >> 8), byte(n)}), 30)
-	}
 	name := fmt.Sprintf("e2e%d", n)
 	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "there", PeerNamespace: netlink.NsFd(int(there.ns.Fd()))}
 	must(netlink.LinkAdd(cable))
@@ -69,20 +83,9 @@ func newOutside(t *testing.T) outside {
 			t.Error(err)
 		}
 	})
-	other, err := netlink.NewHandleAt(netns.NsHandle(there.ns.Fd()))
-	must(err)
-	defer other.Close()
-	for i, end := range []struct {
-		h    *netlink.Handle
-		name string
-	}{{&netlink.Handle{}, name}, {other, "there"}} {
-		link, err := end.h.LinkByName(end.name)
-		must(err)
-		address, err := netlink.ParseAddr(at(i + 1).String())
-		must(err)
-		must(end.h.AddrAdd(link, address))
-		must(end.h.LinkSetUp(link))
-	}
+	must(plug(name, at(1)))
+	cabled <- true
+	must(<-plugged)
 	go func() {
 		for {
 			c, err := there.l.Accept()
