@@ -45,13 +45,14 @@ type vitals struct {
 	hostMounts int     // as this process sees them
 	mounts     int     // as the server sees them
 	cgroups    int     // directories of the server's
-	disk       float64 // MiB of the data folder
+	loops      int     // devices behind which the server's disks are
+	disk       float64 // MiB of the data folder, also of files that have no name any more
 	files      int     // in the data folder
 }
 
 func (v vitals) String() string {
-	return fmt.Sprintf("%2d containers, RSS %.1f MiB, %d fds, %d goroutines, %d processes, %d+%d mounts, %d cgroups, %.1f MiB and %d files on disk",
-		v.containers, v.rss, v.fds, v.goroutines, v.processes, v.hostMounts, v.mounts, v.cgroups, v.disk, v.files)
+	return fmt.Sprintf("%2d containers, RSS %.1f MiB, %d fds, %d goroutines, %d processes, %d+%d mounts, %d cgroups, %d loops, %.1f MiB and %d files on disk",
+		v.containers, v.rss, v.fds, v.goroutines, v.processes, v.hostMounts, v.mounts, v.cgroups, v.loops, v.disk, v.files)
 }
 
 func TestSoakShowsNoGrowth(t *testing.T) {
@@ -134,6 +135,7 @@ func (v vitals) beyond(before vitals) (grown []string) {
 	check("the number of mounts of the host", before.hostMounts, v.hostMounts, 0)
 	check("the number of mounts of the server", before.mounts, v.mounts, 0)
 	check("the number of cgroups", before.cgroups, v.cgroups, more*cgroupsEach)
+	check("the number of loop devices", before.loops, v.loops, more+4)
 	check("the number of files in the data folder", before.files, v.files, someFiles)
 	return grown
 }
@@ -280,6 +282,21 @@ func (s *server) vitals(t *testing.T) (v vitals) {
 	}
 	v.disk, v.files, err = folderSize(s.dir)
 	fail(err)
+	for _, fd := range fds {
+		path := proc + "fd/" + fd.Name()
+		if name, err := os.Readlink(path); err == nil && strings.HasPrefix(name, s.dir) && strings.HasSuffix(name, " (deleted)") {
+			if info, err := os.Stat(path); err == nil { // an error: closed meanwhile
+				v.disk += float64(info.Sys().(*syscall.Stat_t).Blocks) * 512 / (1 << 20)
+			}
+		}
+	}
+	loops, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	fail(err)
+	for _, path := range loops {
+		if name, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(name), s.dir) {
+			v.loops++
+		}
+	}
 	return v
 }
 
