@@ -38,6 +38,7 @@ const (
 	DecisionPlace     DecisionKind = "place"     // which container serves
 	DecisionRefuse    DecisionKind = "refuse"    // an invocation was not admitted
 	DecisionReplenish DecisionKind = "replenish" // an instance was made for the warming pool
+	DecisionSpare     DecisionKind = "spare"     // a container was made whose caller had been served meanwhile
 	DecisionEvict     DecisionKind = "evict"     // an idle container or instance was ended
 	DecisionLost      DecisionKind = "lost"      // a container died by itself
 )

@@ -320,6 +320,9 @@ func (m *Manager) deliver(c *container, p *plan, t *hearth.Timeline) {
 	w := g.next()
 	if w == nil {
 		g.mu.Unlock()
+		m.record(&hearth.Decision{Kind: hearth.DecisionSpare, Account: g.key.Account, Function: g.key.Name, Version: g.key.Version,
+			Chosen: string(p.Path), Instance: c.inst.env.ID(), Container: c.env.ID(), Knew: p.knew,
+			Why: "whoever it was made for was served by another that became free first"})
 		m.settle(c, loading)
 		return
 	}

@@ -46,6 +46,10 @@ type codeEntry struct {
 	err   error
 }
 
+// leastBytes is what a package counts for at least: its directories and
+// inodes, so that many tiny ones are bounded too.
+const leastBytes = 64 << 10
+
 // newCodeCache opens the cache in dir, taking over what an earlier run left
 // whole there and removing what it left half made.
 func newCodeCache(dir string, capBytes int64, packages Packages, unpack func(context.Context, io.ReaderAt, int64, string) error) (*codeCache, error) {
@@ -71,6 +75,7 @@ func newCodeCache(dir string, capBytes int64, packages Packages, unpack func(con
 		}
 		ready := make(chan struct{})
 		close(ready)
+		size = max(size, leastBytes)
 		c.entries[n.Name()] = &codeEntry{sha: n.Name(), bytes: size, ready: ready}
 		c.bytes += size
 	}
@@ -84,7 +89,7 @@ func (c *codeCache) Acquire(ctx context.Context, p hearth.Package) (dir string, 
 		c.mu.Lock()
 		e, ok := c.entries[p.SHA256]
 		if !ok {
-			e = &codeEntry{sha: p.SHA256, bytes: p.Unpacked, ready: make(chan struct{})}
+			e = &codeEntry{sha: p.SHA256, bytes: max(p.Unpacked, leastBytes), ready: make(chan struct{})}
 			c.entries[p.SHA256] = e
 			c.bytes += e.bytes
 			c.fetches++

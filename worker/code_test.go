@@ -58,11 +58,11 @@ func newTestCache(t *testing.T, capBytes int64) (*codeCache, *fakePackages) {
 }
 
 func pkg(n int) hearth.Package {
-	return hearth.Package{SHA256: fmt.Sprintf("%064x", n), Size: 10, Unpacked: 100}
+	return hearth.Package{SHA256: fmt.Sprintf("%064x", n), Size: 10, Unpacked: 1 << 20}
 }
 
 func TestEqualRequestsAtOnceUnpackOnce(t *testing.T) {
-	c, p := newTestCache(t, 1<<20)
+	c, p := newTestCache(t, 1<<30)
 	var wg sync.WaitGroup
 	for range 32 {
 		wg.Go(func() {
@@ -85,7 +85,7 @@ func TestEqualRequestsAtOnceUnpackOnce(t *testing.T) {
 }
 
 func TestCodeInUseIsNeverRemoved(t *testing.T) {
-	c, _ := newTestCache(t, 250) // two packages and a half
+	c, _ := newTestCache(t, 5<<19) // two packages and a half
 	dir, release, err := c.Acquire(context.Background(), pkg(0))
 	if err != nil {
 		t.Fatal(err)
@@ -100,8 +100,8 @@ func TestCodeInUseIsNeverRemoved(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "file")); err != nil {
 		t.Error(err)
 	}
-	if used := c.Used(); used > 250 {
-		t.Errorf("%d bytes kept of 250", used)
+	if used := c.Used(); used > 5<<19 {
+		t.Errorf("%d bytes kept of 2.5 MiB", used)
 	}
 	release()
 	left, err := os.ReadDir(c.dir)
@@ -111,7 +111,7 @@ func TestCodeInUseIsNeverRemoved(t *testing.T) {
 }
 
 func TestFailedFetchIsTriedAgainByTheNext(t *testing.T) {
-	c, p := newTestCache(t, 1<<20)
+	c, p := newTestCache(t, 1<<30)
 	p.fail.Store(true)
 	if _, _, err := c.Acquire(context.Background(), pkg(1)); err == nil || !strings.Contains(err.Error(), "away") {
 		t.Fatalf("got %v", err)
@@ -125,7 +125,7 @@ func TestFailedFetchIsTriedAgainByTheNext(t *testing.T) {
 }
 
 func TestRestartTakesOverWholePackagesAndRemovesHalfOnes(t *testing.T) {
-	c, p := newTestCache(t, 1<<20)
+	c, p := newTestCache(t, 1<<30)
 	_, release, err := c.Acquire(context.Background(), pkg(1))
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestRestartTakesOverWholePackagesAndRemovesHalfOnes(t *testing.T) {
 	if err := os.MkdirAll(half, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	again, err := newCodeCache(c.dir, 1<<20, p, unpackText)
+	again, err := newCodeCache(c.dir, 1<<30, p, unpackText)
 	if err != nil {
 		t.Fatal(err)
 	}
