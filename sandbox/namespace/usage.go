@@ -25,6 +25,9 @@ func (g *group) readUsage() (u sandbox.Usage, err error) {
 		if u.MemoryBytes, err = readNumber(path); err != nil {
 			return u, err
 		}
+		if sum := g.memorySum(); sum > 0 {
+			u.MemoryBytes = min(u.MemoryBytes, sum)
+		}
 	}
 	if path := g.file(memoryController, "memory.max_usage_in_bytes", "memory.peak"); path != "" {
 		if u.PeakBytes, err = readNumber(path); err != nil {
@@ -86,6 +89,30 @@ func readNumber(path string) (int64, error) {
 }
 
 // readField takes a number from a file of lines of name and number.
+// memorySum is what the group's memory adds up to, 0 if that can't be told. The
+// counter of what is charged is ahead of it: the kernel charges in batches of
+// up to 64 pages for each processor, a quarter of a small container.
+func (g *group) memorySum() (sum int64) {
+	fields := []string{"anon", "file", "kernel", "sock"}
+	if dir := g.c.v1[memoryController]; dir != "" { // which counts the kernel's part elsewhere
+		fields = []string{"rss", "cache"}
+		kernel, err := readNumber(filepath.Join(dir, g.path, "memory.kmem.usage_in_bytes"))
+		if err != nil {
+			return 0
+		}
+		sum = kernel
+	}
+	stat := g.file(memoryController, "memory.stat", "memory.stat")
+	for _, name := range fields {
+		n, err := readField(stat, name)
+		if err != nil {
+			return 0 // "kernel" came with Linux 5.18
+		}
+		sum += n
+	}
+	return sum
+}
+
 func readField(path, name string) (int64, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
