@@ -329,7 +329,7 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 	began := now()
 	deadline := began.Add(c.f.Timeout)
 	// The caller may go away; the function runs to its end all the same.
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.f.Timeout)
 	defer cancel()
 
 	c.sink.Begin(inv.RequestID, c.f.Version)

@@ -88,6 +88,8 @@ type harness struct {
 	logs     *logs.Store
 	clock    *shiftedClock
 	packages *fakePackages
+	before   resources
+	ended    sync.Once
 
 	mu         sync.Mutex
 	instances  []hearth.Instance
@@ -124,25 +126,31 @@ func newHarness(t testing.TB, change ...func(*Config)) *harness {
 	if h.w, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	h.before = before
+	t.Cleanup(h.end)
+	return h
+}
+
+// end destroys everything, and checks that nothing is left.
+func (h *harness) end() {
+	h.ended.Do(func() {
 		h.mu.Lock()
 		instances := h.instances
 		h.mu.Unlock()
 		for _, in := range instances {
 			if err := in.Destroy(); err != nil {
-				t.Error(err)
+				h.Error(err)
 			}
 		}
-		if err := store.Close(); err != nil {
-			t.Error(err)
+		if err := h.logs.Close(); err != nil {
+			h.Error(err)
 		}
-		h.d.check(t)
-		before.check(t)
-		if t.Failed() {
-			t.Logf("the worker told its operator:\n%s", h.told())
+		h.d.check(h)
+		h.before.check(h)
+		if h.Failed() {
+			h.Logf("the worker told its operator:\n%s", h.told())
 		}
 	})
-	return h
 }
 
 // Write takes what the worker tells its operator.
