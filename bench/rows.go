@@ -118,8 +118,13 @@ func throughput(b *bench) ([]row, error) {
 	if _, err := hammer(addr, req, time.Second); err != nil { // warms up
 		return nil, err
 	}
-	var floors, hearths []float64
+	var floors, hearths, alone []float64
 	for range max(b.rounds/2, 3) {
+		a, err := functionsAlone(b.bootstrap, 8, 2*time.Second)
+		if err != nil {
+			return nil, err
+		}
+		alone = append(alone, a)
 		f, err := hammer(b.floor, floorRequest(), 2*time.Second)
 		if err != nil {
 			return nil, fmt.Errorf("floor: %w", err)
@@ -130,10 +135,13 @@ func throughput(b *bench) ([]row, error) {
 		}
 		floors, hearths = append(floors, f), append(hearths, h)
 	}
-	f, h := medianOf(floors), medianOf(hearths)
+	f, h, a := medianOf(floors), medianOf(hearths), medianOf(alone)
 	return []row{{
 		Name: "warm invokes a second, 64 clients", Floor: fmt.Sprintf("%.0f/s", f), Hearth: fmt.Sprintf("%.0f/s", h),
 		Value: h / f, Unit: "×", Aim: 0.5,
+	}, {
+		Name: "the same, against the functions alone", Floor: fmt.Sprintf("%.0f/s", a), Hearth: fmt.Sprintf("%.0f/s", h),
+		Value: h / a, Unit: "×", Aim: 0.5,
 	}}, b.remove("many")
 }
 
