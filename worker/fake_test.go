@@ -200,6 +200,7 @@ type fakeContainer struct {
 	attached  *sandbox.Attachment
 	limits    sandbox.Limits
 	frozen    bool
+	killed    bool
 	exit      sandbox.Exit
 	ended     bool
 	oom       int
@@ -348,7 +349,7 @@ func (c *fakeContainer) setFrozen(method string, frozen bool) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.destroyed {
+	if c.killed || c.destroyed {
 		return errFakeGone
 	}
 	if c.frozen == frozen {
@@ -380,7 +381,7 @@ func (c *fakeContainer) Kill() error {
 func (c *fakeContainer) end(exit sandbox.Exit) {
 	c.mu.Lock()
 	p := c.main
-	c.frozen = false
+	c.killed, c.frozen = true, false
 	c.mu.Unlock()
 	if p == nil {
 		c.finish(exit)

@@ -228,7 +228,7 @@ var moments = map[string]func(h *harness, c *container, now func()){
 		c.freezeNow() // a timer that could not be stopped any more
 	},
 	"thawing": func(h *harness, c *container, now func()) {
-		h.loads(c, echo)
+		h.loads(c, func(p *process) { p.next(); p.hang() })
 		c.freezeNow()
 		var wg sync.WaitGroup
 		h.d.hook("Thaw", func(*fakeContainer) error { wg.Go(now); return nil })
