@@ -87,6 +87,9 @@ type scenario struct {
 	mu     sync.Mutex
 	done   []*request
 	victim string // the account's instance that was killed
+	// dead are the containers that it had. Another may be made in it: what an
+	// instance is (its ids, its cgroup) outlives processes that somebody kills.
+	dead   map[string]bool
 	pooled string // the instance of the warming pool that was killed; "" if there is no pool
 	killed uint64 // the last decision before they were
 }
@@ -221,6 +224,14 @@ func (s *scenario) fault(pooled bool) {
 			}
 			return s.pooled != ""
 		})
+	}
+	s.dead = map[string]bool{}
+	for _, in := range s.m.manager.Snapshot() {
+		for _, c := range in.Containers {
+			if in.ID == s.victim {
+				s.dead[c.ID] = true
+			}
+		}
 	}
 	s.killed = s.m.decisions.Last()
 	for _, id := range []string{s.victim, s.pooled} {
