@@ -36,7 +36,7 @@ exports.handler = async (e) => {
   }
   return 'fine';
 };`}})
-	s.deploy(function{name: "py", runtime: "python3.11", memory: 128, timeout: 2, files: map[string]string{"index.py": `
+	s.deploy(function{name: "py", runtime: "python3.11", memory: 512, timeout: 4, files: map[string]string{"index.py": `
 import os, sys, signal, time
 def handler(e, c):
     do = e.get('do')
@@ -75,7 +75,7 @@ def handler(e, c):
 		{"py", "exit0", "Runtime.ExitError", "without providing a reason"},
 		{"py", "signal", "Runtime.ExitError", "signal: killed"},
 		{"py", "segv", "Runtime.ExitError", "signal: segmentation fault"},
-		{"py", "hang", "Sandbox.Timedout", "Task timed out after 2.00 seconds"},
+		{"py", "hang", "Sandbox.Timedout", "Task timed out after 4.00 seconds"},
 		{"py", "memory", "Runtime.OutOfMemory", "signal: killed"},
 		{"go", "error", "errorString", "too far"},
 		{"go", "panic", "string", "too far"},
