@@ -50,18 +50,30 @@ type Container interface {
 	// run again by the first Invoke under the function's own timeout, which
 	// then reports it.
 	Load(ctx context.Context, f *Function, t *Timeline) error
+	// Provision is Load ahead of any invocation: the function is told so
+	// (InitProvisioned), and an init that fails or takes over ten seconds is
+	// an error of kind InitFailed.
+	Provision(ctx context.Context, f *Function, t *Timeline) error
 	// Invoke serves one invocation and ends stage Run. It thaws a container
 	// that Idle froze. When it returns with reusable false the container can
 	// serve no more and must be destroyed. An error of kind
 	// ContainerGone means that the environment had died before the function
 	// saw the event, so that another container may be tried.
 	Invoke(ctx context.Context, inv *Invocation) (r *Result, reusable bool, err error)
+	// Settled is nil, or a channel that is closed when the extensions of the
+	// container have done with the invocation that Invoke served last: until
+	// then it is busy, though its caller has the response, and must not be
+	// invoked or told that it is idle. It is asked after an Invoke that
+	// returned reusable; the container may turn out to have died by then.
+	Settled() <-chan struct{}
 	// Idle tells the container that it has no work: it freezes after a
 	// moment, unless invoked before.
 	Idle()
 	// Done is closed when the environment has died, for whatever reason.
 	Done() <-chan struct{}
 	Usage() Usage
+	// Destroy ends everything in the container. Extensions that asked for it
+	// are told, and have two seconds at most.
 	Destroy() error
 }
 
@@ -84,4 +96,8 @@ const (
 	PathContainer Path = "container" // b: a new container in an instance of the account
 	PathWarm      Path = "warm"      // c: an instance from the warming pool
 	PathCold      Path = "cold"      // d: nothing was ready
+
+	// Of requests that needed no container (S14).
+	PathRecorded Path = "recorded" // the answer was that of an earlier, equal request
+	PathJoined   Path = "joined"   // an equal request ran at the same time
 )

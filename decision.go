@@ -15,13 +15,25 @@ type Decision struct {
 	Account   Account `json:"account,omitempty"`
 	Function  string  `json:"function,omitempty"`
 	Version   string  `json:"version,omitempty"`
+	// Generation is that of the code and configuration that ran, or that the
+	// decision is about; 0 is of none, or not said.
+	Generation uint64 `json:"generation,omitempty"`
 
 	Chosen    string `json:"chosen"` // a Path for DecisionPlace, else a word of its own
 	Why       string `json:"why"`
+	Node      string `json:"node,omitempty"`
+	Fleet     string `json:"fleet,omitempty"` // that the node was chosen of
 	Instance  string `json:"instance,omitempty"`
 	Container string `json:"container,omitempty"`
 
 	Knew Knowledge `json:"knew"`
+
+	// Capacity is the kind of capacity that was chosen, or is spoken of; Price is
+	// what a GiB of it cost an hour then, and Cost what an invocation cost in all.
+	// "" where there is one kind, without a price.
+	Capacity CapacityKind `json:"capacity,omitempty"`
+	Price    float64      `json:"price,omitempty"`
+	Cost     float64      `json:"cost,omitempty"`
 
 	// Spent and Outcome are of an invocation: its time by stage in
 	// nanoseconds (index is Stage), and "ok", a function error type or the
@@ -39,8 +51,21 @@ const (
 	DecisionRefuse    DecisionKind = "refuse"    // an invocation was not admitted
 	DecisionReplenish DecisionKind = "replenish" // an instance was made for the warming pool
 	DecisionSpare     DecisionKind = "spare"     // a container was made whose caller had been served meanwhile
+	DecisionProvision DecisionKind = "provision" // a container was made, or could not be, ahead of any invocation
+	DecisionPrepare   DecisionKind = "prepare"   // a container was made on a prediction, or not; it was used ("hit") or not ("waste")
 	DecisionEvict     DecisionKind = "evict"     // an idle container or instance was ended
+	DecisionPack      DecisionKind = "pack"      // an instance was given up since its account's load needs one less
 	DecisionLost      DecisionKind = "lost"      // a container died by itself
+	DecisionFetch     DecisionKind = "fetch"     // a package was brought to this machine, is tried again, or was given up
+	DecisionUpdate    DecisionKind = "update"    // a step in which new code takes over from old
+	DecisionSize      DecisionKind = "size"      // how much memory a function should have, or its containers get
+	DecisionCapacity  DecisionKind = "capacity"  // what capacity there is: a quote of variable one, an instance of an account's own
+	DecisionWithdraw  DecisionKind = "withdraw"  // variable capacity went, and what became of what was on it
+	DecisionRoute     DecisionKind = "route"     // which fleet's code it is, when that changes, and from which fleet it was kept
+	DecisionNode      DecisionKind = "node"      // a node joined, drains, left, or was lost
+	DecisionEvent     DecisionKind = "event"     // what becomes of an asynchronous invocation after an attempt
+	DecisionPoll      DecisionKind = "poll"      // how many batches of an event source may be at work, and what becomes of records that fail
+	DecisionAvoid     DecisionKind = "avoid"     // whether the result of a function that is declared idempotent was recorded
 )
 
 // Knowledge is what the decider saw when it chose: what else there was.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Kind is what sort of error it is. A kind that a caller of the Lambda API can
@@ -17,15 +18,25 @@ const (
 	InvalidContent      Kind = "InvalidRequestContentException"
 	NotFound            Kind = "ResourceNotFoundException"
 	Conflict            Kind = "ResourceConflictException"
+	AlreadyExists       Kind = "ResourceAlreadyExistsException" // of CloudWatch Logs
+	TooManyTags         Kind = "TooManyTagsException"           // of CloudWatch Logs
 	PreconditionFailed  Kind = "PreconditionFailedException"
 	RequestTooLarge     Kind = "RequestTooLargeException"
 	EntityTooLarge      Kind = "RequestEntityTooLargeException"
 	UnsupportedMedia    Kind = "UnsupportedMediaTypeException"
 	CodeStorageExceeded Kind = "CodeStorageExceededException"
+	PolicyTooLong       Kind = "PolicyLengthExceededException"
 	TooManyRequests     Kind = "TooManyRequestsException"
 	NotReady            Kind = "ResourceNotReadyException"
 	InvalidZip          Kind = "InvalidZipFileException"
 	InvalidRuntime      Kind = "InvalidRuntimeException"
+	Recursive           Kind = "RecursiveInvocationException"
+	InUse               Kind = "ResourceInUseException"
+	InvalidCode         Kind = "InvalidCodeSignatureException"
+	UnverifiedCode      Kind = "CodeVerificationFailedException"
+	NoSigningConfig     Kind = "CodeSigningConfigNotFoundException"
+	KMSNotFound         Kind = "KMSNotFoundException"
+	KMSDisabled         Kind = "KMSDisabledException"
 	Service             Kind = "ServiceException"
 	AccessDenied        Kind = "AccessDeniedException"
 	MissingToken        Kind = "MissingAuthenticationTokenException"
@@ -34,24 +45,55 @@ const (
 	UnrecognizedClient  Kind = "UnrecognizedClientException"
 	ExpiredToken        Kind = "ExpiredTokenException"
 	UnknownOperation    Kind = "UnknownOperationException"
+	CallbackTimeout     Kind = "CallbackTimeoutException"
 	NotBuilt            Kind = "NotImplementedException" // Hearth's own: an operation of the API that it does not have yet
+
+	DurableExecutionAlreadyStarted Kind = "DurableExecutionAlreadyStartedException"
+	CapacityProviderLimit          Kind = "CapacityProviderLimitExceededException"
+	VersionsPerProviderLimit       Kind = "FunctionVersionsPerCapacityProviderLimitExceededException"
+	NoPublishedVersion             Kind = "NoPublishedVersionException"
+	ProvisionedNotFound            Kind = "ProvisionedConcurrencyConfigNotFoundException"
+
+	// Of IAM, whose errors have no Exception in their names.
+	NoSuchEntity    Kind = "NoSuchEntity"
+	EntityExists    Kind = "EntityAlreadyExists"
+	DeleteConflict  Kind = "DeleteConflict"
+	MalformedPolicy Kind = "MalformedPolicyDocument"
+	LimitExceeded   Kind = "LimitExceeded"
+	InvalidInput    Kind = "InvalidInput"
+
+	InvalidPattern Kind = "InvalidEventPatternException" // of EventBridge
+
+	// What keeps a function's image from being brought to where it runs; the
+	// API has them as codes of reasons.
+	ImageDeleted      Kind = "ImageDeleted"
+	ImageAccessDenied Kind = "ImageAccessDenied"
+	InvalidImage      Kind = "InvalidImage"
 
 	// ContainerGone never reaches a caller: the manager tries another
 	// container.
 	ContainerGone Kind = "ContainerGone"
+	// NodeGone never reaches a caller: another node is tried.
+	NodeGone Kind = "NodeGone"
+	// InitFailed never reaches a caller: a function's init phase failed that
+	// nobody waited for.
+	InitFailed Kind = "InitFailed"
 	// Canceled: the caller went away.
 	Canceled Kind = "Canceled"
 )
 
 var statuses = map[Kind]int{
 	InvalidParameter: 400, Validation: 400, InvalidContent: 400,
-	NotFound: 404, Conflict: 409, PreconditionFailed: 412,
+	NotFound: 404, ProvisionedNotFound: 404, CapacityProviderLimit: 400, VersionsPerProviderLimit: 400, NoPublishedVersion: 400, Conflict: 409, AlreadyExists: 400, TooManyTags: 400, PreconditionFailed: 412,
 	RequestTooLarge: 413, EntityTooLarge: 413, UnsupportedMedia: 415,
-	CodeStorageExceeded: 400, TooManyRequests: 429, NotReady: 502,
-	InvalidZip: 502, InvalidRuntime: 502, Service: 500,
+	CodeStorageExceeded: 400, PolicyTooLong: 400, TooManyRequests: 429, NotReady: 502,
+	InvalidZip: 502, InvalidRuntime: 502, ImageDeleted: 502, ImageAccessDenied: 502, InvalidImage: 502, Recursive: 400, InUse: 400,
+	InvalidCode: 400, UnverifiedCode: 400, NoSigningConfig: 404, KMSNotFound: 502, KMSDisabled: 502, Service: 500,
 	AccessDenied: 403, MissingToken: 403, IncompleteSignature: 403,
 	InvalidSignature: 403, UnrecognizedClient: 403, ExpiredToken: 403, UnknownOperation: 404,
-	NotBuilt: 501, ContainerGone: 500, Canceled: 499,
+	CallbackTimeout: 400, DurableExecutionAlreadyStarted: 409,
+	NoSuchEntity: 404, EntityExists: 409, DeleteConflict: 409, MalformedPolicy: 400, LimitExceeded: 409, InvalidInput: 400, InvalidPattern: 400,
+	NotBuilt: 501, ContainerGone: 500, NodeGone: 500, InitFailed: 500, Canceled: 499,
 }
 
 // Status is the HTTP status of the kind; 500 for one that is not in the table.
@@ -67,6 +109,7 @@ const (
 	ReasonConcurrency         = "ConcurrentInvocationLimitExceeded"
 	ReasonReservedConcurrency = "ReservedFunctionConcurrentInvocationLimitExceeded"
 	ReasonRate                = "FunctionInvocationRateLimitExceeded"
+	ReasonReservedRate        = "ReservedFunctionInvocationRateLimitExceeded"
 	ReasonCaller              = "CallerRateLimitExceeded"
 )
 
@@ -79,7 +122,10 @@ type Error struct {
 	Kind    Kind
 	Message string
 	Reason  string // of a throttle
-	Err     error
+	// RetryAfter is when a throttled caller had better come again; 0 is not
+	// known.
+	RetryAfter time.Duration
+	Err        error
 }
 
 // Error gives all of it, for the log.

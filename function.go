@@ -9,7 +9,7 @@ type Function struct {
 	Account Account
 	Region  string
 	Name    string
-	Version string // Latest, or "1", "2", …
+	Version string // Latest, LatestPublished, or "1", "2", …
 
 	// Generation is raised by each change of code or configuration of this
 	// function, so that an execution environment can tell whether it is of
@@ -37,6 +37,13 @@ type Function struct {
 	SnapStart        string // "None" or "PublishedVersions"
 	VPC              VPC
 	FileSystems      []FileSystem
+	Image            *Image            // of PackageType Image, nil otherwise
+	TenantIsolation  string            // "" or "PER_TENANT": an environment serves one tenant only
+	Durable          *Durable          // nil: not a durable function
+	CapacityProvider *CapacityProvider // nil: on the machine's own capacity
+
+	SigningProfileVersionARN string // of a package whose signature was verified
+	SigningJobARN            string
 
 	State             State
 	StateReason       string
@@ -87,6 +94,32 @@ type Package struct {
 	SHA256   string // lower-case hexadecimal
 	Size     int64  // bytes of the archive
 	Unpacked int64  // bytes of the files in it
+}
+
+// Image is a container image that a function runs from, and what of its own
+// configuration the function overrides.
+type Image struct {
+	URI      string // as the caller gave it
+	Resolved string // the same with the digest that it had when it was taken
+
+	EntryPoint       []string // nil is the image's own; so with the others
+	Command          []string
+	WorkingDirectory string
+}
+
+// Durable is the configuration of a function whose executions are durable.
+type Durable struct {
+	ExecutionTimeout time.Duration // whole seconds
+	RetentionDays    int           // how long an ended execution is kept
+	KMSKeyARN        string        // kept and answered as configured
+}
+
+// CapacityProvider places a function's environments on the instances of a
+// capacity provider.
+type CapacityProvider struct {
+	ARN             string
+	MaxConcurrency  int     // invocations at once in one environment; 0 is not set
+	MemoryGiBPerCPU float64 // 0 is not set
 }
 
 // Layer is a layer version that a function uses; its files are merged into

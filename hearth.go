@@ -27,9 +27,13 @@ const (
 	DefaultRegion  string  = "us-east-1"
 )
 
-// Latest is the version that can change; every other version is a number and
-// never changes.
+// Latest is the version that can change; every other version, but for
+// LatestPublished, is a number and never changes.
 const Latest = "$LATEST"
+
+// LatestPublished is the version of a function on a capacity provider that
+// was published without a number. Publishing it again replaces it.
+const LatestPublished = "$LATEST.PUBLISHED"
 
 // Identity is who signed a request.
 type Identity struct {
@@ -40,6 +44,9 @@ type Identity struct {
 	// UserID is what STS reports: the account for root, role-id:session for
 	// a function's session.
 	UserID string
+	// Service is a service that calls by itself, such as s3.amazonaws.com,
+	// in place of all the above.
+	Service string
 }
 
 // Clock tells the time to everything that decides, so that the same code runs
@@ -64,8 +71,10 @@ type Timer interface {
 // Safe for concurrent use.
 type Functions interface {
 	// Resolve finds what an invocation of name with qualifier runs: qualifier
-	// is "" or Latest, a version number, or an alias. The returned Function
-	// is shared and must not be changed. Errors: ResourceNotFound.
+	// is "" or Latest, LatestPublished, a version number, or an alias; "" is
+	// LatestPublished for a function on a capacity provider, else Latest. The
+	// returned Function is shared and must not be changed. Errors:
+	// ResourceNotFound, NoPublishedVersion.
 	Resolve(ctx context.Context, account Account, name, qualifier string) (*Function, error)
 }
 

@@ -27,16 +27,57 @@ type Invocation struct {
 	CognitoID     string
 	TraceID       string // X-Amzn-Trace-Id, made if the caller sent none
 	TenantID      string
-	Tail          bool // the caller wants the last 4 KiB of the log
+	// Within is the container from whose code the call came; "" if it came from
+	// outside.
+	Within string
+	Tail   bool // the caller wants the last 4 KiB of the log
+	// RequireCode is the code that the caller insists on: NewestCode, or a
+	// package's SHA-256 in hexadecimal. It waits for an update that brings it.
+	// "" takes what answers at the moment.
+	RequireCode string
+	// Recompute: the caller insists that the function is run, though it be
+	// declared idempotent and nothing has changed.
+	Recompute bool
+	// Source is set if the invocation came through a function URL, or from a
+	// service for a resource; nil otherwise.
+	Source *Source
+	// Authorized: that it may be made was decided when it was taken in, as an
+	// event or with its execution. Policies are not asked again.
+	Authorized bool
+
+	// Async: the caller does not wait for the function.
+	Async bool
+	// DurableName is what the caller asks that the execution of a durable
+	// function be called; "" leaves it to be named.
+	DurableName string
+	// DurableARN is the durable execution that this invocation is one of, if
+	// it comes with it. It is filled in for one that starts an execution.
+	DurableARN string
 
 	// Stream, when set, is given the response's bytes as the function sends
 	// them; Result.Payload then stays empty unless the function failed
 	// before its first byte.
 	Stream ResponseStream
 
+	// Capacity is the kind that this invocation takes whatever its function's
+	// policy says: CapacityFixed, or "" for what the policy says.
+	Capacity CapacityKind
+	// MemoryMiB is the memory that this invocation, and no other, asks for at
+	// least; 0 is what the function has.
+	MemoryMiB int
+	// Use is filled in by the worker when the function has run.
+	Use Use
+
+	// Handing, if it is set, is called before a container is given the event,
+	// each time that one is. Until it was called the function has not seen it.
+	Handing func()
+
 	// Placement is filled in by the manager when it has chosen a container.
 	// Its zero value means that none was.
 	Placement Placement
+	// Recorded is filled in with the id of the request that was run, if the
+	// answer is that one's; "" is a run of its own.
+	Recorded string
 	// Outcome is filled in by the frontend when the invocation has ended:
 	// "ok", the error type that the function reported, or the Kind of the
 	// error that refused it.
@@ -44,15 +85,37 @@ type Invocation struct {
 	Timeline Timeline
 }
 
+// Source is what policies may ask about an invocation beside its caller. What
+// is not known is "".
+type Source struct {
+	ARN              string  // the resource that a service invokes for, such as a bucket
+	Account          Account // whose that resource is
+	OrganizationID   string  // of the caller
+	EventSourceToken string
+	URLAuthType      string // "NONE" or "AWS_IAM": it came through a function URL of that kind
+	IP               string // the caller's address
+}
+
 // Placement is what the manager chose for an invocation, and what it saw when
 // it chose. After another container had to be tried it is that of the last.
 type Placement struct {
 	Path      Path
 	Why       string // a sentence without the final period
+	Node      string // "" is that there is only one
+	Fleet     string // that the node was chosen of: "low", "high", or "" if there is only one node
 	Instance  string
 	Container string
 	Knew      Knowledge
+	// Capacity is the kind that it ran on, Price what a GiB of that cost an hour
+	// when it began, and Cost what it has cost in all, also where it was cut. ""
+	// where capacity is of one kind and has no price.
+	Capacity    CapacityKind
+	Price, Cost float64
 }
+
+// NewestCode is what Invocation.RequireCode names the newest code by that was
+// accepted.
+const NewestCode = "newest"
 
 // MaxPayload bounds a synchronous request and a buffered response, in bytes.
 const MaxPayload = 6*1024*1024 + 100
@@ -61,9 +124,11 @@ const MaxPayload = 6*1024*1024 + 100
 const LogTail = 4096
 
 // ResponseStream takes a streamed response. Start is called once, before the
-// first Write; Write may block, which slows the function down.
+// first Write. Write may block, which slows the function down, but not beyond
+// the deadline that Start is given: the function's own. After an error nothing
+// more is written; the function runs to its end all the same.
 type ResponseStream interface {
-	Start(contentType string) error
+	Start(contentType string, deadline time.Time) error
 	io.Writer
 }
 
