@@ -1,8 +1,8 @@
 // Package store keeps what Hearth must not lose: records and blobs.
 //
 // It holds the two interfaces and the lock on the data folder. The backends
-// are its sub-packages: sqlite for records and files for blobs. A further one
-// (PostgreSQL, S3) must pass the suites of storetest.
+// are its sub-packages: sqlite and postgres for records, files for blobs. A
+// further one must pass the suites of storetest.
 package store
 
 import (
