@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hearth-faas/hearth"
 )
@@ -32,7 +33,9 @@ type Config struct {
 type Authority struct {
 	root         Root
 	rootIdentity hearth.Identity
+	since        time.Time
 	key          *Key
+	keys         *Keyring
 	sessions     sessions
 }
 
@@ -79,14 +82,19 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := newKeyring(cfg.Dir, root, master, cfg.Rand)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(filepath.Join(cfg.Dir, CredentialsFile))
+	if err != nil {
+		return nil, err
+	}
 	return &Authority{
-		root: root,
-		rootIdentity: hearth.Identity{
-			Account: root.Account,
-			ARN:     "arn:aws:iam::" + string(root.Account) + ":root",
-			UserID:  string(root.Account),
-		},
-		key: &Key{aead: sealing, rand: cfg.Rand},
+		keys: keys,
+		root: root, since: info.ModTime().UTC().Truncate(time.Second),
+		rootIdentity: rootOf(root.Account),
+		key:          &Key{aead: sealing, rand: cfg.Rand},
 		sessions: sessions{
 			aead: session, secrets: secrets, rand: cfg.Rand, clock: cfg.Clock,
 		},
@@ -156,8 +164,15 @@ func loadRoot(cfg Config) (Root, error) {
 // Root returns the account and its root credentials.
 func (a *Authority) Root() Root { return a.root }
 
+// Since is when the account was made: the time of its credentials' file, to
+// the second.
+func (a *Authority) Since() time.Time { return a.since }
+
 // Key returns the key that seals secrets at rest.
 func (a *Authority) Key() *Key { return a.key }
+
+// Keys returns the keys that the server's owner made for functions.
+func (a *Authority) Keys() *Keyring { return a.keys }
 
 // Format shows the account and no secret.
 func (a *Authority) Format(f fmt.State, _ rune) {

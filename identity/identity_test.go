@@ -175,7 +175,7 @@ func TestLookupKnowsRootAndSessionsAndNobodyElse(t *testing.T) {
 	dir, now := t.TempDir(), newClock()
 	a := mustLoad(t, Config{Dir: dir, Account: "123456789012", Clock: now})
 	root := a.Root()
-	s, err := a.Mint("123456789012", "my-function", role, time.Hour)
+	s, err := a.Mint(Grant{Account: "123456789012", Name: "my-function", Role: role}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestLookupKnowsRootAndSessionsAndNobodyElse(t *testing.T) {
 		t.Errorf("minted %v, %d, %v", s.AccessKeyID, len(s.SecretAccessKey.Reveal()), s.Expires)
 	}
 	token := s.SessionToken.Reveal()
-	stranger, err := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"}).Mint("123456789012", "my-function", role, time.Hour)
+	stranger, err := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"}).Mint(Grant{Account: "123456789012", Name: "my-function", Role: role}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,6 +235,42 @@ func TestLookupKnowsRootAndSessionsAndNobodyElse(t *testing.T) {
 	}
 }
 
+func TestASessionIsOfTheRoleOrOfRoot(t *testing.T) {
+	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"})
+	for want, g := range map[hearth.Identity]Grant{
+		{Account: "123456789012", ARN: "arn:aws:iam::123456789012:root", UserID: "123456789012"}:                                {Account: "123456789012"},
+		{Account: "123456789012", ARN: "arn:aws:sts::123456789012:assumed-role/lambda-role/me", UserID: "AROAEXAMPLEID0000:me"}: {Account: "123456789012", Role: role, RoleID: "AROAEXAMPLEID0000", Name: "me"},
+	} {
+		s, err := a.Mint(g, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, id, err := a.Lookup(s.AccessKeyID, s.SessionToken.Reveal())
+		if id != want || s.Identity != want || err != nil {
+			t.Errorf("%+v and %+v, %v, expected %+v", id, s.Identity, err, want)
+		}
+	}
+}
+
+func TestAKeyTellsItsAccountToWhoeverMadeIt(t *testing.T) {
+	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"})
+	s, err := a.Mint(Grant{Account: "123456789012"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{s.AccessKeyID, a.Root().AccessKeyID} {
+		if account, ok := a.AccountOf(id); account != "123456789012" || !ok {
+			t.Errorf("%s: %q %v", id, account, ok)
+		}
+	}
+	other := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"})
+	for _, id := range []string{s.AccessKeyID, a.Root().AccessKeyID, "", "ASIA", "ASIAIOSFODNN7EXAMPLE"} {
+		if account, ok := other.AccountOf(id); account != "" || ok {
+			t.Errorf("%s is known to another: %q", id, account)
+		}
+	}
+}
+
 func b2i(b bool) int {
 	if b {
 		return 1
@@ -244,11 +280,17 @@ func b2i(b bool) int {
 
 func TestMintRefusesWhatIsNoAccountNameOrRole(t *testing.T) {
 	a := mustLoad(t, Config{Dir: t.TempDir()})
-	for _, c := range []struct {
-		account    hearth.Account
-		name, role string
-	}{{"12", "f", role}, {"123456789012", "", role}, {"123456789012", strings.Repeat("f", 65), role}, {"123456789012", "f", "arn:aws:iam::123456789012:user/u"}, {"123456789012", "f", "arn:aws:iam::123456789012:role/" + strings.Repeat("r", 600)}} {
-		if s, err := a.Mint(c.account, c.name, c.role, time.Hour); err == nil {
+	for _, c := range []Grant{
+		{Account: "12", Name: "f", Role: role},
+		{Account: "123456789012", Role: role},
+		{Account: "123456789012", Name: "f"},
+		{Account: "123456789012", RoleID: "AROAX"},
+		{Account: "123456789012", Name: strings.Repeat("f", 65), Role: role},
+		{Account: "123456789012", Name: "f", Role: "arn:aws:iam::123456789012:user/u"},
+		{Account: "123456789012", Name: "f", Role: "arn:aws:iam::123456789012:role/" + strings.Repeat("r", 1024)},
+		{Account: "123456789012", Name: "f", Role: role, RoleID: strings.Repeat("A", 33)},
+	} {
+		if s, err := a.Mint(c, time.Hour); err == nil {
 			t.Errorf("%v got %v", c, s)
 		}
 	}
@@ -257,7 +299,7 @@ func TestMintRefusesWhatIsNoAccountNameOrRole(t *testing.T) {
 func TestTheTokenCacheIsBoundedAndKeepsWhatIsUsed(t *testing.T) {
 	a := mustLoad(t, Config{Dir: t.TempDir()})
 	mint := func() (string, string) {
-		s, err := a.Mint("123456789012", "f", role, time.Hour)
+		s, err := a.Mint(Grant{Account: "123456789012", Name: "f", Role: role}, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -312,7 +354,7 @@ func TestSealedTextOpensOnlyForWhatItBelongsTo(t *testing.T) {
 
 func TestNothingPrintsASecret(t *testing.T) {
 	a := mustLoad(t, Config{Dir: t.TempDir()})
-	s, err := a.Mint("123456789012", "f", role, time.Hour)
+	s, err := a.Mint(Grant{Account: "123456789012", Name: "f", Role: role}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +385,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 
 func FuzzSessionToken(f *testing.F) {
 	a := mustLoad(f, Config{Dir: f.TempDir()})
-	s, err := a.Mint("123456789012", "f", role, time.Hour)
+	s, err := a.Mint(Grant{Account: "123456789012", Name: "f", Role: role}, time.Hour)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -360,7 +402,7 @@ func FuzzSessionToken(f *testing.F) {
 }
 
 func FuzzClaims(f *testing.F) {
-	f.Add((&claims{account: "123456789012", session: "f", role: role, expires: 1}).encode())
+	f.Add((&claims{Grant{"123456789012", role, "AROAX", "f"}, 1}).encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := decodeClaims(b)
@@ -386,7 +428,7 @@ func FuzzFiles(f *testing.F) {
 
 func BenchmarkLookup(b *testing.B) {
 	a := mustLoad(b, Config{Dir: b.TempDir()})
-	s, err := a.Mint("123456789012", "f", role, time.Hour)
+	s, err := a.Mint(Grant{Account: "123456789012", Name: "f", Role: role}, time.Hour)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -404,7 +446,7 @@ func BenchmarkLookup(b *testing.B) {
 	})
 	b.Run("mint", func(b *testing.B) {
 		for b.Loop() {
-			_, _ = a.Mint("123456789012", "f", role, time.Hour)
+			_, _ = a.Mint(Grant{Account: "123456789012", Name: "f", Role: role}, time.Hour)
 		}
 	})
 }

@@ -17,22 +17,38 @@ import (
 	"github.com/hearth-faas/hearth"
 )
 
-// Session is a function's short-lived credentials.
+// Session is short-lived credentials.
 type Session struct {
 	AccessKeyID     string // begins with ASIA
 	SecretAccessKey Secret
 	SessionToken    Secret
 	Expires         time.Time // to the second
+	Identity        hearth.Identity
 }
 
-// Bounds of Mint.
+// Grant is whom a session is for.
+type Grant struct {
+	Account hearth.Account
+	// Role is the ARN of the role that the session takes on; "" is a session
+	// of root.
+	Role string
+	// RoleID is the role's unique id, AROA…; "" is one that is made from Role,
+	// for a role that nobody keeps.
+	RoleID string
+	// Name is the session's, which is the function's for a function; none for
+	// root.
+	Name string
+}
+
+// Bounds of a Grant.
 const (
-	maxName = 64  // of a function, and so of a session
-	maxRole = 512 // of a role's ARN
+	maxName   = 64 // of a function, and so of a session
+	maxRole   = 1024
+	maxRoleID = 32
 )
 
 // tokenVersion is the first byte of a session token.
-const tokenVersion = 1
+const tokenVersion = 2
 
 // sessions mints and checks session tokens. Nothing is stored: the token
 // carries what it says, sealed and authenticated, and the key id and secret
@@ -48,18 +64,20 @@ type sessions struct {
 
 // claims is what a token says.
 type claims struct {
-	account hearth.Account
-	session string
-	role    string
+	Grant
 	expires int64 // Unix seconds
 }
 
-// Mint makes credentials with which the function's code calls the API as the
-// role roleARN for as long as ttl, which is rounded down to seconds. It keeps
-// nothing, and costs some microseconds.
-func (a *Authority) Mint(account hearth.Account, functionName, roleARN string, ttl time.Duration) (Session, error) {
+// Mint makes credentials with which the API is called as the grant says, for
+// as long as ttl, which is rounded down to seconds. It keeps nothing, and
+// costs some microseconds.
+func (a *Authority) Mint(g Grant, ttl time.Duration) (Session, error) {
 	s := &a.sessions
-	c := claims{account: account, session: functionName, role: roleARN, expires: s.clock.Now().Add(ttl).Unix()}
+	if g.Role != "" && g.RoleID == "" {
+		role := sha256.Sum256([]byte(g.Role))
+		g.RoleID = "AROA" + base32.StdEncoding.EncodeToString(role[:])[:17]
+	}
+	c := claims{Grant: g, expires: s.clock.Now().Add(ttl).Unix()}
 	if err := c.check(); err != nil {
 		return Session{}, err
 	}
@@ -67,22 +85,29 @@ func (a *Authority) Mint(account hearth.Account, functionName, roleARN string, t
 	if err != nil {
 		return Session{}, err
 	}
-	id, secret := s.derive(sealed)
+	id, secret := s.derive(sealed, c.Account)
 	return Session{
 		AccessKeyID: id, SecretAccessKey: NewSecret(secret),
 		SessionToken: NewSecret(base64.StdEncoding.EncodeToString(sealed)),
 		Expires:      time.Unix(c.expires, 0).UTC(),
+		Identity:     c.identity(),
 	}, nil
 }
 
 func (c *claims) check() error {
 	switch {
-	case !accountShape.MatchString(string(c.account)):
-		return fmt.Errorf("identity: %.20q is no account", c.account)
-	case c.session == "" || len(c.session) > maxName:
-		return fmt.Errorf("identity: a session name of %d bytes", len(c.session))
-	case len(c.role) > maxRole || c.roleName() == "":
-		return fmt.Errorf("identity: %.80q is no role", c.role)
+	case !accountShape.MatchString(string(c.Account)):
+		return fmt.Errorf("identity: %.20q is no account", c.Account)
+	case c.Role == "" && (c.Name != "" || c.RoleID != ""):
+		return errors.New("identity: a session of root has a name or a role's id")
+	case c.Role == "":
+		return nil
+	case c.Name == "" || len(c.Name) > maxName:
+		return fmt.Errorf("identity: a session name of %d bytes", len(c.Name))
+	case len(c.Role) > maxRole || c.roleName() == "":
+		return fmt.Errorf("identity: %.80q is no role", c.Role)
+	case c.RoleID == "" || len(c.RoleID) > maxRoleID:
+		return fmt.Errorf("identity: %.80q is no id of a role", c.RoleID)
 	}
 	return nil
 }
@@ -90,7 +115,7 @@ func (c *claims) check() error {
 // roleName is the last part of the role's ARN, without its path; "" if it is
 // no role's.
 func (c *claims) roleName() string {
-	_, path, ok := strings.Cut(c.role, ":role/")
+	_, path, ok := strings.Cut(c.Role, ":role/")
 	if !ok {
 		return ""
 	}
@@ -99,15 +124,17 @@ func (c *claims) roleName() string {
 
 // encode gives expires, and the texts each after its length:
 //
-//	expires 8 bytes | account 12 | len 1 | session | len 2 | role
+//	expires 8 bytes | account 12 | len 1 | name | len 1 | role id | len 2 | role
 func (c *claims) encode() []byte {
-	b := make([]byte, 0, 8+12+1+len(c.session)+2+len(c.role))
+	b := make([]byte, 0, 8+12+1+len(c.Name)+1+len(c.RoleID)+2+len(c.Role))
 	b = binary.BigEndian.AppendUint64(b, uint64(c.expires))
-	b = append(b, c.account...)
-	b = append(b, byte(len(c.session)))
-	b = append(b, c.session...)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(c.role)))
-	return append(b, c.role...)
+	b = append(b, c.Account...)
+	b = append(b, byte(len(c.Name)))
+	b = append(b, c.Name...)
+	b = append(b, byte(len(c.RoleID)))
+	b = append(b, c.RoleID...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(c.Role)))
+	return append(b, c.Role...)
 }
 
 var errClaims = errors.New("identity: not the claims of a session")
@@ -123,34 +150,65 @@ func decodeClaims(b []byte) (c claims, err error) {
 		return part
 	}
 	c.expires = int64(binary.BigEndian.Uint64(take(8)))
-	c.account = hearth.Account(take(12))
-	c.session = string(take(int(take(1)[0])))
-	c.role = string(take(int(binary.BigEndian.Uint16(take(2)))))
+	c.Account = hearth.Account(take(12))
+	c.Name = string(take(int(take(1)[0])))
+	c.RoleID = string(take(int(take(1)[0])))
+	c.Role = string(take(int(binary.BigEndian.Uint16(take(2)))))
 	if err != nil || len(b) != 0 || c.check() != nil {
 		return claims{}, errClaims
 	}
 	return c, nil
 }
 
-// derive gives the key id and secret of a sealed token.
-func (s *sessions) derive(sealed []byte) (id, secret string) {
-	mac := func(what string, n int) []byte {
-		h := hmac.New(sha256.New, s.secrets)
-		h.Write([]byte(what))
-		h.Write(sealed)
-		return h.Sum(nil)[:n]
+// derive gives the key id and secret of a sealed token. A key id tells its
+// account to whoever made it: its first six bytes are of the token, the other
+// four say that these six are of the account.
+func (s *sessions) derive(sealed []byte, account hearth.Account) (id, secret string) {
+	key := s.mac("key id:", sealed)[:6]
+	key = append(key, s.mac("account "+string(account)+":", key)[:4]...)
+	return sessionKey + base32.StdEncoding.EncodeToString(key),
+		base64.StdEncoding.EncodeToString(s.mac("secret:", sealed)[:30])
+}
+
+// sessionKey begins the key ids of sessions.
+const sessionKey = "ASIA"
+
+func (s *sessions) mac(what string, of []byte) []byte {
+	h := hmac.New(sha256.New, s.secrets)
+	h.Write([]byte(what))
+	h.Write(of)
+	return h.Sum(nil)
+}
+
+// made tells whether derive made the key id for the account.
+func (s *sessions) made(id string, account hearth.Account) bool {
+	rest, ok := strings.CutPrefix(id, sessionKey)
+	key, err := base32.StdEncoding.DecodeString(rest)
+	return ok && err == nil && len(key) == 10 && hmac.Equal(key[6:], s.mac("account "+string(account)+":", key[:6])[:4])
+}
+
+// AccountOf tells whose an access key is, also of a session that has ended.
+// It reports false for a key that this Authority did not make.
+func (a *Authority) AccountOf(accessKeyID string) (hearth.Account, bool) {
+	if accessKeyID == a.root.AccessKeyID || a.sessions.made(accessKeyID, a.root.Account) {
+		return a.root.Account, true
 	}
-	return "ASIA" + base32.StdEncoding.EncodeToString(mac("key id:", 10)),
-		base64.StdEncoding.EncodeToString(mac("secret:", 30))
+	return "", false
 }
 
 func (c *claims) identity() hearth.Identity {
-	role := sha256.Sum256([]byte(c.role))
-	return hearth.Identity{
-		Account: c.account,
-		ARN:     "arn:aws:sts::" + string(c.account) + ":assumed-role/" + c.roleName() + "/" + c.session,
-		UserID:  "AROA" + base32.StdEncoding.EncodeToString(role[:])[:17] + ":" + c.session,
+	if c.Role == "" {
+		return rootOf(c.Account)
 	}
+	return hearth.Identity{
+		Account: c.Account,
+		ARN:     "arn:aws:sts::" + string(c.Account) + ":assumed-role/" + c.roleName() + "/" + c.Name,
+		UserID:  c.RoleID + ":" + c.Name,
+	}
+}
+
+func rootOf(account hearth.Account) hearth.Identity {
+	return hearth.Identity{Account: account, ARN: "arn:aws:iam::" + string(account) + ":root", UserID: string(account)}
 }
 
 // known is a token that was checked before.
@@ -161,7 +219,7 @@ type known struct {
 }
 
 // maxToken bounds what is decoded, in characters of base64.
-const maxToken = (1+12+8+12+1+maxName+2+maxRole+16+2)/3*4 + 4
+const maxToken = (1+12+8+12+1+maxName+1+maxRoleID+2+maxRole+16+2)/3*4 + 4
 
 func (s *sessions) lookup(accessKeyID, token string) (string, hearth.Identity, error) {
 	k, ok := s.cache.get(token)
@@ -199,7 +257,7 @@ func (s *sessions) open(token string) (*known, error) {
 		return nil, err
 	}
 	k := &known{identity: c.identity(), expires: c.expires}
-	k.keyID, k.secret = s.derive(sealed)
+	k.keyID, k.secret = s.derive(sealed, c.Account)
 	return k, nil
 }
 

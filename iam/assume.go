@@ -1,0 +1,126 @@
+package iam
+
+import (
+	"maps"
+	"strings"
+	"time"
+
+	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/policy"
+)
+
+// Assumption is a wish to take a role on.
+type Assumption struct {
+	Caller     hearth.Identity
+	Role       string // ARN
+	Session    string // the session's name
+	ExternalID string // "" is none
+	Source     string // the source identity, "" is none
+	Tags       []Tag  // of the session
+	SourceIP   string
+}
+
+// Assume is the role that may be taken on: its trust policy allows the caller
+// to. Errors: AccessDenied, which does not tell whether there is such a role.
+func (d *Directory) Assume(a Assumption) (*Role, error) {
+	r := d.RoleOf(a.Role)
+	if r == nil {
+		return nil, denied(a.Caller, "sts:AssumeRole", a.Role, policy.ImplicitDeny)
+	}
+	actions := []string{"sts:AssumeRole"}
+	if len(a.Tags) > 0 {
+		actions = append(actions, "sts:TagSession")
+	}
+	if a.Source != "" {
+		actions = append(actions, "sts:SetSourceIdentity")
+	}
+	context := d.context(a.Caller, a.SourceIP)
+	context["sts:rolesessionname"] = []string{a.Session}
+	if a.ExternalID != "" {
+		context["sts:externalid"] = []string{a.ExternalID}
+	}
+	if a.Source != "" {
+		context["sts:sourceidentity"] = []string{a.Source}
+	}
+	for _, t := range a.Tags {
+		context["aws:requesttag/"+strings.ToLower(t.Key)] = []string{t.Value}
+		context["aws:tagkeys"] = append(context["aws:tagkeys"], t.Key)
+	}
+	who := policy.Principal{Account: string(a.Caller.Account), ARN: a.Caller.ARN}
+	for _, action := range actions {
+		if outcome := r.trusts(who, action, context); outcome != policy.Allowed {
+			return nil, denied(a.Caller, action, a.Role, outcome)
+		}
+	}
+	d.uses.note(d, r)
+	return r, nil
+}
+
+func denied(caller hearth.Identity, action, role string, outcome policy.Outcome) error {
+	why := ""
+	if outcome == policy.ExplicitDeny {
+		why = " with an explicit deny in a resource-based policy"
+	}
+	return hearth.Errorf(hearth.AccessDenied, "User: %s is not authorized to perform: %s on resource: %s%s", caller.ARN, action, role, why)
+}
+
+// context is what conditions can ask of every request.
+func (d *Directory) context(caller hearth.Identity, ip string) map[string][]string {
+	now := d.cfg.Clock.Now().UTC()
+	principal, sort := caller.ARN, "Account"
+	if role, ok := policy.RoleOf(caller.ARN); ok {
+		principal, sort = role, "AssumedRole"
+		if r := d.roles.Get(key(caller.Account, nameOf(role))); r != nil {
+			principal = r.ARN() // with its path
+		}
+	}
+	c := map[string][]string{
+		"aws:currenttime":      {now.Format(time.RFC3339)},
+		"aws:epochtime":        {now.Format(time.RFC3339)},
+		"aws:principalarn":     {principal},
+		"aws:principalaccount": {string(caller.Account)},
+		"aws:principaltype":    {sort},
+		"aws:userid":           {caller.UserID},
+		"aws:securetransport":  {"false"},
+	}
+	if ip != "" {
+		c["aws:sourceip"] = []string{ip}
+	}
+	return c
+}
+
+// trusts tells what the role's trust policy says.
+func (r *Role) trusts(who policy.Principal, action string, context map[string][]string) policy.Outcome {
+	document, err := policy.Parse([]byte(r.Trust))
+	if err != nil {
+		return policy.ExplicitDeny // it was in order when it came in
+	}
+	outcome, _ := document.Evaluate(&policy.Request{Principal: who, Action: action, Resource: r.ARN(), Context: maps.Clone(context)})
+	return outcome
+}
+
+// lambdaService is who takes a function's role on.
+const lambdaService = "lambda.amazonaws.com"
+
+// PassToFunction tells whether a function, which functionARN names, may be
+// given a role: one that the Directory has must let the Lambda service take it
+// on. One that it does not have is somebody else's to keep, and passes unless
+// the Directory is strict. Errors: InvalidParameter.
+func (d *Directory) PassToFunction(account hearth.Account, roleARN, functionARN string) error {
+	if !d.mayPass(account, roleARN, lambdaService, functionARN) {
+		return hearth.Errorf(hearth.InvalidParameter, "The role defined for the function cannot be assumed by Lambda.")
+	}
+	return nil
+}
+
+// Use notes that a function takes a role on, and tells the role's unique id;
+// "" of a role that the Directory does not have. It writes nothing before it
+// returns.
+func (d *Directory) Use(roleARN string) (id string) {
+	r := d.RoleOf(roleARN)
+	if r == nil {
+		return ""
+	}
+	d.uses.note(d, r)
+	return r.ID
+}

@@ -1,0 +1,203 @@
+package wire
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/iam"
+	"github.com/hearth-faas/hearth/identity"
+	"github.com/hearth-faas/hearth/query"
+)
+
+// Bounds of sessions, in seconds.
+const (
+	minSession     = 900
+	chainedSession = 3600   // of a role that was taken on from a role
+	rootSession    = 3600   // of GetSessionToken for root
+	tokenSession   = 129600 // of GetSessionToken for others
+	assumeDefault  = 3600
+)
+
+// stsMembers are the constraints of STS's members.
+var stsMembers = query.Members{
+	"RoleArn":         {Min: 20, Max: 2048},
+	"RoleSessionName": {Min: 2, Max: 64, Pattern: query.Pattern(`[\w+=,.@-]*`)},
+	"ExternalId":      {Min: 2, Max: 1224, Pattern: query.Pattern(`[\w+=,.@:\/-]*`)},
+	"SourceIdentity":  {Min: 2, Max: 64, Pattern: query.Pattern(`[\w+=,.@-]*`)},
+	"AccessKeyId":     {Min: 16, Max: 128, Pattern: query.Pattern(`[\w]*`)},
+	"Tags":            {Max: 50},
+	"Key":             members["Key"],
+	"Value":           members["Value"],
+}
+
+// tokens is STS over a directory of roles and an authority that makes
+// credentials.
+type tokens struct {
+	dir       *iam.Directory
+	authority *identity.Authority
+}
+
+// STS serves STS: who a caller is, and credentials for a role or for root that
+// end by themselves.
+func STS(dir *iam.Directory, authority *identity.Authority) *query.Service {
+	s := &tokens{dir, authority}
+	return &query.Service{
+		Name: "STS", Version: "2011-06-15", Namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
+		Beyond: query.Beyond("STS", "GetCallerIdentity, AssumeRole, GetSessionToken and GetAccessKeyInfo",
+			"AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage",
+			"GetDelegatedAccessToken", "GetFederationToken", "GetWebIdentityToken"),
+		Operations: map[string]query.Operation{
+			"GetCallerIdentity": query.Serve(stsMembers, s.getCallerIdentity),
+			"AssumeRole":        query.Serve(stsMembers, s.assumeRole),
+			"GetSessionToken":   query.Serve(stsMembers, s.getSessionToken),
+			"GetAccessKeyInfo":  query.Serve(stsMembers, s.getAccessKeyInfo),
+		},
+	}
+}
+
+type callerIdentityOutput struct {
+	Arn     string
+	UserId  string
+	Account string
+}
+
+func (s *tokens) getCallerIdentity(_ context.Context, c *query.Call, _ *struct{}) (*callerIdentityOutput, error) {
+	return &callerIdentityOutput{c.Caller.ARN, c.Caller.UserID, string(c.Caller.Account)}, nil
+}
+
+// credentials are a session's in an output.
+type credentials struct {
+	AccessKeyId     string
+	SecretAccessKey string
+	SessionToken    string
+	Expiration      query.Time
+}
+
+func credentialsOf(s identity.Session) credentials {
+	return credentials{s.AccessKeyID, s.SecretAccessKey.Reveal(), s.SessionToken.Reveal(), query.Time(s.Expires)}
+}
+
+type assumeRoleInput struct {
+	RoleArn         string `query:"required"`
+	RoleSessionName string `query:"required"`
+	DurationSeconds *int
+	ExternalId      string
+	SourceIdentity  string
+	Tags            []tag
+	Policy          string
+	PolicyArns      []struct{ Arn string }
+	SerialNumber    string
+	TokenCode       string
+}
+
+type assumedRole struct {
+	AssumedRoleId string
+	Arn           string
+}
+
+type assumeRoleOutput struct {
+	Credentials     credentials
+	AssumedRoleUser assumedRole
+	SourceIdentity  string `xml:",omitempty"`
+}
+
+// assumeRole refuses what would make a session less than its role: as long as
+// what a role allows is not evaluated, a session that seems to be less is not.
+func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInput) (*assumeRoleOutput, error) {
+	seconds, err := duration(in.DurationSeconds, assumeDefault, iam.MaxSession)
+	switch {
+	case err != nil:
+		return nil, err
+	case in.Policy != "" || len(in.PolicyArns) > 0:
+		return nil, hearth.Errorf(hearth.NotBuilt, "AssumeRole with a session policy is not built yet in this version of Hearth.")
+	case in.SerialNumber != "" || in.TokenCode != "":
+		return nil, hearth.Errorf(hearth.AccessDenied, "MultiFactorAuthentication failed with invalid MFA one time pass code.")
+	case !strings.HasPrefix(in.RoleArn, "arn:"):
+		return nil, hearth.Errorf(hearth.Validation, "%s is invalid", in.RoleArn)
+	}
+	r, err := s.dir.Assume(iam.Assumption{
+		Caller: c.Caller, Role: in.RoleArn, Session: in.RoleSessionName, ExternalID: in.ExternalId,
+		Source: in.SourceIdentity, Tags: tagsOf(in.Tags), SourceIP: c.SourceIP,
+	})
+	switch chained := strings.Contains(c.Caller.ARN, ":assumed-role/"); {
+	case err != nil:
+		return nil, err
+	case seconds > r.MaxSession:
+		return nil, hearth.Errorf(hearth.Validation, "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
+	case chained && seconds > chainedSession:
+		return nil, hearth.Errorf(hearth.Validation, "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
+	}
+	session, err := s.authority.Mint(identity.Grant{
+		Account: r.Account, Role: r.ARN(), RoleID: r.ID, Name: in.RoleSessionName,
+	}, time.Duration(seconds)*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return &assumeRoleOutput{
+		Credentials:     credentialsOf(session),
+		AssumedRoleUser: assumedRole{session.Identity.UserID, session.Identity.ARN},
+		SourceIdentity:  in.SourceIdentity,
+	}, nil
+}
+
+// duration is how many seconds a session was asked to last.
+func duration(asked *int, otherwise, most int) (int, error) {
+	if asked == nil {
+		return otherwise, nil
+	}
+	relation, bound := "", 0
+	switch {
+	case *asked < minSession:
+		relation, bound = "greater", minSession
+	case *asked > most:
+		relation, bound = "less", most
+	default:
+		return *asked, nil
+	}
+	return 0, hearth.Errorf(hearth.Validation,
+		"1 validation error detected: Value '%d' at 'durationSeconds' failed to satisfy constraint: Member must have value %s than or equal to %d", *asked, relation, bound)
+}
+
+type getSessionTokenInput struct {
+	DurationSeconds *int
+	SerialNumber    string
+	TokenCode       string
+}
+
+type getSessionTokenOutput struct{ Credentials credentials }
+
+// getSessionToken makes credentials of root's that end by themselves. A
+// session cannot ask for another one.
+func (s *tokens) getSessionToken(_ context.Context, c *query.Call, in *getSessionTokenInput) (*getSessionTokenOutput, error) {
+	seconds, err := duration(in.DurationSeconds, rootSession, tokenSession)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.Temporary:
+		return nil, hearth.Errorf(hearth.AccessDenied, "Cannot call GetSessionToken with session credentials")
+	case in.SerialNumber != "" || in.TokenCode != "":
+		return nil, hearth.Errorf(hearth.AccessDenied, "MultiFactorAuthentication failed with invalid MFA one time pass code.")
+	}
+	// However long root asks for: its sessions end within the hour.
+	session, err := s.authority.Mint(identity.Grant{Account: c.Caller.Account}, time.Duration(min(seconds, rootSession))*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	return &getSessionTokenOutput{credentialsOf(session)}, nil
+}
+
+type getAccessKeyInfoInput struct {
+	AccessKeyId string `query:"required"`
+}
+
+type getAccessKeyInfoOutput struct{ Account string }
+
+func (s *tokens) getAccessKeyInfo(_ context.Context, _ *query.Call, in *getAccessKeyInfoInput) (*getAccessKeyInfoOutput, error) {
+	account, ok := s.authority.AccountOf(in.AccessKeyId)
+	if !ok {
+		return nil, hearth.Errorf(hearth.Validation, "The access key %s is of no account here.", in.AccessKeyId)
+	}
+	return &getAccessKeyInfoOutput{string(account)}, nil
+}

@@ -1,0 +1,283 @@
+package identity
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hearth-faas/hearth"
+)
+
+// KeysFolder is the folder of the customer keys in the data folder.
+const KeysFolder = "keys"
+
+// Keyring are the keys that the server's owner made for functions that shall
+// not share the server's own: what KMS keys are to the service. Each is a file
+// of its own, mode 0600, whose key is sealed by the master key. What a key
+// protects has a random data key of its own, which the key seals.
+//
+// The files are read at each use, so that what hearth keys does to them counts
+// at once. Safe for concurrent use, also by several processes.
+type Keyring struct {
+	dir     string
+	account hearth.Account
+	region  string
+	master  cipher.AEAD
+	rand    io.Reader
+}
+
+// KeyInfo tells of a key what is not secret.
+type KeyInfo struct {
+	ARN         string    `json:"arn"`
+	Description string    `json:"description,omitempty"`
+	Created     time.Time `json:"created"`
+	Enabled     bool      `json:"enabled"`
+}
+
+// keyJSON is the content of a key's file.
+type keyJSON struct {
+	Version     int       `json:"version"`
+	Description string    `json:"description,omitempty"`
+	Created     time.Time `json:"created"`
+	Enabled     bool      `json:"enabled"`
+	Key         []byte    `json:"key"` // sealed
+}
+
+func (r *Keyring) arn(id string) string {
+	return "arn:aws:kms:" + r.region + ":" + string(r.account) + ":key/" + id
+}
+
+var keyIDOf = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// id is what an ARN of this keyring's names; false if it is not one.
+func (r *Keyring) id(arn string) (string, bool) {
+	id, ok := strings.CutPrefix(arn, r.arn(""))
+	return id, ok && keyIDOf.MatchString(id)
+}
+
+func (r *Keyring) file(id string) string { return id + ".json" }
+
+// read reads a key's file.
+func (r *Keyring) read(arn string) (k keyJSON, id string, err error) {
+	id, ok := r.id(arn)
+	if !ok {
+		return k, "", keyMissing(arn)
+	}
+	data, err := os.ReadFile(filepath.Join(r.dir, r.file(id)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return k, "", keyMissing(arn)
+	}
+	if err != nil {
+		return k, "", err
+	}
+	if err := decode(data, &k, &k.Version); err != nil {
+		return k, "", fmt.Errorf("the key %s: %w", id, err)
+	}
+	return k, id, nil
+}
+
+func keyMissing(arn string) error {
+	return hearth.Errorf(hearth.KMSNotFound, "Lambda was unable to decrypt the environment variables because the KMS key was not found. Please check the function's KMS key settings. KMS Exception: NotFoundException KMS Message: Key '%s' does not exist", arn)
+}
+
+func keyDisabled(arn string) error {
+	return hearth.Errorf(hearth.KMSDisabled, "Lambda was unable to decrypt the environment variables because the KMS key used is disabled. Please check the function's KMS key settings. KMS Exception: DisabledException KMS Message: %s is disabled.", arn)
+}
+
+// Check tells whether the key can be used. Errors: KMSNotFound, KMSDisabled.
+func (r *Keyring) Check(arn string) error {
+	k, _, err := r.read(arn)
+	if err == nil && !k.Enabled {
+		err = keyDisabled(arn)
+	}
+	return err
+}
+
+// cipher is the key's own.
+func (r *Keyring) cipher(k keyJSON, id string) (cipher.AEAD, error) {
+	key, err := unseal(r.master, sealVersion, k.Key, []byte("key "+id))
+	if err != nil {
+		return nil, fmt.Errorf("the key %s: %w", id, err)
+	}
+	return rawAEAD(key)
+}
+
+func rawAEAD(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// Seal encrypts plain as Key.Seal does, under a new data key that the key with
+// the ARN seals. Errors: KMSNotFound, KMSDisabled.
+func (r *Keyring) Seal(arn string, plain, associated []byte) ([]byte, error) {
+	k, id, err := r.read(arn)
+	if err == nil && !k.Enabled {
+		err = keyDisabled(arn)
+	}
+	if err != nil {
+		return nil, err
+	}
+	own, err := r.cipher(k, id)
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, keySize)
+	if _, err := io.ReadFull(r.rand, data); err != nil {
+		return nil, fmt.Errorf("identity: read random bytes: %w", err)
+	}
+	sealedData, err := seal(own, r.rand, sealVersion, data, associated)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := rawAEAD(data)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := seal(aead, r.rand, sealVersion, plain, associated)
+	if err != nil {
+		return nil, err
+	}
+	out := binary.BigEndian.AppendUint16(nil, uint16(len(sealedData)))
+	return append(append(out, sealedData...), sealed...), nil
+}
+
+// Open decrypts what Seal made with the key, whether or not it is enabled:
+// whoever uses what comes of it Checks. Errors: KMSNotFound, ErrSealed.
+func (r *Keyring) Open(arn string, sealed, associated []byte) ([]byte, error) {
+	k, id, err := r.read(arn)
+	if err != nil {
+		return nil, err
+	}
+	own, err := r.cipher(k, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(sealed) < 2 {
+		return nil, ErrSealed
+	}
+	n := int(binary.BigEndian.Uint16(sealed))
+	if sealed = sealed[2:]; len(sealed) < n {
+		return nil, ErrSealed
+	}
+	data, err := unseal(own, sealVersion, sealed[:n], associated)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := rawAEAD(data)
+	if err != nil {
+		return nil, ErrSealed
+	}
+	return unseal(aead, sealVersion, sealed[n:], associated)
+}
+
+// Create makes a key.
+func (r *Keyring) Create(description string, now time.Time) (KeyInfo, error) {
+	id, err := uuid.NewRandomFromReader(r.rand)
+	if err != nil {
+		return KeyInfo{}, err
+	}
+	key := make([]byte, keySize)
+	if _, err := io.ReadFull(r.rand, key); err != nil {
+		return KeyInfo{}, err
+	}
+	k := keyJSON{Version: fileVersion, Description: description, Created: now.UTC().Truncate(time.Second), Enabled: true}
+	if k.Key, err = seal(r.master, r.rand, sealVersion, key, []byte("key "+id.String())); err != nil {
+		return KeyInfo{}, err
+	}
+	return r.info(id.String(), k), r.write(id.String(), k)
+}
+
+func (r *Keyring) info(id string, k keyJSON) KeyInfo {
+	return KeyInfo{r.arn(id), k.Description, k.Created, k.Enabled}
+}
+
+func (r *Keyring) write(id string, k keyJSON) error {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeNew(r.dir, r.file(id), append(data, '\n'))
+}
+
+// Enable lets the key be used, or not. Errors: KMSNotFound.
+func (r *Keyring) Enable(arn string, enabled bool) error {
+	k, id, err := r.read(arn)
+	if err != nil || k.Enabled == enabled {
+		return err
+	}
+	k.Enabled = enabled
+	return r.write(id, k)
+}
+
+// List returns the keys in the order of their ARNs.
+func (r *Keyring) List() (all []KeyInfo, err error) {
+	entries, err := os.ReadDir(r.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || !keyIDOf.MatchString(id) {
+			continue
+		}
+		k, _, err := r.read(r.arn(id))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r.info(id, k))
+	}
+	slices.SortFunc(all, func(a, b KeyInfo) int { return strings.Compare(a.ARN, b.ARN) })
+	return all, err
+}
+
+// Format shows where the keys are and none of them.
+func (r *Keyring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "keys in "+r.dir) }
+
+// OpenKeyring opens the keyring of a data folder that a server has started in.
+// It needs no server, and no lock: its files are written whole.
+func OpenKeyring(dir string) (*Keyring, error) {
+	root, err := ReadRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(dir, MasterKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	master, err := decodeMaster(data)
+	if err != nil {
+		return nil, err
+	}
+	return newKeyring(dir, root, master, nil)
+}
+
+func newKeyring(dir string, root Root, master []byte, random io.Reader) (*Keyring, error) {
+	if random == nil {
+		random = rand.Reader
+	}
+	aead, err := newAEAD(master, "customer keys")
+	if err != nil {
+		return nil, err
+	}
+	return &Keyring{dir: filepath.Join(dir, KeysFolder), account: root.Account, region: root.Region, master: aead, rand: random}, nil
+}
