@@ -23,10 +23,11 @@ type Limits struct {
 	Entries  int   // files, directories and links
 }
 
-// Lambda is the Lambda service's limits for a direct upload, and a limit of
-// entries, which the service does not publish: it is several times what the
-// largest of dependency trees below the other limits have.
-var Lambda = Limits{Zipped: 52_428_800, Unpacked: 262_144_000, Entries: 200_000}
+// Lambda is the Lambda service's limits, and a limit of entries, which the
+// service does not publish: it is several times what the largest of dependency
+// trees below the other limits have. An archive from S3 may be as large as
+// what is in it; one that comes with a request is bounded there.
+var Lambda = Limits{Zipped: 262_144_000, Unpacked: 262_144_000, Entries: 200_000}
 
 // Info is what an archive holds.
 type Info struct {

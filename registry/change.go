@@ -13,6 +13,7 @@ import (
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/archive"
+	"github.com/hearth-faas/hearth/tags"
 )
 
 // Reasons that go with Pending and InProgress, for both as the service has
@@ -32,35 +33,61 @@ func (r *Registry) Create(ctx context.Context, c Create) (*hearth.Function, erro
 	if err := checkName(f.Name); err != nil {
 		return nil, err
 	}
+	switch {
+	case f.PackageType != image:
+		f.Image = nil
+	case f.Image == nil || f.Image.URI == "":
+		return nil, invalid("Please provide ImageUri when creating a function with packageType Image.")
+	}
 	if err := r.check(&f); err != nil {
 		return nil, err
 	}
-	if err := checkTags(c.Tags); err != nil {
+	if err := tags.Check(c.Tags); err != nil {
+		return nil, err
+	}
+	if err := r.checkKey(&f); err != nil {
 		return nil, err
 	}
 	k := key{f.Account, f.Name}
 	if r.view(k) != nil { // before the work; decided below
 		return nil, exists(f.Name)
 	}
-	pkg, unpin, err := r.take(ctx, &f, c.Zip)
+	if f.PackageType == image && len(f.Layers) > 0 {
+		return nil, notForImages()
+	}
+	layers, unpinLayers, err := r.useLayers(f.Account, c.Caller, f.Layers)
+	if err != nil {
+		return nil, err
+	}
+	defer unpinLayers()
+	pkg, unpin, err := r.takeCode(ctx, &f, c.Zip)
 	if err != nil {
 		return nil, err
 	}
 	defer unpin()
+	f.Package, f.Layers = pkg, clone(layers)
+	if err := r.verify(ctx, &f, c.CodeSigningConfig, c.Zip); err != nil {
+		return nil, err
+	}
+	if err := r.checkSize(&f); err != nil {
+		return nil, err
+	}
 
 	defer r.locks.lock(k)()
 	if r.view(k) != nil {
 		return nil, exists(f.Name)
 	}
-	f.Package = pkg
 	f.State, f.StateReason, f.StateReasonCode = hearth.Pending, creating, creatingCode
 	if err := r.stamp(ctx, &f); err != nil {
 		return nil, err
 	}
 	v := &view{newest: &f, next: 1, tags: maps.Clone(c.Tags)}
+	if c.CodeSigningConfig != "" {
+		v.settings = map[string]*Settings{"": {CodeSigningConfig: c.CodeSigningConfig}}
+	}
 	answer := v.newest
-	if c.Publish {
-		if answer, err = r.publish(ctx, v, nil); err != nil {
+	if c.Publish || c.LatestPublished {
+		if answer, err = r.publish(ctx, v, nil, c.LatestPublished); err != nil {
 			return nil, err
 		}
 	}
@@ -93,6 +120,11 @@ func own(f *hearth.Function) {
 	f.FileSystems = clone(f.FileSystems)
 	f.VPC.SubnetIDs = clone(f.VPC.SubnetIDs)
 	f.VPC.SecurityGroupIDs = clone(f.VPC.SecurityGroupIDs)
+	if f.Image != nil {
+		i := *f.Image
+		i.EntryPoint, i.Command = clone(i.EntryPoint), clone(i.Command)
+		f.Image = &i
+	}
 }
 
 func clone[T any](s []T) []T {
@@ -113,25 +145,47 @@ func (r *Registry) stamp(ctx context.Context, f *hearth.Function) (err error) {
 	}
 	f.LastModified = r.cfg.Clock.Now().UTC().Round(0)
 	f.UpdateStatus, f.UpdateReason, f.UpdateReasonCode = hearth.UpdateInProgress, creating, creatingCode
+	if f.PackageType == image {
+		f.RuntimeVersionARN = ""
+		return nil
+	}
 	// The service names the runtime's build; Hearth's build is the runtime.
 	build := sha256.Sum256([]byte("hearth " + f.Runtime))
 	f.RuntimeVersionARN = "arn:aws:lambda:" + f.Region + "::runtime:" + hex.EncodeToString(build[:])
 	return nil
 }
 
+func notForImages() error {
+	return invalid("Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.")
+}
+
+// takeCode takes f's archive or, with its Image, finds the image that this
+// names and pins it to what it is now.
+func (r *Registry) takeCode(ctx context.Context, f *hearth.Function, zip []byte) (pkg hearth.Package, unpin func(), err error) {
+	if f.PackageType != image {
+		return r.take(ctx, f, zip)
+	}
+	pinned, digest, err := r.cfg.Images.Resolve(ctx, f.Image.URI, f.Architectures[0])
+	if err != nil {
+		return hearth.Package{}, nil, err
+	}
+	f.Image.Resolved = pinned
+	return hearth.Package{SHA256: digest}, func() {}, nil
+}
+
 // take checks an archive and stores it. Until unpin is called it stays, even
 // if nothing refers to it.
-func (r *Registry) take(ctx context.Context, f *hearth.Function, zip []byte) (pkg hearth.Package, unpin func(), err error) {
+func (r *Registry) take(ctx context.Context, of interface{ ARN() string }, zip []byte) (pkg hearth.Package, unpin func(), err error) {
 	info, err := archive.Inspect(ctx, bytes.NewReader(zip), int64(len(zip)), r.cfg.Limits)
 	if err != nil {
-		return hearth.Package{}, nil, internal("take", f, err)
+		return hearth.Package{}, nil, internal("take", of, err)
 	}
 	sum := sha256.Sum256(zip)
 	pkg = hearth.Package{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(zip)), Unpacked: info.Unpacked}
 	unpin = r.packages.pin(pkg.SHA256)
 	if err := r.packages.put(ctx, pkg.SHA256, zip); err != nil {
 		unpin()
-		return hearth.Package{}, nil, internal("take", f, err)
+		return hearth.Package{}, nil, internal("take", of, err)
 	}
 	return pkg, unpin, nil
 }
@@ -164,13 +218,38 @@ func (r *Registry) UpdateCode(ctx context.Context, account hearth.Account, name 
 	if u.RevisionID != "" && u.RevisionID != v.newest.RevisionID {
 		return nil, wrongRevision() // before the work; decided below
 	}
-	pkg, unpin, err := r.take(ctx, v.newest, u.Zip)
+	taken := *v.newest
+	own(&taken)
+	switch {
+	case taken.PackageType == image && u.ImageURI == "":
+		return nil, invalid("Please provide ImageUri when updating a function with packageType Image.")
+	case taken.PackageType == image:
+		taken.Image.URI = u.ImageURI
+	case u.ImageURI != "":
+		return nil, invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+	}
+	if u.Architectures != nil {
+		taken.Architectures = u.Architectures
+	}
+	pkg, unpin, err := r.takeCode(ctx, &taken, u.Zip)
 	if err != nil {
 		return nil, err
 	}
 	defer unpin()
-	return r.update(ctx, k, u.RevisionID, u.DryRun, u.Publish, func(f *hearth.Function) {
+	signed := *v.newest
+	under := v.signingConfig()
+	if err := r.verify(ctx, &signed, under, u.Zip); err != nil {
+		return nil, err
+	}
+	publish := publishing{u.Publish || u.LatestPublished, u.LatestPublished}
+	return r.update(ctx, k, u.RevisionID, u.DryRun, publish, under, func(f *hearth.Function) {
 		f.Package = pkg
+		if f.Image != nil && taken.Image != nil {
+			i := *f.Image
+			i.URI, i.Resolved = taken.Image.URI, taken.Image.Resolved
+			f.Image = &i
+		}
+		f.SigningProfileVersionARN, f.SigningJobARN = signed.SigningProfileVersionARN, signed.SigningJobARN
 		if u.Architectures != nil {
 			f.Architectures = u.Architectures
 		}
@@ -180,20 +259,57 @@ func (r *Registry) UpdateCode(ctx context.Context, account hearth.Account, name 
 // UpdateConfiguration changes the function's configuration, as UpdateCode
 // does its code.
 func (r *Registry) UpdateConfiguration(ctx context.Context, account hearth.Account, name string, u UpdateConfiguration) (*hearth.Function, error) {
-	return r.update(ctx, key{account, name}, u.RevisionID, false, false, u.apply)
+	k := key{account, name}
+	switch v := r.view(k); {
+	case v == nil:
+		return nil, r.notFound(account, name, "")
+	case u.Image != nil && v.newest.PackageType != image:
+		return nil, invalid("Please don't provide ImageConfig when updating a function with packageType Zip.")
+	case v.newest.PackageType == image && len(u.Layers) > 0:
+		return nil, notForImages()
+	}
+	layers, unpin, err := r.useLayers(account, u.Caller, u.Layers)
+	if err != nil {
+		return nil, err
+	}
+	defer unpin()
+	u.Layers = layers
+	under := r.signingConfigOf(k)
+	if err := r.verifyLayers(ctx, account, under, layers); err != nil {
+		return nil, err
+	}
+	return r.update(ctx, k, u.RevisionID, false, publishing{}, under, u.apply)
 }
 
-func (r *Registry) update(ctx context.Context, k key, revision string, dry, publish bool, apply func(*hearth.Function)) (*hearth.Function, error) {
+// publishing is whether a change makes a version too, and whether that is
+// $LATEST.PUBLISHED.
+type publishing struct{ version, latest bool }
+
+func (r *Registry) update(ctx context.Context, k key, revision string, dry bool, publish publishing, under string, apply func(*hearth.Function)) (*hearth.Function, error) {
 	defer r.locks.lock(k)()
 	old, err := r.current(k, revision)
 	if err != nil {
 		return nil, err
+	}
+	if old.signingConfig() != under {
+		return nil, hearth.Errorf(hearth.Conflict, "The function's code signing configuration was changed meanwhile. Please try again.")
 	}
 	f := *old.newest
 	apply(&f)
 	own(&f)
 	if err := r.check(&f); err != nil {
 		return nil, err
+	}
+	if err := r.checkSize(&f); err != nil {
+		return nil, err
+	}
+	if err := r.checkKey(&f); err != nil {
+		return nil, err
+	}
+	if publish.latest {
+		if err := checkPublishTo(&f); err != nil {
+			return nil, err
+		}
 	}
 	if dry {
 		return &f, nil
@@ -208,8 +324,8 @@ func (r *Registry) update(ctx context.Context, k key, revision string, dry, publ
 	v := *old
 	v.newest = &f
 	answer := v.newest
-	if publish {
-		if answer, err = r.publish(ctx, &v, nil); err != nil {
+	if publish.version {
+		if answer, err = r.publish(ctx, &v, nil, publish.latest); err != nil {
 			return nil, err
 		}
 	}
@@ -232,8 +348,8 @@ func (r *Registry) Publish(ctx context.Context, account hearth.Account, name str
 		return nil, invalid("CodeSHA256 (%s) is different from current CodeSHA256 in $LATEST (%s). Please try again with the CodeSHA256 in $LATEST.", p.CodeSHA256, have)
 	}
 	v := *old
-	answer, err := r.publish(ctx, &v, p.Description)
-	if err != nil || v.next == old.next {
+	answer, err := r.publish(ctx, &v, p.Description, p.LatestPublished)
+	if err != nil || v.next == old.next && v.published == old.published {
 		return answer, err
 	}
 	// The service gives $LATEST a new revision with each version.
@@ -246,13 +362,27 @@ func (r *Registry) Publish(ctx context.Context, account hearth.Account, name str
 }
 
 // publish adds a version of v.newest to v, unless the last version is the
-// same, and returns it.
-func (r *Registry) publish(ctx context.Context, v *view, description *string) (*hearth.Function, error) {
+// same, and returns it: the next number's, or $LATEST.PUBLISHED.
+func (r *Registry) publish(ctx context.Context, v *view, description *string, latest bool) (*hearth.Function, error) {
+	if latest {
+		return r.publishLatest(ctx, v, description)
+	}
 	if last := v.find(v.next - 1); last != nil && sameContent(v.newest, last.f, last.description) {
 		return last.f, nil
 	}
-	f := *v.newest
-	f.Version = strconv.Itoa(v.next)
+	f, err := r.copyOf(ctx, v.newest, strconv.Itoa(v.next), description)
+	if err != nil {
+		return nil, err
+	}
+	v.versions = append(slices.Clip(v.versions), version{v.next, f, v.newest.Description})
+	v.next++
+	return f, nil
+}
+
+// copyOf is a new version of latest, which is to be prepared.
+func (r *Registry) copyOf(ctx context.Context, latest *hearth.Function, version string, description *string) (*hearth.Function, error) {
+	f := *latest
+	f.Version = version
 	if description != nil {
 		f.Description = *description
 	}
@@ -262,8 +392,6 @@ func (r *Registry) publish(ctx context.Context, v *view, description *string) (*
 	f.PublishedAt = f.LastModified
 	f.State, f.StateReason, f.StateReasonCode = hearth.Pending, creating, creatingCode
 	f.UpdateStatus, f.UpdateReason, f.UpdateReasonCode = hearth.UpdateSuccessful, "", ""
-	v.versions = append(slices.Clip(v.versions), version{v.next, &f, v.newest.Description})
-	v.next++
 	return &f, nil
 }
 
@@ -280,7 +408,19 @@ func sameContent(latest, ver *hearth.Function, description string) bool {
 		latest.SnapStart == ver.SnapStart && slices.Equal(latest.FileSystems, ver.FileSystems) &&
 		slices.Equal(latest.VPC.SubnetIDs, ver.VPC.SubnetIDs) &&
 		slices.Equal(latest.VPC.SecurityGroupIDs, ver.VPC.SecurityGroupIDs) &&
-		latest.VPC.IPv6Allowed == ver.VPC.IPv6Allowed
+		latest.VPC.IPv6Allowed == ver.VPC.IPv6Allowed &&
+		sameImage(latest.Image, ver.Image) && latest.TenantIsolation == ver.TenantIsolation &&
+		samePointed(latest.Durable, ver.Durable) && samePointed(latest.CapacityProvider, ver.CapacityProvider) &&
+		latest.SigningProfileVersionARN == ver.SigningProfileVersionARN && latest.SigningJobARN == ver.SigningJobARN
+}
+
+func samePointed[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+func sameImage(a, b *hearth.Image) bool {
+	return a == b || a != nil && b != nil && a.Resolved == b.Resolved && a.WorkingDirectory == b.WorkingDirectory &&
+		slices.Equal(a.EntryPoint, b.EntryPoint) && slices.Equal(a.Command, b.Command)
 }
 
 // Delete removes a function with everything of it, or one version. Whatever
@@ -296,10 +436,17 @@ func (r *Registry) Delete(ctx context.Context, account hearth.Account, name, qua
 		return invalid("$LATEST version cannot be deleted without deleting the function.")
 	case qualifier == "":
 		return internal("Delete", old.newest, r.commit(ctx, k, old, nil))
-	case old.find(number(qualifier)) == nil:
+	case old.version(qualifier) == nil:
 		return r.notFound(account, name, qualifier)
 	}
+	if names := old.pointing(qualifier); len(names) > 0 {
+		return hearth.Errorf(hearth.Conflict, "Unable to delete version because the following aliases reference it: [%s]", strings.Join(names, ", "))
+	}
 	v := *old
+	v.settings = without(v.settings, qualifier)
+	if qualifier == hearth.LatestPublished {
+		v.published = nil
+	}
 	v.versions = slices.DeleteFunc(slices.Clone(v.versions), func(ver version) bool { return ver.f.Version == qualifier })
 	return internal("Delete", old.newest, r.commit(ctx, k, old, &v))
 }
@@ -316,32 +463,27 @@ func (r *Registry) committed(ctx context.Context, op string, k key, old, new *vi
 // function. The caller holds the key's lock.
 func (r *Registry) commit(ctx context.Context, k key, old, new *view) error {
 	grown := new.codeBytes() - old.codeBytes()
-	r.mu.Lock()
-	a := r.account(k.account)
-	if grown > 0 && a.code+grown > r.cfg.CodeStorage {
-		r.mu.Unlock()
-		return hearth.Errorf(hearth.CodeStorageExceeded, "Code storage limit exceeded.")
+	if err := r.charge(k.account, grown); err != nil {
+		return err
 	}
-	a.code += grown
-	r.mu.Unlock()
-
 	if err := r.write(ctx, k, old, new); err != nil {
-		r.mu.Lock()
-		a.code -= grown
-		r.mu.Unlock()
+		_ = r.charge(k.account, -grown) // what it had before is not too much
 		return err
 	}
 
 	r.packages.refer(old, new)
+	r.denials.Add(new.denials() - old.denials())
 	r.setView(k, new)
 	r.mu.Lock()
-	if new == nil {
+	if a := r.account(k.account); new == nil {
 		a.remove(k.name)
 	} else {
 		a.add(k.name)
 	}
 	r.mu.Unlock()
 	r.tell(old, new)
+	r.tellSettings(k, old, new)
+	r.tellConcurrency(k, old, new)
 	r.settleAll(k, old, new)
 	return nil
 }
@@ -372,8 +514,8 @@ func (v *view) resolvable() map[string]*hearth.Function {
 	if v.active != nil {
 		m[hearth.Latest] = v.active
 	}
-	for i := range v.versions {
-		if f := v.versions[i].f; f.State == hearth.Active {
+	for f := range v.publishedVersions {
+		if f = v.activeVersion(f.Version); f != nil {
 			m[f.Version] = f
 		}
 	}

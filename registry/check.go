@@ -39,7 +39,6 @@ const (
 	maxTmp     = 10_240
 	maxTimeout = 900 * time.Second
 	maxEnv     = 4096
-	maxTags    = 50
 )
 
 func (r *Registry) check(f *hearth.Function) error {
@@ -47,7 +46,7 @@ func (r *Registry) check(f *hearth.Function) error {
 		return err
 	}
 	switch {
-	case f.Handler == "":
+	case f.Handler == "" && f.PackageType != image:
 		return mandatory()
 	case f.MemoryMiB > maxMemory:
 		return invalid("'MemorySize' value failed to satisfy constraint: Member must have value less than or equal to %d", maxMemory)
@@ -59,20 +58,32 @@ func (r *Registry) check(f *hearth.Function) error {
 		return hearth.Errorf(hearth.Validation, "1 validation error detected: Value '%d' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1", f.Timeout/time.Second)
 	case f.TmpMiB < minTmp || f.TmpMiB > maxTmp:
 		return hearth.Errorf(hearth.Validation, "1 validation error detected: Value '%d' at 'ephemeralStorage.size' failed to satisfy constraint: Member must have value between %d and %d", f.TmpMiB, minTmp, maxTmp)
-	case len(f.Layers) > 0: // none can have been published yet
-		return invalid("Layer version %s does not exist.", f.Layers[0].ARN)
+	case !isDeadLetterTarget(f.DeadLetterTarget):
+		return invalid("The target %s of the dead-letter configuration is neither an SQS queue nor an SNS topic.", f.DeadLetterTarget)
 	}
 	return checkEnv(f.Env)
+}
+
+// isDeadLetterTarget tells what can take failed events: nothing, a queue of SQS
+// or a topic of SNS.
+func isDeadLetterTarget(arn string) bool {
+	parts := strings.Split(arn, ":")
+	return arn == "" || len(parts) == 6 && (parts[2] == "sqs" || parts[2] == "sns") && parts[5] != ""
 }
 
 func mandatory() error {
 	return invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
 }
 
+// image is the package type of functions that come as one.
+const image = "Image"
+
 func (r *Registry) checkRuntime(f *hearth.Function) error {
 	switch {
-	case f.PackageType == "Image":
-		return hearth.Errorf(hearth.NotBuilt, "Hearth does not run container images yet: use PackageType Zip.")
+	case f.PackageType == image && (f.Runtime != "" || f.Handler != "" || len(f.Layers) > 0):
+		return notForImages()
+	case f.PackageType == image:
+		return nil
 	case f.Runtime == "":
 		return mandatory()
 	case slices.Contains(r.cfg.Runtimes, f.Runtime):
@@ -123,13 +134,6 @@ func checkName(name string) error {
 		return invalid("1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to %d", name, maxName)
 	case !validName(name):
 		return hearth.Errorf(hearth.Validation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9-_]+", name)
-	}
-	return nil
-}
-
-func checkTags(tags map[string]string) error {
-	if len(tags) > maxTags {
-		return invalid("Number of tags exceeds resource tag limit.")
 	}
 	return nil
 }

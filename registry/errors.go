@@ -38,6 +38,9 @@ func wrongRevision() error {
 
 // codeSHA256 is a package's hash as the API shows it.
 func codeSHA256(f *hearth.Function) string {
+	if f.PackageType == image {
+		return f.Package.SHA256
+	}
 	b, err := hex.DecodeString(f.Package.SHA256)
 	if err != nil {
 		return ""
@@ -51,11 +54,11 @@ func invalid(format string, args ...any) error {
 
 // internal hides a failure of the disk from the caller, and keeps it for the
 // log.
-func internal(op string, f *hearth.Function, err error) error {
+func internal(op string, of interface{ ARN() string }, err error) error {
 	if err == nil || hearth.KindOf(err) != hearth.Service {
 		return err
 	}
-	e := &hearth.Error{Op: "registry." + op, Subject: f.ARN(), Kind: hearth.Service, Message: "The change could not be stored.", Err: err}
+	e := &hearth.Error{Op: "registry." + op, Subject: of.ARN(), Kind: hearth.Service, Message: "The change could not be stored.", Err: err}
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		e.Kind, e.Message = hearth.Canceled, "The request was given up before it was done."

@@ -33,7 +33,7 @@ func TestAFunctionIsReadBackAsItWasWritten(t *testing.T) {
 		at := time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "time"), 123456789).UTC()
 		f.LastModified, f.PublishedAt = at, at
 		own(&f)
-		c, err := encode(&f, plain{})
+		c, err := encode(&f, vault{own: plain{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func TestAFunctionIsReadBackAsItWasWritten(t *testing.T) {
 		if err := json.Unmarshal(b, &back); err != nil {
 			t.Fatal(err)
 		}
-		g, err := decode(&back, plain{})
+		g, err := decode(&back, vault{own: plain{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +73,11 @@ func FuzzMarker(f *testing.F) {
 func FuzzRecords(f *testing.F) {
 	fn := &hearth.Function{Account: "1", Name: "f", Version: "1", Env: map[string]string{"a": "b"}}
 	v := &view{newest: fn, next: 1}
-	b, err := v.encode(plain{})
+	rec, err := v.encode(vault{own: plain{}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, err := json.Marshal(rec)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -81,11 +85,14 @@ func FuzzRecords(f *testing.F) {
 	f.Add([]byte(`{"newest":{"env":"AAAA"}}`))
 	f.Add([]byte(`{"function":{"version":"1"}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if v, err := decodeView(b, plain{}); err == nil && v.newest == nil {
+		if v, err := decodeView(b, vault{own: plain{}}); err == nil && v.newest == nil {
 			t.Errorf("%q has no function", b)
 		}
-		if v, err := decodeVersion(b, plain{}); err == nil && (v.f == nil || v.number < 1) {
+		if v, err := decodeVersion(b, vault{own: plain{}}); err == nil && (v.f == nil || v.number < 1) {
 			t.Errorf("%q has no version", b)
+		}
+		if a, err := decodeAlias(key{"1", "f"}, "us-east-1", "live", b); err == nil && a.Name != "live" {
+			t.Errorf("%q has no alias", b)
 		}
 	})
 }

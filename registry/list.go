@@ -37,6 +37,9 @@ func (r *Registry) List(_ context.Context, id hearth.Account, marker string, max
 		if n == name {
 			from = after + 1 // what the marker names was the last one returned
 		}
+		if from > publishedNumber {
+			continue
+		}
 		entries := v.from(from, allVersions)
 		for _, f := range entries {
 			if len(fs) == max {
@@ -64,8 +67,8 @@ func (r *Registry) names(id hearth.Account, name string, n int) []string {
 	return slices.Clone(a.names[i:min(len(a.names), i+n)])
 }
 
-// from returns $LATEST as number 0 and, with all, the versions, from the
-// number on.
+// from returns $LATEST as number 0 and, with all, the versions and
+// $LATEST.PUBLISHED, from the number on, which is at most publishedNumber.
 func (v *view) from(number int, all bool) (fs []*hearth.Function) {
 	if number == 0 {
 		fs = append(fs, v.newest)
@@ -75,6 +78,9 @@ func (v *view) from(number int, all bool) (fs []*hearth.Function) {
 			if v.versions[i].number >= number {
 				fs = append(fs, v.versions[i].f)
 			}
+		}
+		if v.published != nil {
+			fs = append(fs, v.published.newest)
 		}
 	}
 	return fs
@@ -98,6 +104,9 @@ func (r *Registry) Versions(_ context.Context, account hearth.Account, name, mar
 		}
 		from = after + 1
 	}
+	if from > publishedNumber {
+		return nil, "", nil
+	}
 	fs = v.from(from, true)
 	if max = page(max); len(fs) > max {
 		fs = fs[:max]
@@ -116,7 +125,7 @@ func page(max int) int {
 // A marker is the name and number of the last function that was returned, in
 // base64 so that nobody builds on it.
 
-func markerOf(f *hearth.Function) string { return marked(f.Name, number(f.Version)) }
+func markerOf(f *hearth.Function) string { return marked(f.Name, mark(f)) }
 
 func marked(name string, number int) string {
 	return base64.URLEncoding.EncodeToString([]byte(name + ":" + strconv.Itoa(number)))

@@ -24,7 +24,18 @@ type modelled struct {
 	next     int
 	// last is what the newest version was made of.
 	last *modelled
+	// published is $LATEST.PUBLISHED, and publishedOf what that was made of.
+	published, publishedOf *modelled
+
 	tags map[string]string
+}
+
+// placed is a function on a capacity provider, which the others are not.
+const placed = "c"
+
+// bare is the code and configuration alone.
+func (m *modelled) bare() modelled {
+	return modelled{text: m.text, memory: m.memory, env: m.env, desc: m.desc}
 }
 
 // TestItAnswersAsAPlainModelDoes runs random operations, restarts among them,
@@ -53,9 +64,7 @@ func TestItAnswersAsAPlainModelDoes(t *testing.T) {
 			generations[f.Generation] = what
 		}
 		publish := func(m *modelled, desc *string) int {
-			now := *m
-			now.versions, now.tags, now.last = nil, nil, nil
-			now.next = 0
+			now := m.bare()
 			if _, kept := m.versions[m.next-1]; kept && m.last != nil && same(*m.last, now) {
 				return m.next - 1
 			}
@@ -84,6 +93,9 @@ func TestItAnswersAsAPlainModelDoes(t *testing.T) {
 				name, text, pub := names.Draw(rt, "name"), texts.Draw(rt, "text"), rapid.Bool().Draw(rt, "publish")
 				f := function(name)
 				f.MemoryMiB, f.Env, f.Description = memories.Draw(rt, "memory"), envs.Draw(rt, "env"), descs.Draw(rt, "desc")
+				if name == placed {
+					f.CapacityProvider = &hearth.CapacityProvider{ARN: onProvider}
+				}
 				got, err := w.Create(ctx, registry.Create{Function: f, Zip: code(text), Publish: pub, Tags: map[string]string{"n": name}})
 				if model[name] != nil {
 					if hearth.KindOf(err) != hearth.Conflict {
@@ -143,6 +155,42 @@ func TestItAnswersAsAPlainModelDoes(t *testing.T) {
 					}
 				}
 			},
+			"publish latest": func(rt *rapid.T) {
+				name, desc := names.Draw(rt, "name"), rapid.Ptr(descs, true).Draw(rt, "desc")
+				f, err := w.Publish(ctx, account, name, registry.Publish{Description: desc, LatestPublished: true})
+				m := model[name]
+				if m != nil && name != placed {
+					if hearth.KindOf(err) != hearth.InvalidParameter {
+						t.Fatalf("published %s without a capacity provider: %v", describe(f), err)
+					}
+					return
+				}
+				if !outcome(f, err, m) {
+					return
+				}
+				if f.Version != hearth.LatestPublished {
+					t.Fatalf("published %s", describe(f))
+				}
+				if now := m.bare(); m.publishedOf == nil || !same(*m.publishedOf, now) {
+					made := now
+					if desc != nil {
+						made.desc = *desc
+					}
+					m.published, m.publishedOf = &made, &now
+				}
+			},
+			"delete latest": func(rt *rapid.T) {
+				m := model[placed]
+				err := w.Delete(ctx, account, placed, hearth.LatestPublished)
+				if m == nil || m.published == nil {
+					if hearth.KindOf(err) != hearth.NotFound {
+						t.Fatal(err)
+					}
+					return
+				}
+				w.must(err)
+				m.published, m.publishedOf = nil, nil
+			},
 			"delete": func(rt *rapid.T) {
 				name := names.Draw(rt, "name")
 				version := rapid.IntRange(0, 4).Draw(rt, "version")
@@ -195,11 +243,24 @@ func TestItAnswersAsAPlainModelDoes(t *testing.T) {
 					seen(latest)
 					usage.CodeBytes += int64(len(code(m.text)))
 					packages[m.text] = true
-					if f := w.got(w.Resolve(ctx, account, name, "")); f != latest {
+					if f := w.got(w.Resolve(ctx, account, name, hearth.Latest)); f != latest {
 						t.Fatalf("%s resolves to %+v", name, f)
 					}
 					fs, _, err := w.Versions(ctx, account, name, "", 50)
 					w.must(err)
+					f, err := w.Resolve(ctx, account, name, "")
+					switch {
+					case name != placed && f == latest:
+					case name == placed && m.published == nil && hearth.KindOf(err) == hearth.NoPublishedVersion:
+					case name == placed && m.published != nil && f == fs[len(fs)-1]:
+						check(rt, f, *m.published)
+						seen(f)
+						usage.CodeBytes += int64(len(code(m.published.text)))
+						packages[m.published.text] = true
+						fs = fs[:len(fs)-1]
+					default:
+						t.Fatalf("%s runs %+v, %v", name, f, err)
+					}
 					if len(fs) != len(m.versions)+1 {
 						t.Fatalf("%s has %d versions, want %d", name, len(fs)-1, len(m.versions))
 					}

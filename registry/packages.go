@@ -12,16 +12,17 @@ import (
 	"github.com/hearth-faas/hearth/store"
 )
 
-// packages knows which blobs are needed: those that a function or version
-// refers to, and those that somebody works with. A blob that is neither is
+// packages knows which blobs and images are needed: those that a function, a version or a
+// layer version refers to, and those that somebody works with. A blob that is neither is
 // deleted at once, under the lock that every taker of a pin needs: so a pin
 // that was taken keeps its blob.
 type packages struct {
-	blobs store.Blobs
-	log   *slog.Logger
+	blobs  store.Blobs
+	images Images
+	log    *slog.Logger
 
 	mu   sync.Mutex
-	refs map[string]int // by registered functions and versions
+	refs map[string]int // by registered functions, versions and layer versions
 	pins map[string]int // by readers, preparations and changes under way
 }
 
@@ -47,6 +48,7 @@ func (p *packages) less(counts map[string]int, sum string) {
 	if p.refs[sum] > 0 || p.pins[sum] > 0 {
 		return
 	}
+	p.images.Forget(sum) // of an archive there is none
 	if err := p.blobs.Delete(context.Background(), sum); err != nil {
 		// It takes space and does no harm; the next Open removes it.
 		p.log.Warn("code that is no longer needed cannot be removed", "sha256", sum, "error", err)
@@ -65,19 +67,47 @@ func (p *packages) refer(old, new *view) {
 	}
 }
 
-// sums yields the package of each function that v holds, as often as it does.
+// hold takes a reference, of a layer version. The caller has pinned the blob,
+// or nothing runs yet.
+func (p *packages) hold(sum string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refs[sum]++
+}
+
+// letGo gives a reference back.
+func (p *packages) letGo(sum string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.less(p.refs, sum)
+}
+
+// sums yields the packages of each function that v holds, its layers' too, as
+// often as it does.
 func (v *view) sums() func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		if v == nil {
 			return
 		}
-		for _, f := range []*hearth.Function{v.newest, v.active} {
-			if f != nil && f.Package.SHA256 != "" && !yield(f.Package.SHA256) {
-				return
+		of := func(f *hearth.Function) bool {
+			if f == nil {
+				return true
 			}
+			if f.Package.SHA256 != "" && !yield(f.Package.SHA256) {
+				return false
+			}
+			for i := range f.Layers {
+				if !yield(f.Layers[i].Package.SHA256) {
+					return false
+				}
+			}
+			return true
 		}
-		for i := range v.versions {
-			if sum := v.versions[i].f.Package.SHA256; sum != "" && !yield(sum) {
+		if !of(v.newest) || !of(v.active) || !of(v.published.running()) {
+			return
+		}
+		for f := range v.publishedVersions {
+			if !of(f) {
 				return
 			}
 		}
@@ -101,6 +131,7 @@ func (p *packages) sweep(ctx context.Context) error {
 			orphans = append(orphans, sum)
 		}
 	}
+	p.images.Keep(func(digest string) bool { return p.refs[digest] > 0 })
 	for _, sum := range orphans {
 		if err := p.blobs.Delete(ctx, sum); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -17,12 +18,13 @@ import (
 )
 
 // The records, as they are on disk. A change that older programs could not
-// read, or would misread, needs a new schema version of the store. Aliases
-// and layers will have buckets of their own.
+// read, or would misread, needs a new schema version of the store.
 const (
-	functionsBucket = "functions" // account/name         → functionRecord
-	versionsBucket  = "versions"  // account/name/number  → versionRecord
-	metaBucket      = "registry"  // generation           → 8 bytes, big-endian
+	functionsBucket = "functions" // account/name            → functionRecord
+	versionsBucket  = "versions"  // account/name/number     → versionRecord
+	aliasesBucket   = "aliases"   // account/name/alias      → aliasRecord
+	settingsBucket  = "settings"  // account/name/qualifier  → Settings
+	metaBucket      = "registry"  // generation              → 8 bytes, big-endian
 	generationKey   = "generation"
 )
 
@@ -33,11 +35,15 @@ func (k key) versionKey(number int) string { return fmt.Sprintf("%s/%010d", k.re
 
 // functionRecord is a function without its versions.
 type functionRecord struct {
-	Newest configuration     `json:"newest"`
-	Active *configuration    `json:"active,omitempty"` // where it is not newest
-	None   bool              `json:"none,omitempty"`   // it never was active
-	Next   int               `json:"next"`
-	Tags   map[string]string `json:"tags,omitempty"`
+	Newest configuration  `json:"newest"`
+	Active *configuration `json:"active,omitempty"` // where it is not newest
+	None   bool           `json:"none,omitempty"`   // it never was active
+	Next   int            `json:"next"`
+	// Published is $LATEST.PUBLISHED, and Running what runs of it where that
+	// is another one.
+	Published *versionRecord    `json:"published,omitempty"`
+	Running   *configuration    `json:"running,omitempty"`
+	Tags      map[string]string `json:"tags,omitempty"`
 }
 
 // versionRecord is a published version.
@@ -62,7 +68,8 @@ type configuration struct {
 	TimeoutSeconds   int                 `json:"timeoutSeconds"`
 	TmpMiB           int                 `json:"tmpMiB"`
 	Architectures    []string            `json:"architectures,omitempty"`
-	Env              []byte              `json:"env,omitempty"` // sealed JSON
+	Env              []byte              `json:"env,omitempty"`    // sealed JSON
+	EnvKey           string              `json:"envKey,omitempty"` // the ARN of the key that sealed it, if not the server's own
 	PackageType      string              `json:"packageType,omitempty"`
 	Package          packageRecord       `json:"package"`
 	Layers           []layerRecord       `json:"layers,omitempty"`
@@ -73,6 +80,12 @@ type configuration struct {
 	SnapStart        string              `json:"snapStart,omitempty"`
 	VPC              vpcRecord           `json:"vpc,omitzero"`
 	FileSystems      []fileSystemRecord  `json:"fileSystems,omitempty"`
+	Image            *imageRecord        `json:"image,omitempty"`
+	TenantIsolation  string              `json:"tenantIsolation,omitempty"`
+	Durable          *durableRecord      `json:"durable,omitempty"`
+	CapacityProvider *capacityRecord     `json:"capacityProvider,omitempty"`
+	SigningProfile   string              `json:"signingProfileVersionArn,omitempty"`
+	SigningJob       string              `json:"signingJobArn,omitempty"`
 	State            hearth.State        `json:"state"`
 	StateReason      string              `json:"stateReason,omitempty"`
 	StateReasonCode  string              `json:"stateReasonCode,omitempty"`
@@ -115,6 +128,26 @@ func (v vpcRecord) IsZero() bool {
 	return len(v.SubnetIDs) == 0 && len(v.SecurityGroupIDs) == 0 && !v.IPv6Allowed
 }
 
+type imageRecord struct {
+	URI              string   `json:"uri"`
+	Resolved         string   `json:"resolved"`
+	EntryPoint       []string `json:"entryPoint,omitempty"`
+	Command          []string `json:"command,omitempty"`
+	WorkingDirectory string   `json:"workingDirectory,omitempty"`
+}
+
+type durableRecord struct {
+	ExecutionTimeout time.Duration `json:"executionTimeout"` // nanoseconds
+	RetentionDays    int           `json:"retentionDays"`
+	KMSKeyARN        string        `json:"kmsKeyArn,omitempty"`
+}
+
+type capacityRecord struct {
+	ARN             string  `json:"arn"`
+	MaxConcurrency  int     `json:"maxConcurrency,omitempty"`
+	MemoryGiBPerCPU float64 `json:"memoryGiBPerCpu,omitempty"`
+}
+
 type fileSystemRecord struct {
 	ARN            string `json:"arn"`
 	LocalMountPath string `json:"localMountPath"`
@@ -126,7 +159,7 @@ func sealedTo(account hearth.Account, name string) []byte {
 	return []byte("environment of " + string(account) + "/" + name)
 }
 
-func encode(f *hearth.Function, secrets Sealer) (c configuration, err error) {
+func encode(f *hearth.Function, secrets vault) (c configuration, err error) {
 	c = configuration{
 		Account: string(f.Account), Region: f.Region, Name: f.Name, Version: f.Version, Generation: f.Generation,
 		Runtime: f.Runtime, Handler: f.Handler, Role: f.Role, Description: f.Description,
@@ -134,6 +167,9 @@ func encode(f *hearth.Function, secrets Sealer) (c configuration, err error) {
 		Architectures: f.Architectures, PackageType: f.PackageType, Package: packageRecord(f.Package),
 		Logging: loggingRecord(f.Logging), TracingMode: f.TracingMode, DeadLetterTarget: f.DeadLetterTarget,
 		KMSKeyARN: f.KMSKeyARN, SnapStart: f.SnapStart, VPC: vpcRecord(f.VPC),
+		Image: (*imageRecord)(f.Image), TenantIsolation: f.TenantIsolation, Durable: (*durableRecord)(f.Durable),
+		CapacityProvider: (*capacityRecord)(f.CapacityProvider),
+		SigningProfile:   f.SigningProfileVersionARN, SigningJob: f.SigningJobARN,
 		State: f.State, StateReason: f.StateReason, StateReasonCode: f.StateReasonCode,
 		UpdateStatus: f.UpdateStatus, UpdateReason: f.UpdateReason, UpdateReasonCode: f.UpdateReasonCode,
 		LastModified: f.LastModified, RevisionID: f.RevisionID, RuntimeVersion: f.RuntimeVersionARN,
@@ -150,14 +186,20 @@ func encode(f *hearth.Function, secrets Sealer) (c configuration, err error) {
 		if err != nil {
 			return c, err
 		}
-		if c.Env, err = secrets.Seal(plain, sealedTo(f.Account, f.Name)); err != nil {
+		if c.Env, c.EnvKey, err = secrets.seal(f, plain); err != nil {
+			return c, err
+		}
+	} else if f.KMSKeyARN != "" && secrets.keys != nil {
+		// Nothing to seal, or nothing left since the key is gone: then what is
+		// on the disk stays there, in case that the key comes back.
+		if err := secrets.keys.Check(f.KMSKeyARN); hearth.KindOf(err) == hearth.KMSNotFound {
 			return c, err
 		}
 	}
 	return c, nil
 }
 
-func decode(c *configuration, secrets Sealer) (*hearth.Function, error) {
+func decode(c *configuration, secrets vault) (*hearth.Function, error) {
 	f := &hearth.Function{
 		Account: hearth.Account(c.Account), Region: c.Region, Name: c.Name, Version: c.Version, Generation: c.Generation,
 		Runtime: c.Runtime, Handler: c.Handler, Role: c.Role, Description: c.Description,
@@ -165,6 +207,9 @@ func decode(c *configuration, secrets Sealer) (*hearth.Function, error) {
 		Architectures: c.Architectures, PackageType: c.PackageType, Package: hearth.Package(c.Package),
 		Logging: hearth.Logging(c.Logging), TracingMode: c.TracingMode, DeadLetterTarget: c.DeadLetterTarget,
 		KMSKeyARN: c.KMSKeyARN, SnapStart: c.SnapStart, VPC: hearth.VPC(c.VPC),
+		Image: (*hearth.Image)(c.Image), TenantIsolation: c.TenantIsolation, Durable: (*hearth.Durable)(c.Durable),
+		CapacityProvider:         (*hearth.CapacityProvider)(c.CapacityProvider),
+		SigningProfileVersionARN: c.SigningProfile, SigningJobARN: c.SigningJob,
 		State: c.State, StateReason: c.StateReason, StateReasonCode: c.StateReasonCode,
 		UpdateStatus: c.UpdateStatus, UpdateReason: c.UpdateReason, UpdateReasonCode: c.UpdateReasonCode,
 		LastModified: c.LastModified, RevisionID: c.RevisionID, RuntimeVersionARN: c.RuntimeVersion,
@@ -177,9 +222,12 @@ func decode(c *configuration, secrets Sealer) (*hearth.Function, error) {
 		f.FileSystems = append(f.FileSystems, hearth.FileSystem(fs))
 	}
 	if len(c.Env) > 0 {
-		plain, err := secrets.Open(c.Env, sealedTo(f.Account, f.Name))
+		plain, err := secrets.open(f, c.Env, c.EnvKey)
 		if err != nil {
 			return nil, fmt.Errorf("environment: %w", err)
+		}
+		if plain == nil {
+			return f, nil
 		}
 		if err := json.Unmarshal(plain, &f.Env); err != nil {
 			return nil, errors.New("environment: not JSON") // the cause could quote it
@@ -190,75 +238,135 @@ func decode(c *configuration, secrets Sealer) (*hearth.Function, error) {
 
 // write puts what differs between old and new into the store, durably.
 func (r *Registry) write(ctx context.Context, k key, old, new *view) error {
-	puts, deletes := map[string][]byte{}, []string{}
-	kept := map[int]*hearth.Function{}
-	if old != nil {
-		for i := range old.versions {
-			kept[old.versions[i].number] = old.versions[i].f
-		}
+	before, err := old.records(k, r.vault(), nil)
+	if err != nil {
+		return err
 	}
-	if new != nil {
-		for i := range new.versions {
-			v := &new.versions[i]
-			same := kept[v.number] == v.f
-			delete(kept, v.number)
-			if same {
-				continue
-			}
-			c, err := encode(v.f, r.cfg.Secrets)
-			if err != nil {
-				return err
-			}
-			if puts[k.versionKey(v.number)], err = json.Marshal(versionRecord{c, v.description}); err != nil {
-				return err
-			}
-		}
-	}
-	for n := range kept {
-		deletes = append(deletes, k.versionKey(n))
-	}
-	var function []byte
-	if new != nil {
-		var err error
-		if function, err = new.encode(r.cfg.Secrets); err != nil {
-			return err
-		}
+	after, err := new.records(k, r.vault(), before)
+	if err != nil {
+		return err
 	}
 	return r.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		for _, vk := range slices.Sorted(maps.Keys(puts)) {
-			if err := tx.Put(versionsBucket, vk, puts[vk]); err != nil {
+		for _, at := range slices.SortedFunc(maps.Keys(before), place.compare) {
+			if _, kept := after[at]; kept {
+				continue
+			}
+			if err := tx.Delete(at.bucket, at.key); err != nil {
 				return err
 			}
 		}
-		for _, vk := range deletes {
-			if err := tx.Delete(versionsBucket, vk); err != nil {
+		for _, at := range slices.SortedFunc(maps.Keys(after), place.compare) {
+			if after[at].same {
+				continue
+			}
+			if err := tx.Put(at.bucket, at.key, after[at].value); err != nil {
 				return err
 			}
 		}
-		if function == nil {
-			return tx.Delete(functionsBucket, k.record())
-		}
-		return tx.Put(functionsBucket, k.record(), function)
+		return nil
 	})
 }
 
-func (v *view) encode(secrets Sealer) ([]byte, error) {
-	c, err := encode(v.newest, secrets)
-	if err != nil {
+// place is where a record is.
+type place struct{ bucket, key string }
+
+func (p place) compare(q place) int {
+	return cmp.Or(strings.Compare(p.bucket, q.bucket), strings.Compare(p.key, q.key))
+}
+
+// record is one record of a view: what it was made from, and its bytes,
+// unless it is the same as before.
+type record struct {
+	of    any
+	value []byte
+	same  bool
+}
+
+// records are the records of which v consists. Those that hold what they held
+// before are marked and not encoded: what is in a view never changes, so that
+// the same pointer is the same content. With a nil before nothing is encoded.
+func (v *view) records(k key, secrets vault, before map[place]record) (map[place]record, error) {
+	all := map[place]record{}
+	if v == nil {
+		return all, nil
+	}
+	add := func(at place, of any, encode func() (any, error)) error {
+		rec := record{of: of}
+		if was, ok := before[at]; ok && was.of == of {
+			rec.same = true
+		} else if before != nil {
+			disk, err := encode()
+			if err != nil {
+				return err
+			}
+			if rec.value, err = json.Marshal(disk); err != nil {
+				return err
+			}
+		}
+		all[at] = rec
+		return nil
+	}
+	if err := add(place{functionsBucket, k.record()}, v, func() (any, error) { return v.encode(secrets) }); err != nil {
 		return nil, err
 	}
-	rec := functionRecord{Newest: c, Next: v.next, Tags: v.tags, None: v.active == nil}
-	if v.active != nil && v.active != v.newest {
-		c, err := encode(v.active, secrets)
+	for i := range v.versions {
+		ver := &v.versions[i]
+		err := add(place{versionsBucket, k.versionKey(ver.number)}, ver.f, func() (any, error) {
+			c, err := encode(ver.f, secrets)
+			return versionRecord{c, ver.description}, err
+		})
 		if err != nil {
 			return nil, err
 		}
-		rec.Active = &c
 	}
-	return json.Marshal(rec)
+	for _, a := range v.aliases {
+		err := add(place{aliasesBucket, k.record() + "/" + a.Name}, a, func() (any, error) {
+			return aliasRecord{a.Version, a.Description, a.Weights, a.RevisionID}, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for qualifier, s := range v.settings {
+		err := add(place{settingsBucket, k.record() + "/" + qualifier}, s, func() (any, error) { return s, nil })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
-func decodeView(data []byte, secrets Sealer) (*view, error) {
+func (v *view) encode(secrets vault) (rec functionRecord, err error) {
+	c, err := encode(v.newest, secrets)
+	if err != nil {
+		return rec, err
+	}
+	rec = functionRecord{Newest: c, Next: v.next, Tags: v.tags, None: v.active == nil}
+	if v.active != nil && v.active != v.newest {
+		c, err := encode(v.active, secrets)
+		if err != nil {
+			return rec, err
+		}
+		rec.Active = &c
+	}
+	if p := v.published; p != nil {
+		c, err := encode(p.newest, secrets)
+		if err != nil {
+			return rec, err
+		}
+		rec.Published = &versionRecord{c, p.description}
+		if p.active != nil && p.active != p.newest {
+			c, err := encode(p.active, secrets)
+			if err != nil {
+				return rec, err
+			}
+			rec.Running = &c
+		}
+	}
+	return rec, nil
+}
+
+func decodeView(data []byte, secrets vault) (*view, error) {
 	var rec functionRecord
 	if err := json.Unmarshal(data, &rec); err != nil {
 		return nil, err
@@ -276,10 +384,30 @@ func decodeView(data []byte, secrets Sealer) (*view, error) {
 			return nil, err
 		}
 	}
+	if rec.Published != nil {
+		if v.published, err = decodePublished(&rec, secrets); err != nil {
+			return nil, err
+		}
+	}
 	return v, nil
 }
 
-func decodeVersion(data []byte, secrets Sealer) (version, error) {
+func decodePublished(rec *functionRecord, secrets vault) (*published, error) {
+	f, err := decode(&rec.Published.Function, secrets)
+	if err != nil {
+		return nil, err
+	}
+	p := &published{newest: f, description: rec.Published.Description}
+	switch {
+	case rec.Running != nil:
+		p.active, err = decode(rec.Running, secrets)
+	case f.State == hearth.Active:
+		p.active = f
+	}
+	return p, err
+}
+
+func decodeVersion(data []byte, secrets vault) (version, error) {
 	var rec versionRecord
 	if err := json.Unmarshal(data, &rec); err != nil {
 		return version{}, err
@@ -293,56 +421,6 @@ func decodeVersion(data []byte, secrets Sealer) (version, error) {
 		return version{}, fmt.Errorf("the version %q", f.Version)
 	}
 	return version{n, f, rec.Description}, nil
-}
-
-// load fills the memory from the store.
-func (r *Registry) load(ctx context.Context) error {
-	views := map[key]*view{}
-	err := r.cfg.Store.View(ctx, func(tx store.Reader) error {
-		for rec, err := range tx.Scan(functionsBucket, "", "") {
-			if err != nil {
-				return err
-			}
-			v, err := decodeView(rec.Value, r.cfg.Secrets)
-			if err != nil {
-				return fmt.Errorf("the record of function %s is damaged: %w", rec.Key, err)
-			}
-			if k := (key{v.newest.Account, v.newest.Name}); k.record() == rec.Key {
-				views[k] = v
-			} else {
-				return fmt.Errorf("the record of function %s is that of %s", rec.Key, k.record())
-			}
-		}
-		for rec, err := range tx.Scan(versionsBucket, "", "") {
-			if err != nil {
-				return err
-			}
-			ver, err := decodeVersion(rec.Value, r.cfg.Secrets)
-			if err != nil {
-				return fmt.Errorf("the record of version %s is damaged: %w", rec.Key, err)
-			}
-			k := key{ver.f.Account, ver.f.Name}
-			if views[k] == nil || k.versionKey(ver.number) != rec.Key {
-				return fmt.Errorf("the version %s belongs to no function", rec.Key)
-			}
-			views[k].versions = append(views[k].versions, ver) // in order
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for k, v := range views {
-		r.packages.refer(nil, v)
-		a := r.account(k.account)
-		a.names = append(a.names, k.name)
-		a.code += v.codeBytes()
-		r.setView(k, v)
-	}
-	for _, a := range r.accounts {
-		slices.Sort(a.names)
-	}
-	return nil
 }
 
 // generations gives out Generation numbers. The store holds a number that

@@ -52,7 +52,7 @@ func TestRefusalsInTheServicesWords(t *testing.T) {
 		"unknown runtime":     {edit(func(g *hearth.Function) { g.Runtime = "PYTHON3.9" }), hearth.InvalidParameter, "Value PYTHON3.9 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [" + strings.Join(registry.Runtimes(), ", ") + "] or be a valid ARN"},
 		"much memory":         {edit(func(g *hearth.Function) { g.MemoryMiB = 10241 }), hearth.InvalidParameter, "'MemorySize' value failed to satisfy constraint: Member must have value less than or equal to 10240"},
 		"long timeout":        {edit(func(g *hearth.Function) { g.Timeout = 901 * time.Second }), hearth.Validation, "1 validation error detected: Value '901' at 'timeout' failed to satisfy constraint: Member must have value less than or equal to 900"},
-		"image":               {edit(func(g *hearth.Function) { g.PackageType = "Image" }), hearth.NotBuilt, "Hearth does not run container images yet: use PackageType Zip."},
+		"image":               {edit(func(g *hearth.Function) { g.PackageType = "Image" }), hearth.InvalidParameter, "Please provide ImageUri when creating a function with packageType Image."},
 		"layer":               {edit(func(g *hearth.Function) { g.Layers = []hearth.Layer{{ARN: "arn:l:1"}} }), hearth.InvalidParameter, "Layer version arn:l:1 does not exist."},
 		"reserved variable":   {edit(func(g *hearth.Function) { g.Env = map[string]string{"AWS_REGION": "x", "_HANDLER": "y", "A": "b"} }), hearth.InvalidParameter, "Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: _HANDLER, AWS_REGION"},
 		"large environment":   {edit(func(g *hearth.Function) { g.Env = map[string]string{"LARGE_VAR": strings.Repeat("<", 4081)} }), hearth.InvalidParameter, `Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: {"LARGE_VAR":"` + strings.Repeat("<", 4081) + `"}`},
@@ -91,9 +91,29 @@ func TestRefusalsInTheServicesWords(t *testing.T) {
 	}
 	large := registry.Create{Function: function("g"), Zip: make([]byte, archive.Lambda.Zipped+1)}
 	_, err := w.Create(ctx, large)
-	wantError(t, err, hearth.EntityTooLarge, "Zipped size must be smaller than 52428800 bytes")
+	wantError(t, err, hearth.EntityTooLarge, "Zipped size must be smaller than 262144000 bytes")
 	for _, runtime := range []string{"provided", "provided.al2", "provided.al2023", "nodejs18.x", "nodejs20.x", "nodejs22.x", "nodejs24.x", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14"} {
 		w.got(w.UpdateConfiguration(ctx, account, "f", registry.UpdateConfiguration{Runtime: &runtime}))
+		w.settled("f")
+	}
+}
+
+func TestADeadLetterTargetIsAQueueOrATopic(t *testing.T) {
+	w := newWorld(t, t.TempDir(), nil)
+	defer func() { w.close() }()
+	w.create("f")
+	w.settled("f")
+	for target, fits := range map[string]bool{
+		"":                                     true,
+		"arn:aws:sqs:us-east-1:111111111111:q": true,
+		"arn:aws:sns:us-east-1:111111111111:t": true,
+		"arn:aws:s3:::bucket":                  false,
+		"arn:aws:sqs:us-east-1:111111111111":   false,
+	} {
+		_, err := w.UpdateConfiguration(ctx, account, "f", registry.UpdateConfiguration{DeadLetterTarget: &target})
+		if got := err == nil; got != fits || err != nil && hearth.KindOf(err) != hearth.InvalidParameter {
+			t.Errorf("%q: %v", target, err)
+		}
 		w.settled("f")
 	}
 }

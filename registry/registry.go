@@ -9,9 +9,10 @@
 // to where it will run) before it is resolved. Until then Resolve answers
 // what was there before, and Get the new one with its state. The switch of
 // both is the same pointer: once Get says Successful, Resolve answers nothing
-// older.
+// older. In between, the new one may take over where it is ready
+// (Config.Overtake).
 //
-// Order of locks: a function's key lock, then Registry.mu, then
+// Order of locks: claims, a function's key lock, then Registry.mu, then
 // packages.mu. The shards' locks are leaves.
 package registry
 
@@ -22,7 +23,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -38,14 +41,33 @@ type Sealer interface {
 	Open(sealed, associated []byte) ([]byte, error)
 }
 
+// Images finds images and keeps them.
+type Images interface {
+	// Resolve finds the image that uri names for an architecture, and gives
+	// uri with its digest, and the digest in hexadecimal. Its errors are what
+	// the caller is told.
+	Resolve(ctx context.Context, uri, architecture string) (pinned, digest string, err error)
+	// Forget is told that no function has an image any more.
+	Forget(digest string)
+	// Keep forgets all images but those that are needed. It is called once,
+	// at the start.
+	Keep(needed func(digest string) bool)
+}
+
 // Config is what a Registry works with. Fields without a default are
 // required.
 type Config struct {
-	Store   store.Store
-	Blobs   store.Blobs
+	Store store.Store
+	Blobs store.Blobs
+	// Images finds and keeps the images that functions come as; nil finds
+	// none.
+	Images  Images
 	Secrets Sealer
-	Clock   hearth.Clock
-	Region  string
+	// Keys are what functions may name as their own key; nil takes whatever
+	// they name, and seals by Secrets.
+	Keys   Keys
+	Clock  hearth.Clock
+	Region string
 	// Prepare makes f's code ready to run on this node, before the function
 	// or version becomes Active. It is called with a new or changed $LATEST
 	// and with each new version, also when another function of the same
@@ -53,11 +75,38 @@ type Config struct {
 	// makes the function Failed, with the error's message as the reason. nil
 	// prepares nothing.
 	Prepare func(ctx context.Context, f *hearth.Function) error
+	// Overtake is called when a changed $LATEST, or $LATEST.PUBLISHED made
+	// anew, has been prepared, and before it is what Resolve answers in place
+	// of old: whoever runs functions may have it ready and let it take over
+	// from old, which nothing can undo any more. Changed is called after it
+	// has returned. nil is nobody.
+	Overtake func(ctx context.Context, old, now *hearth.Function)
+	// Ahead is called before an alias that old is the main version of gives
+	// now that share of its invocations, and the change's caller waits until
+	// it returns. nil is nobody.
+	Ahead func(ctx context.Context, old, now *hearth.Function, share float64)
 	// Changed is called after Resolve's answer changed: old and new are the
 	// same function and version, nil where there is none. Calls for one
 	// function are in order. It must not call the Registry's changing
 	// methods, and should be quick: the change's caller waits. nil is no one.
 	Changed func(old, new *hearth.Function)
+	// Configured is called after settings changed; empty ones were removed.
+	// Calls for one function are in order, after Changed. The same is asked of
+	// it as of Changed. nil is no one.
+	Configured func(Configured)
+	// Verify checks the signature of an archive, of what (a function or a
+	// layer), by the code signing configuration of an account with the ARN. It
+	// returns who signed it, and nobody if it is not signed and need not be.
+	// It is called where there is such a configuration. nil is nobody, ever.
+	Verify func(ctx context.Context, account hearth.Account, config, what string, archive io.ReaderAt, size int64) (profile, job string, err error)
+	// Concurrent is called with what a function has for itself of its
+	// account's concurrency when that changed, and by Open for each function
+	// that has anything. It is given the end of it, too: nothing. The same is
+	// asked of it as of Changed, after which it is called. nil is no one.
+	Concurrent func(*hearth.Concurrency)
+	// Concurrency is how many invocations of one account may run at once; 0
+	// is 1,000.
+	Concurrency int
 	// Runtimes are the names that a function's runtime may have; nil is
 	// Runtimes().
 	Runtimes []string
@@ -66,8 +115,12 @@ type Config struct {
 	// CodeStorage is what all packages of an account may take, in bytes; 0
 	// is the service's 75 GiB.
 	CodeStorage int64
-	Rand        io.Reader    // for revision ids, read concurrently; nil is crypto/rand
-	Log         *slog.Logger // nil is slog.Default
+	// Pick gives a number from 0 to below 1, by which an alias's invocations
+	// are shared among its versions. It is called concurrently; nil is
+	// random.
+	Pick func() float64
+	Rand io.Reader    // for revision ids, read concurrently; nil is crypto/rand
+	Log  *slog.Logger // nil is slog.Default
 }
 
 // maxCodeStorage is the service's limit.
@@ -85,6 +138,10 @@ type Registry struct {
 	locks       keyLocks
 	packages    packages
 	generations generations
+	layers      layers
+	denials     atomic.Int64 // policies with a statement that denies
+	claims      sync.Mutex   // of concurrency: one at a time
+	updates     updates
 
 	mu       sync.Mutex // accounts and what they point to
 	accounts map[hearth.Account]*account
@@ -115,18 +172,41 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	if cfg.CodeStorage == 0 {
 		cfg.CodeStorage = maxCodeStorage
 	}
+	if cfg.Images == nil {
+		cfg.Images = noImages{}
+	}
 	if cfg.Prepare == nil {
 		cfg.Prepare = func(context.Context, *hearth.Function) error { return nil }
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func(_, _ *hearth.Function) {}
 	}
+	if cfg.Configured == nil {
+		cfg.Configured = func(Configured) {}
+	}
+	if cfg.Verify == nil {
+		cfg.Verify = func(context.Context, hearth.Account, string, string, io.ReaderAt, int64) (string, string, error) {
+			return "", "", nil
+		}
+	}
+	if cfg.Concurrent == nil {
+		cfg.Concurrent = func(*hearth.Concurrency) {}
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = 1000
+	}
+	if cfg.Pick == nil {
+		cfg.Pick = rand.Float64
+	}
 	r := &Registry{cfg: cfg, accounts: map[hearth.Account]*account{}}
-	r.packages = packages{blobs: cfg.Blobs, log: cfg.Log, refs: map[string]int{}, pins: map[string]int{}}
+	r.packages = packages{blobs: cfg.Blobs, images: cfg.Images, log: cfg.Log, refs: map[string]int{}, pins: map[string]int{}}
 	r.generations.store = cfg.Store
 	r.jobs.slots = make(chan struct{}, prepares)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	err := r.load(ctx)
+	if err == nil {
+		err = r.openLayers(ctx, cfg.Store)
+	}
 	if err == nil {
 		err = r.packages.sweep(ctx)
 	}
@@ -135,6 +215,7 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	for k, v := range r.all() {
+		r.tellConcurrency(k, nil, v)
 		r.settleAll(k, nil, v)
 	}
 	return r, nil
@@ -163,9 +244,16 @@ type view struct {
 	active *hearth.Function
 	// versions are in the order of their numbers.
 	versions []version
+	// published is $LATEST.PUBLISHED; nil if there is none.
+	published *published
 	// next is the number of the next version.
 	next int
 	tags map[string]string
+	// aliases are in the order of their names.
+	aliases []*hearth.Alias
+	// settings are by qualifier, "" for the function as a whole. None is
+	// empty.
+	settings map[string]*Settings
 }
 
 // version is a published version.
@@ -217,36 +305,33 @@ func (r *Registry) Resolve(_ context.Context, account hearth.Account, name, qual
 	if v == nil {
 		return nil, r.notFound(account, name, qualifier)
 	}
-	var f *hearth.Function
-	if qualifier == "" || qualifier == hearth.Latest {
-		if v.active != nil {
-			return v.active, nil
-		}
-		f = v.newest
-	} else {
-		ver := v.find(number(qualifier))
-		if ver == nil {
-			return nil, r.notFound(account, name, qualifier)
-		}
-		if f = ver.f; f.State == hearth.Active {
-			return f, nil
-		}
+	f := v.resolve(qualifier, r.cfg.Pick)
+	switch {
+	case f == nil && qualifier == "":
+		return nil, noPublished(v.newest)
+	case f == nil:
+		return nil, r.notFound(account, name, qualifier)
+	case f.State != hearth.Active && f != v.active:
+		return nil, inState(f)
 	}
-	return nil, inState(f)
+	return f, nil
 }
 
 // Get returns the newest configuration, also of a function that is Pending or
-// whose change is in progress. The function is shared and must not be
-// changed. Errors: ResourceNotFound.
+// whose change is in progress; of an alias, that of the version that it names
+// first. The function is shared and must not be changed. Errors:
+// ResourceNotFound.
 func (r *Registry) Get(_ context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
-	v := r.view(key{account, name})
-	switch {
-	case v == nil:
-	case qualifier == "" || qualifier == hearth.Latest:
-		return v.newest, nil
-	default:
-		if ver := v.find(number(qualifier)); ver != nil {
-			return ver.f, nil
+	v, version := r.view(key{account, name}), qualifier
+	if v != nil {
+		if a := v.alias(qualifier); a != nil {
+			version = a.Version
+		}
+		if version == "" || version == hearth.Latest {
+			return v.newest, nil
+		}
+		if f := v.version(version); f != nil {
+			return f, nil
 		}
 	}
 	return nil, r.notFound(account, name, qualifier)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hearth-faas/hearth"
@@ -265,5 +266,31 @@ func BenchmarkPublish(b *testing.B) {
 		w.got(w.UpdateConfiguration(ctx, account, "f", registry.UpdateConfiguration{Description: new(fmt.Sprint(i))}))
 		w.settled("f")
 		w.got(w.Publish(ctx, account, "f", registry.Publish{}))
+	}
+}
+
+// BenchmarkOpen is a start with functions registered, each with a package that
+// another has too.
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range []int{1_000, 10_000} {
+		b.Run(fmt.Sprint(n, " functions"), func(b *testing.B) {
+			w := newWorld(b, b.TempDir(), nil)
+			var wg sync.WaitGroup
+			for k := range 32 {
+				wg.Go(func() {
+					for i := k; i < n; i += 32 {
+						if _, err := w.Create(ctx, registry.Create{Function: function(fmt.Sprintf("f%06d", i)), Zip: code("a")}); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			w.settled("f000000")
+			for b.Loop() {
+				w.reopen()
+			}
+			w.close()
+		})
 	}
 }

@@ -10,23 +10,34 @@ import (
 type Create struct {
 	// Function gives account, name and configuration. Its version, state,
 	// package and identifiers are the Registry's to fill in.
+	// Of PackageType Image it has an Image, whose URI is looked for.
 	Function hearth.Function
 	Zip      []byte
 	Publish  bool // make version 1 too, and return it
-	Tags     map[string]string
+	// LatestPublished is to make $LATEST.PUBLISHED instead.
+	LatestPublished bool
+	Tags            map[string]string
+	Caller          hearth.Identity // who asks, for layers of other accounts; zero is the account itself
+	// CodeSigningConfig is the ARN of the configuration that the function is
+	// under from the start; "" is none.
+	CodeSigningConfig string
 }
 
 // UpdateCode asks for new code.
 type UpdateCode struct {
 	Zip           []byte
+	ImageURI      string   // instead, for PackageType Image
 	Architectures []string // nil is unchanged
 	Publish       bool     // make a version too, and return it
-	DryRun        bool     // check everything, change nothing
-	RevisionID    string   // "" is any
+	// LatestPublished is to make $LATEST.PUBLISHED instead.
+	LatestPublished bool
+	DryRun          bool   // check everything, change nothing
+	RevisionID      string // "" is any
 }
 
 // UpdateConfiguration asks for another configuration. What is nil stays as it
-// is; an empty map or slice removes what was there.
+// is; an empty map or slice removes what was there. Of layers only the ARNs
+// count.
 type UpdateConfiguration struct {
 	Runtime          *string
 	Handler          *string
@@ -44,7 +55,11 @@ type UpdateConfiguration struct {
 	SnapStart        *string
 	VPC              *hearth.VPC
 	FileSystems      []hearth.FileSystem
-	RevisionID       string // "" is any
+	CapacityProvider *hearth.CapacityProvider
+	Durable          *Durable        // of a function that was created as durable
+	Image            *hearth.Image   // of which URI and Resolved stay as they are
+	RevisionID       string          // "" is any
+	Caller           hearth.Identity // as in Create
 }
 
 // apply sets in f what u sets.
@@ -68,9 +83,37 @@ func (u *UpdateConfiguration) apply(f *hearth.Function) {
 	if u.Layers != nil {
 		f.Layers = u.Layers
 	}
+	if u.CapacityProvider != nil {
+		f.CapacityProvider = new(*u.CapacityProvider)
+	}
 	if u.FileSystems != nil {
 		f.FileSystems = u.FileSystems
 	}
+	if u.Image != nil && f.Image != nil {
+		i := *u.Image
+		i.URI, i.Resolved = f.Image.URI, f.Image.Resolved
+		f.Image = &i
+	}
+	if u.Durable != nil && f.Durable != nil {
+		d := *f.Durable
+		u.Durable.Apply(&d)
+		f.Durable = &d
+	}
+}
+
+// Durable changes the configuration of durable executions: what is nil stays
+// as it is.
+type Durable struct {
+	ExecutionTimeout *time.Duration
+	RetentionDays    *int
+	KMSKeyARN        *string
+}
+
+// Apply sets in d what u sets.
+func (u *Durable) Apply(d *hearth.Durable) {
+	set(&d.ExecutionTimeout, u.ExecutionTimeout)
+	set(&d.RetentionDays, u.RetentionDays)
+	set(&d.KMSKeyARN, u.KMSKeyARN)
 }
 
 func set[T any](into *T, value *T) {
@@ -84,6 +127,9 @@ type Publish struct {
 	Description *string // nil is $LATEST's
 	CodeSHA256  string  // in base64, as the API shows it; "" is any
 	RevisionID  string  // "" is any
+	// LatestPublished makes it $LATEST.PUBLISHED, in place of the one before,
+	// and not the next number's.
+	LatestPublished bool
 }
 
 // Usage is what an account has registered.

@@ -47,8 +47,8 @@ func (v *view) unsettled() (fs []*hearth.Function) {
 	if f := v.newest; f.State == hearth.Pending || f.UpdateStatus == hearth.UpdateInProgress {
 		fs = append(fs, f)
 	}
-	for i := range v.versions {
-		if f := v.versions[i].f; f.State == hearth.Pending {
+	for f := range v.publishedVersions {
+		if f.State == hearth.Pending {
 			fs = append(fs, f)
 		}
 	}
@@ -57,6 +57,7 @@ func (v *view) unsettled() (fs []*hearth.Function) {
 
 // settleAll starts jobs for what is unsettled in new and was not in old.
 func (r *Registry) settleAll(k key, old, new *view) {
+	r.updates.moved(k, old, new)
 	before := old.unsettled()
 	for _, f := range new.unsettled() {
 		same := func(g *hearth.Function) bool { return g.Key() == f.Key() }
@@ -75,8 +76,10 @@ func (r *Registry) settle(k key, f *hearth.Function) {
 	}
 	var err error
 	if r.holds(k, f) {
-		unpin := r.packages.pin(f.Package.SHA256)
-		defer unpin()
+		defer r.packages.pin(f.Package.SHA256)()
+		for _, l := range f.Layers {
+			defer r.packages.pin(l.Package.SHA256)()
+		}
 		err = r.cfg.Prepare(r.ctx, f)
 	}
 	<-r.jobs.slots
@@ -85,6 +88,12 @@ func (r *Registry) settle(k key, f *hearth.Function) {
 	}
 	if err != nil {
 		r.cfg.Log.Warn("a function could not be prepared", "function", f.QualifiedARN(), "error", err)
+	}
+	if err == nil {
+		r.overtake(k, f)
+		if r.ctx.Err() != nil {
+			return
+		}
 	}
 	r.conclude(k, f, err, time.Second)
 }
@@ -124,6 +133,10 @@ func (r *Registry) concluded(old *view, f *hearth.Function, outcome error) (*vie
 	new := *old
 	if f.Version != hearth.Latest {
 		done := settled(f, outcome, revision)
+		if f.Version == hearth.LatestPublished {
+			new.published = old.published.settledAs(done)
+			return &new, nil
+		}
 		new.versions = slices.Clone(old.versions)
 		for i := range new.versions {
 			if new.versions[i].f.Version == f.Version {
@@ -174,6 +187,8 @@ func explain(err error) (reason, code string) {
 		code = "InvalidZipFileException"
 	case hearth.InvalidRuntime:
 		code = "InvalidRuntime"
+	case hearth.ImageDeleted, hearth.ImageAccessDenied, hearth.InvalidImage:
+		code = string(hearth.KindOf(err))
 	}
 	return strings.ToValidUTF8(reason, "?"), code
 }
