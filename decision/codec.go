@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
+	"math"
 	"time"
 
 	"github.com/hearth-faas/hearth"
@@ -63,6 +64,14 @@ func (e *encoder) append(b []byte, d *hearth.Decision) []byte {
 	e.number(uint64(len(d.Spent)))
 	for _, s := range d.Spent {
 		e.signed(int64(s))
+	}
+	e.number(d.Generation)
+	e.str(d.Node)
+	e.str(d.Fleet)
+	if d.Capacity != "" {
+		e.str(string(d.Capacity))
+		e.body = binary.LittleEndian.AppendUint64(e.body, math.Float64bits(d.Price))
+		e.body = binary.LittleEndian.AppendUint64(e.body, math.Float64bits(d.Cost))
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.body)))
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(e.body, castagnoli))
@@ -199,6 +208,16 @@ func (r *decoder) next(d *hearth.Decision) (bool, error) {
 			d.Spent[i] = s
 		}
 	}
+	if len(r.body) > 0 { // those of earlier versions end here
+		d.Generation = r.number()
+	}
+	if len(r.body) > 0 {
+		d.Node, d.Fleet = r.str(), r.str()
+	}
+	if len(r.body) > 0 { // there is more than one kind of capacity
+		d.Capacity = hearth.CapacityKind(r.str())
+		d.Price, d.Cost = r.float(), r.float()
+	}
 	if r.bad || len(r.body) > 0 {
 		return false, errDamaged
 	}
@@ -213,6 +232,16 @@ func (r *decoder) number() uint64 {
 	}
 	r.body = r.body[w:]
 	return n
+}
+
+func (r *decoder) float() float64 {
+	if len(r.body) < 8 {
+		r.bad, r.body = true, nil
+		return 0
+	}
+	f := math.Float64frombits(binary.LittleEndian.Uint64(r.body))
+	r.body = r.body[8:]
+	return f
 }
 
 func (r *decoder) signed() int64 {

@@ -2,6 +2,8 @@ package decision
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"strings"
 	"testing"
 	"time"
@@ -19,12 +21,16 @@ var anyDecision = rapid.Custom(func(t *rapid.T) hearth.Decision {
 		Kind: hearth.DecisionKind(word.Draw(t, "kind")), Account: hearth.Account(word.Draw(t, "account")),
 		RequestID: rapid.OneOf(word, rapid.StringMatching(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`),
 			rapid.StringMatching(`[0-9A-F-]{36}`)).Draw(t, "id"),
-		Function: word.Draw(t, "function"), Version: word.Draw(t, "version"), Chosen: word.Draw(t, "chosen"), Why: word.Draw(t, "why"),
+		Function: word.Draw(t, "function"), Version: word.Draw(t, "version"), Generation: rapid.Uint64().Draw(t, "generation"), Chosen: word.Draw(t, "chosen"), Why: word.Draw(t, "why"),
 		Instance: word.Draw(t, "instance"), Container: word.Draw(t, "container"), Outcome: word.Draw(t, "outcome"),
 		Knew: hearth.Knowledge{Idle: rapid.Int().Draw(t, "idle"), Pool: rapid.IntRange(0, 9).Draw(t, "pool"), FreeMiB: rapid.Int().Draw(t, "free")},
 	}
 	for i := range d.Spent {
 		d.Spent[i] = time.Duration(rapid.Int64().Draw(t, "spent"))
+	}
+	if rapid.Bool().Draw(t, "several kinds of capacity") {
+		d.Capacity = rapid.SampledFrom([]hearth.CapacityKind{hearth.CapacityFixed, hearth.CapacityVariable, hearth.CapacityDedicated}).Draw(t, "capacity")
+		d.Price, d.Cost = rapid.Float64Range(0, 1e9).Draw(t, "price"), rapid.Float64Range(0, 1e9).Draw(t, "cost")
 	}
 	return d
 })
@@ -50,6 +56,22 @@ func TestWhatIsEncodedIsDecoded(t *testing.T) {
 			t.Errorf("after the last: %v, %v", more, err)
 		}
 	})
+}
+
+func TestARecordOfBeforeThereWereGenerationsIsDecoded(t *testing.T) {
+	enc := newEncoder()
+	enc.append(nil, &hearth.Decision{Seq: 7, Kind: hearth.DecisionPlace, Function: "f"})
+	old := enc.body[:len(enc.body)-3] // a generation of 0 is one byte, and so are no node and no fleet
+	segment := append([]byte(header), byte(len(old)))
+	segment = binary.LittleEndian.AppendUint32(segment, crc32.Checksum(old, castagnoli))
+	dec, err := newDecoder(append(segment, old...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d hearth.Decision
+	if more, err := dec.next(&d); !more || err != nil || d.Seq != 7 || d.Function != "f" || d.Generation != 0 {
+		t.Errorf("got %+v, %v, %v", d, more, err)
+	}
 }
 
 func TestSegmentDefinesNoMoreStringsThanItMay(t *testing.T) {

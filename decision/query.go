@@ -10,7 +10,7 @@ import (
 // Filter selects decisions; an empty field selects all.
 type Filter struct {
 	RequestID string
-	Account   hearth.Account
+	Account   hearth.Account // and what is about no account, as the warming pool
 	Function  string
 	Kind      hearth.DecisionKind
 	Since     time.Time // recorded at or after
@@ -20,7 +20,7 @@ type Filter struct {
 
 func (f *Filter) fits(d *hearth.Decision) bool {
 	return (f.RequestID == "" || d.RequestID == f.RequestID) &&
-		(f.Account == "" || d.Account == f.Account) &&
+		(f.Account == "" || d.Account == f.Account || d.Account == "" && d.Function == "") &&
 		(f.Function == "" || d.Function == f.Function) &&
 		(f.Kind == "" || d.Kind == f.Kind) &&
 		(f.Since.IsZero() || !d.At.Before(f.Since))
@@ -35,17 +35,30 @@ func (r *Recorder) Query(f Filter) ([]hearth.Decision, error) {
 	}
 	var found []hearth.Decision
 	var d hearth.Decision
+	var began time.Time // of the request, once that is known
 	oldest := r.ring.first()
 	for seq := r.ring.last(); seq >= oldest; seq-- {
-		if r.ring.get(seq, &d) != present || !f.fits(&d) {
+		if r.ring.get(seq, &d) != present {
+			continue
+		}
+		if d.At.Before(began) {
+			return found, nil // what is older is of requests before it
+		}
+		if !f.fits(&d) {
 			continue
 		}
 		if found = append(found, d); len(found) == f.Limit {
 			return found, nil
 		}
 		if f.RequestID != "" && ends(&d) {
-			return found, nil
+			began = d.At.Add(-slack)
+			for _, spent := range d.Spent {
+				began = began.Add(-spent)
+			}
 		}
+	}
+	if !began.IsZero() {
+		return found, nil
 	}
 	if r.disk == nil {
 		return found, nil
@@ -54,8 +67,11 @@ func (r *Recorder) Query(f Filter) ([]hearth.Decision, error) {
 	return append(found, older...), err
 }
 
-// ends reports whether d is the last, and with the newest first the first,
-// that will ever be found of its request.
+// slack is by how much a request may have begun before its decision says so.
+const slack = time.Second
+
+// ends reports whether d tells of its request as a whole: from when on there
+// may be others about it.
 func ends(d *hearth.Decision) bool {
 	return d.Kind == hearth.DecisionPlace || d.Kind == hearth.DecisionRefuse
 }

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -63,12 +64,25 @@ func openSegments(dir string, most int64) (*segments, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
+	s := &segments{dir: dir, max: max(most, minLog)}
+	s.seg = s.max / perLog
+	var err error
+	if s.files, err = segmentsIn(dir); err != nil {
+		return nil, err
+	}
+	for _, f := range s.files {
+		s.size.Add(f.size)
+	}
+	return s, s.makeRoom(0)
+}
+
+// segmentsIn returns the segments in dir, oldest first.
+func segmentsIn(dir string) ([]segment, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &segments{dir: dir, max: max(most, minLog)}
-	s.seg = s.max / perLog
+	var files []segment
 	for _, e := range entries {
 		number, ok := strings.CutPrefix(e.Name(), prefix)
 		if number, ok2 := strings.CutSuffix(number, suffix); ok && ok2 {
@@ -77,17 +91,11 @@ func openSegments(dir string, most int64) (*segments, error) {
 			if err != nil || err2 != nil {
 				continue // not one of ours, or gone
 			}
-			s.files = append(s.files, segment{first, info.Size()})
-			s.size.Add(info.Size())
+			files = append(files, segment{first, info.Size()})
 		}
 	}
-	slices.SortFunc(s.files, func(a, b segment) int {
-		if a.first < b.first {
-			return -1
-		}
-		return 1
-	})
-	return s, s.makeRoom(0)
+	slices.SortFunc(files, func(a, b segment) int { return cmp.Compare(a.first, b.first) })
+	return files, nil
 }
 
 // makeRoom deletes the oldest segments until n more bytes fit.
