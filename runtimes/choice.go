@@ -21,6 +21,7 @@ type Choice struct {
 	files       string
 	exact       bool
 	note        string
+	image       *Image // of a function that comes as one; then all else is zero
 }
 
 // Runtime is the runtime identifier that was asked for; "" for a choice made
@@ -122,8 +123,12 @@ func (c Choice) LoadMessage(f *hearth.Function, env []string) []byte {
 // StartProcess is the process for a sandbox without a booted one, which gets
 // everything from its environment. code is what the container has attached:
 // a function that brings its own bootstrap is looked up there, in the
-// package before the layers. Errors: InvalidRuntime, if there is none.
+// package before the layers. Errors: InvalidRuntime, if there is none,
+// InvalidImage, if an image says nothing.
 func (c Choice) StartProcess(f *hearth.Function, env []string, code sandbox.Attachment) (sandbox.Process, error) {
+	if c.image != nil {
+		return c.image.process(f, env)
+	}
 	p := sandbox.Process{Env: env, Dir: sandbox.TaskDir}
 	if c.interpreter == nil {
 		entry, err := bootstrap(code)

@@ -38,6 +38,9 @@ func (c Choice) Environ(f *hearth.Function, extra []string) []string {
 		"PATH":            c.searchPath(),
 		"LD_LIBRARY_PATH": c.libraryPath(),
 	}
+	if c.image != nil {
+		env = c.image.environ()
+	}
 	if c.interpreter != nil {
 		switch c.interpreter.Language {
 		case Node:
@@ -65,6 +68,9 @@ func (c Choice) Environ(f *hearth.Function, extra []string) []string {
 		"LAMBDA_TASK_ROOT":                sandbox.TaskDir,
 		"LAMBDA_RUNTIME_DIR":              sandbox.RuntimeDir,
 	})
+	if c.image != nil {
+		delete(env, "_HANDLER") // it is the command's to say
+	}
 	if c.interpreter == nil {
 		delete(env, "AWS_EXECUTION_ENV") // as with the service, which sets it for its own runtimes only
 	}

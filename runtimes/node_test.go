@@ -309,7 +309,7 @@ type streamed struct {
 	bytes.Buffer
 }
 
-func (s *streamed) Start(contentType string) error {
+func (s *streamed) Start(contentType string, _ time.Time) error {
 	s.contentType = contentType
 	return nil
 }

@@ -9,9 +9,11 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -79,7 +81,7 @@ type Mount struct {
 // Process is what to execute, as an unprivileged user, without new
 // privileges, under the driver's system call filter.
 type Process struct {
-	Argv []string
+	Argv []string // the first without a slash is looked for in Env's PATH
 	Env  []string // all of it: nothing is inherited
 	Dir  string
 }
@@ -88,24 +90,38 @@ type Process struct {
 type Limits struct {
 	MemoryBytes int64
 	// CPUs is how many processors' time per second it may use, such as 0.5.
-	CPUs      float64
-	Processes int
-	OpenFiles int // per process; taken into account when a process starts
+	CPUs float64
+	// NetworkBytes is how many bytes of IP packets a second may go into it, and
+	// as many out of it.
+	NetworkBytes int64
+	Processes    int
+	OpenFiles    int // per process; taken into account when a process starts
 	// TmpBytes is the size of /tmp. If /tmp is memory, as it is where the
 	// driver has no disk for it and where this is 0, it counts as memory, too.
 	// It can be changed until Attach or Start.
 	TmpBytes int64
 }
 
+// ErrWorkingDir says that a process was to start in a directory that is not
+// there.
+var ErrWorkingDir = errors.New("no such working directory")
+
 // Attachment is the code that a container gets, as directories of the host
 // which are shown read-only.
 type Attachment struct {
+	// Root are the layers of an image, the lowest first, which are merged and
+	// become the container's root in place of the driver's base, with what the
+	// spec's Mounts show in that. /dev, /proc, /tmp and the files of /etc that
+	// tell of the network stay the driver's. Layers are as overlayfs wants
+	// them, with userxattr.
+	Root   []string
 	Task   string   // shown at TaskDir
 	Layers []string // merged at LayerDir, later ones over earlier ones
 }
 
-// Container is one execution environment. Exited, Kill, Usage and Destroy may
-// be called at any time from any goroutine; the others by one at a time.
+// Container is one execution environment. Exited, Signal, Dial, Kill, Usage and
+// Destroy may be called at any time from any goroutine; the others by one at a
+// time.
 type Container interface {
 	ID() string
 	// Listener accepts connections made to RuntimeAPI from inside this
@@ -120,6 +136,17 @@ type Container interface {
 	// Start runs the container's main process; an error if one was booted or
 	// started before.
 	Start(ctx context.Context, p Process) error
+	// Run starts a further process, before the main one or beside it. Its
+	// stdout and stderr go to output, which the driver does not close. A main
+	// process that ends takes all others with it, unless a further one is
+	// left: then what is left goes on until Kill or Destroy.
+	Run(ctx context.Context, p Process, output *os.File) (Companion, error)
+	// Signal sends a signal to the main process and its process group; nothing
+	// happens if it has ended. It waits while the container is frozen.
+	Signal(s syscall.Signal) error
+	// Dial connects to a TCP port of the container's loopback interface. A
+	// frozen container refuses.
+	Dial(ctx context.Context, port int) (net.Conn, error)
 	// SetLimits replaces the limits. It takes effect for running processes
 	// too, except OpenFiles and, once there is code, TmpBytes.
 	SetLimits(l Limits) error
@@ -135,12 +162,23 @@ type Container interface {
 	// OOMKills is how often the memory limit has killed a process so far.
 	OOMKills() int
 	Usage() (Usage, error)
+	// Traffic is how many bytes of IP packets have gone into the container and
+	// out of it. It is quick.
+	Traffic() (in, out int64)
 	// Link is the container's address in the sandbox network; invalid if it
 	// has no network.
 	Link() netip.Addr
 	// Destroy kills what runs and removes every trace. It may be called
 	// again.
 	Destroy() error
+}
+
+// Companion is a further process of a container. Safe for concurrent use.
+type Companion interface {
+	// Exited is closed when it has ended, alone or with its container; Exit
+	// then tells how.
+	Exited() <-chan struct{}
+	Exit() Exit
 }
 
 // Exit tells how a process ended. Signal is "" or a name such as "killed" or
@@ -209,5 +247,7 @@ type Guest struct {
 type NetworkLink interface {
 	// Counts are the bytes of IP packets into and out of the container.
 	Counts() (in, out int64)
+	// SetRate bounds the bytes a second in each direction; 0 is no bound.
+	SetRate(bytesPerSecond int64)
 	Close() error
 }

@@ -99,6 +99,7 @@ func (a *apiListener) offer(c *apiConn) bool {
 // apiConn is a connection to the API.
 type apiConn struct {
 	*gonet.TCPConn
+	link   *link
 	remote Addr
 	once   sync.Once
 	closed chan struct{}
@@ -106,6 +107,28 @@ type apiConn struct {
 
 // RemoteAddr implements net.Conn; it is an Addr.
 func (c *apiConn) RemoteAddr() net.Addr { return c.remote }
+
+// Read implements net.Conn, as fast as the container may send.
+func (c *apiConn) Read(b []byte) (int, error) {
+	if !c.link.release() {
+		return 0, net.ErrClosed
+	}
+	return c.TCPConn.Read(b)
+}
+
+// Write implements net.Conn, as fast as the container may take it.
+func (c *apiConn) Write(b []byte) (written int, err error) {
+	for {
+		piece := b[written:min(len(b), written+len(frame{}))]
+		if !c.link.admit(len(piece)) {
+			return written, net.ErrClosed
+		}
+		n, err := c.TCPConn.Write(piece)
+		if written += n; err != nil || written >= len(b) {
+			return written, err
+		}
+	}
+}
 
 // Close implements net.Conn.
 func (c *apiConn) Close() error {
@@ -131,6 +154,7 @@ func (t *tcpTable) serveAPI(f *tcpFlow, syn packet) {
 	}
 	conn := &apiConn{
 		TCPConn: gonet.NewTCPConn(&f.queue, endpoint),
+		link:    l,
 		remote:  Addr{Container: l.id, Port: f.key.port},
 		closed:  make(chan struct{}),
 	}

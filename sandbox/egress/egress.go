@@ -250,6 +250,9 @@ func (n *Network) forget(l *link) {
 	n.mu.Unlock()
 }
 
+// Refuses tells why containers may not reach an address, or "" if they may.
+func (n *Network) Refuses(a netip.Addr) string { return n.policy.Refuses(a) }
+
 // allowed applies the policy to a destination and reports a refusal.
 func (n *Network) allowed(id string, destination netip.AddrPort) bool {
 	reason := n.policy.Refuses(destination.Addr())

@@ -28,12 +28,14 @@ type link struct {
 	raw     syscall.RawConn
 
 	in, out  atomic.Int64
+	up, down shaper                          // from the container, and to it
 	hardware atomic.Pointer[hardwareAddress] // the container's; nil until it sends a frame
 	active   atomic.Pointer[active]          // nil until the container sends something; written under mu
 
 	mu     sync.Mutex
 	closed atomic.Bool // written under mu
 	work   sync.WaitGroup
+	stop   chan struct{} // closed when Close begins
 	done   chan struct{} // closed when Close has finished; nil until it begins
 }
 
@@ -67,7 +69,8 @@ func newLink(n *Network, id string, file *os.File, kind sandbox.LinkKind) (*link
 		unix.Close(fd)
 		return nil, os.NewSyscallError("SetNonblock", err)
 	}
-	l := &link{network: n, id: id, kind: kind, file: os.NewFile(uintptr(fd), "link")}
+	l := &link{network: n, id: id, kind: kind, file: os.NewFile(uintptr(fd), "link"), stop: make(chan struct{})}
+	l.up.clock, l.down.clock = n.config.Clock, n.config.Clock
 	if l.raw, err = l.file.SyscallConn(); err != nil {
 		l.file.Close()
 		return nil, err
@@ -137,11 +140,12 @@ func (l *link) receive(b []byte) {
 		return
 	}
 	l.out.Add(int64(len(p.bytes)))
+	owes := l.up.pass(len(p.bytes))
 	switch p.protocol {
 	case unix.IPPROTO_TCP:
 		l.receiveTCP(p)
 	case unix.IPPROTO_UDP:
-		l.receiveUDP(p)
+		l.receiveUDP(p, owes)
 	case unix.IPPROTO_ICMP:
 		l.receiveICMP(p)
 	default:
@@ -225,6 +229,7 @@ func (l *link) write(parts ...[]byte) {
 	}
 	if n > 0 {
 		l.in.Add(int64(n))
+		l.down.pass(n)
 	}
 }
 
@@ -259,6 +264,7 @@ func (l *link) Close() error {
 	}
 	l.done = make(chan struct{})
 	l.closed.Store(true)
+	close(l.stop)
 	active := l.active.Load()
 	l.mu.Unlock()
 	defer close(l.done)

@@ -13,17 +13,18 @@ import (
 // splice carries a connection between the container and the outside until both
 // directions have ended. Each direction ends by itself (half-close); a reset
 // on one side is a reset on the other. A side that does not read stops the
-// other side's writing, once the buffers between them are full.
-func splice(inside tcpip.Endpoint, queue *waiter.Queue, outside *net.TCPConn) {
+// other side's writing, once the buffers between them are full, and so does the
+// link's rate.
+func splice(inside tcpip.Endpoint, queue *waiter.Queue, outside *net.TCPConn, l *link) {
 	up := make(chan error, 1)
 	go func() {
-		err := toOutside(inside, queue, outside)
+		err := toOutside(inside, queue, outside, l)
 		if err != nil {
 			abort(inside, outside)
 		}
 		up <- err
 	}()
-	if err := toInside(inside, queue, outside); err != nil {
+	if err := toInside(inside, queue, outside, l); err != nil {
 		abort(inside, outside)
 	}
 	<-up
@@ -39,11 +40,14 @@ func abort(inside tcpip.Endpoint, outside *net.TCPConn) {
 var errReset = errors.New("reset by the container")
 
 // toOutside carries what the container sends. It returns nil after its end.
-func toOutside(inside tcpip.Endpoint, queue *waiter.Queue, outside *net.TCPConn) error {
+func toOutside(inside tcpip.Endpoint, queue *waiter.Queue, outside *net.TCPConn, l *link) error {
 	entry, readable := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
 	queue.EventRegister(&entry)
 	defer queue.EventUnregister(&entry)
 	for {
+		if !l.release() {
+			return net.ErrClosed
+		}
 		err := moveOutside(inside, outside)
 		switch {
 		case err == nil:
@@ -78,7 +82,7 @@ func moveOutside(inside tcpip.Endpoint, outside *net.TCPConn) error {
 }
 
 // toInside carries what comes from outside. It returns nil after its end.
-func toInside(inside tcpip.Endpoint, queue *waiter.Queue, outside *net.TCPConn) error {
+func toInside(inside tcpip.Endpoint, queue *waiter.Queue, outside *net.TCPConn, l *link) error {
 	raw, err := outside.SyscallConn()
 	if err != nil {
 		return err
@@ -96,6 +100,10 @@ func toInside(inside tcpip.Endpoint, queue *waiter.Queue, outside *net.TCPConn) 
 		}
 		if err != nil {
 			return err
+		}
+		if !l.admit(n) {
+			frames.Put(b)
+			return net.ErrClosed
 		}
 		err = writeInside(inside, writable, b[:n])
 		frames.Put(b)

@@ -171,7 +171,7 @@ func (t *tcpTable) connect(f *tcpFlow, syn packet, targets []netip.AddrPort) {
 		reset(outside)
 		return
 	}
-	splice(endpoint, &f.queue, outside)
+	splice(endpoint, &f.queue, outside, t.link)
 	t.finish(endpoint)
 }
 

@@ -40,8 +40,9 @@ func (t *udpTable) init(l *link) {
 	t.flows = map[flowKey]*udpFlow{}
 }
 
-// receiveUDP takes a datagram of the container.
-func (l *link) receiveUDP(p packet) {
+// receiveUDP takes a datagram of the container. One that is far ahead of the
+// link's rate is lost, unless it is a query for a name: those are few.
+func (l *link) receiveUDP(p packet, ahead bool) {
 	datagram := p.payload()
 	if len(datagram) < udpLen {
 		return
@@ -60,6 +61,9 @@ func (l *link) receiveUDP(p packet) {
 	}
 	if p.dst == guest.Gateway {
 		l.refuse(p, portUnreachable)
+		return
+	}
+	if ahead {
 		return
 	}
 	a := l.activate()
@@ -198,12 +202,12 @@ func (t *udpTable) receive(f *udpFlow) {
 			}
 			return
 		}
-		if total := ipv4Len + udpLen + n; total <= t.link.network.config.Guest.MTU {
+		t.find(f.key) // before the container can act on what it is told
+		if total := ipv4Len + udpLen + n; total <= t.link.network.config.Guest.MTU && t.link.admit(total) {
 			putUDP(b[:total], f.key.destination, guest)
 			t.link.write(b[:total])
 		}
 		frames.Put(b)
-		t.find(f.key)
 	}
 }
 

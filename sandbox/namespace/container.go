@@ -59,6 +59,10 @@ type container struct {
 	overruns int
 	disk     *disk // /tmp, once code is attached; nil if that is memory
 	removed  bool
+	// companions are the further processes that have not ended, by the id that
+	// init knows them by.
+	companions map[uint32]*companion
+	lastID     uint32
 
 	destroy    sync.Once
 	destroyErr error
@@ -97,11 +101,17 @@ func (c *container) read() {
 			if m.Signal != 0 {
 				exit.Code, exit.Signal = -1, syscall.Signal(m.Signal).String()
 			}
+			if m.ID != 0 {
+				c.leave(m.ID, exit)
+				continue
+			}
 			c.finish(exit)
 		}
 	}
 	awaitProcess(c.pidfd)
-	c.finish(sandbox.Exit{Code: -1, Signal: syscall.SIGKILL.String(), At: time.Now()})
+	killed := sandbox.Exit{Code: -1, Signal: syscall.SIGKILL.String(), At: time.Now()}
+	c.finish(killed)
+	c.leaveAll(killed)
 	close(c.gone)
 }
 
@@ -156,20 +166,26 @@ func (c *container) await(ctx context.Context) (initReply, error) {
 
 // ask sends init a request and waits for its reply.
 func (c *container) ask(ctx context.Context, m message.Message, fds ...int) error {
+	got, err := c.askFor(ctx, m, fds...)
+	message.CloseAll(got)
+	return err
+}
+
+// askFor is ask for a reply with descriptors.
+func (c *container) askFor(ctx context.Context, m message.Message, fds ...int) ([]int, error) {
 	c.asking.Lock()
 	defer c.asking.Unlock()
 	if err := send(c.conn, m, fds...); err != nil {
-		return fmt.Errorf("%w: %w", errGone, err)
+		return nil, fmt.Errorf("%w: %w", errGone, err)
 	}
 	r, err := c.await(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	message.CloseAll(r.fds)
 	if r.m.Errno != 0 {
-		return kernelError("container "+c.id, r.m)
+		return r.fds, kernelError("container "+c.id, r.m)
 	}
-	return nil
+	return r.fds, nil
 }
 
 func (c *container) Attach(ctx context.Context, a sandbox.Attachment) (err error) {
@@ -180,7 +196,7 @@ func (c *container) Attach(ctx context.Context, a sandbox.Attachment) (err error
 	if again {
 		return fmt.Errorf("namespace: container %s has its code already", c.id)
 	}
-	m := &message.Attach{Task: a.Task != "", Layers: uint32(len(a.Layers))}
+	m := &message.Attach{Root: len(a.Root) > 0, Task: a.Task != "", Layers: uint32(len(a.Layers))}
 	var trees, fds []int
 	defer func() { message.CloseAll(trees) }()
 	paths := a.Layers
@@ -193,6 +209,13 @@ func (c *container) Attach(ctx context.Context, a sandbox.Attachment) (err error
 			return err
 		}
 		trees = append(trees, tree)
+	}
+	if m.Root {
+		image, err := c.d.spawn.overlay(ctx, append(slices.Clone(a.Root), skeletonDir(c.d.cfg.DataDir)))
+		if err != nil {
+			return err
+		}
+		trees = append(trees, image)
 	}
 	disk, err := c.takeDisk()
 	if err != nil {
@@ -257,7 +280,7 @@ func (c *container) Start(ctx context.Context, p sandbox.Process) error {
 		err = c.Attach(ctx, sandbox.Attachment{})
 	}
 	if err == nil {
-		err = c.ask(ctx, &message.Start{Process: c.process(p, limits)}, c.outputFDs()...)
+		err = c.ask(ctx, &message.Start{Process: c.process(p, limits, c.output)}, outputFDs(c.output)...)
 	}
 	if err != nil {
 		c.mu.Lock()
@@ -268,9 +291,9 @@ func (c *container) Start(ctx context.Context, p sandbox.Process) error {
 }
 
 // process completes what to start with what bounds it.
-func (c *container) process(p sandbox.Process, l sandbox.Limits) message.Process {
+func (c *container) process(p sandbox.Process, l sandbox.Limits, output *os.File) message.Process {
 	m := message.Process{
-		Argv: p.Argv, Env: p.Env, Dir: p.Dir, Output: c.output != nil, OpenFiles: defaultOpenFiles,
+		Argv: p.Argv, Env: p.Env, Dir: p.Dir, Output: output != nil, OpenFiles: defaultOpenFiles,
 	}
 	if l.OpenFiles > 0 {
 		m.OpenFiles = uint64(l.OpenFiles)
@@ -281,11 +304,11 @@ func (c *container) process(p sandbox.Process, l sandbox.Limits) message.Process
 	return m
 }
 
-func (c *container) outputFDs() []int {
-	if c.output == nil {
+func outputFDs(output *os.File) []int {
+	if output == nil {
 		return nil
 	}
-	return []int{rawFD(c.output)}
+	return []int{rawFD(output)}
 }
 
 // rawFD is f.Fd without its turning the file to blocking mode, which would
@@ -305,6 +328,14 @@ func (c *container) OOMKills() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.overruns
+}
+
+// Traffic implements sandbox.Container.
+func (c *container) Traffic() (in, out int64) {
+	if c.link == nil {
+		return 0, 0
+	}
+	return c.link.Counts()
 }
 
 // Usage is what the cgroups have counted and, where there are none, what a

@@ -196,9 +196,7 @@ func TestDestroyLeavesNothing(t *testing.T) {
 			}
 		}
 	}
-	if left := children(d.spawn.live.cmd.Process.Pid); len(left) > 0 {
-		t.Errorf("the spawner has the children %v", left)
-	}
+	expectNoChildren(t, d)
 }
 
 // destroyTwice destroys the container twice.

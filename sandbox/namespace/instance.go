@@ -111,9 +111,9 @@ func (c *container) make(ctx context.Context, spec sandbox.ContainerSpec) (err e
 		defer theirs.Close() // the process has its own
 		c.control = ours
 		setup.Boot = true
-		setup.Process = c.process(*spec.Boot, spec.Limits)
+		setup.Process = c.process(*spec.Boot, spec.Limits, spec.Output)
 		setup.Process.Control = true
-		fds = append(fds, c.outputFDs()...)
+		fds = append(fds, outputFDs(spec.Output)...)
 		fds = append(fds, int(theirs.Fd()))
 		c.mu.Lock()
 		c.started = true
@@ -196,6 +196,9 @@ func (c *container) connect(r initReply) error {
 			return fmt.Errorf("joining the network: %w", err)
 		}
 		c.link = link
+		if n := c.limits.NetworkBytes; n > 0 {
+			link.SetRate(n)
+		}
 	}
 	return nil
 }

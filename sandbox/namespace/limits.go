@@ -23,6 +23,9 @@ func (c *container) SetLimits(l sandbox.Limits) error {
 	if err := c.group.limit(before, l); err != nil {
 		return fmt.Errorf("namespace: container %s: %w", c.id, err)
 	}
+	if c.link != nil && before.NetworkBytes != l.NetworkBytes {
+		c.link.SetRate(l.NetworkBytes)
+	}
 	c.mu.Lock()
 	c.limits = l
 	c.mu.Unlock()

@@ -122,6 +122,9 @@ func New(ctx context.Context, cfg Config) (*Driver, error) {
 	if d.disks, err = newDisks(dir, d.root, cfg.Log); err != nil {
 		return nil, errors.Join(err, d.groups.close())
 	}
+	if err := makeSkeleton(dir, cfg.Network); err != nil {
+		return nil, errors.Join(err, d.groups.close())
+	}
 	d.spawn = &spawner{cfg: cfg, root: d.root, home: d.groups.home}
 	if err := d.spawn.start(ctx); err != nil {
 		return nil, errors.Join(err, d.groups.close())

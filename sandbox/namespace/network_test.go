@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hearth-faas/hearth/sandbox"
@@ -22,10 +23,11 @@ type tunLink struct {
 	id      string
 	file    *os.File
 	kind    sandbox.LinkKind
+	rate    atomic.Int64
 }
 
 func (n *tunNetwork) Join(id string, link *os.File, kind sandbox.LinkKind) (sandbox.NetworkLink, error) {
-	l := &tunLink{n, id, link, kind}
+	l := &tunLink{network: n, id: id, file: link, kind: kind}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.links == nil {
@@ -45,6 +47,8 @@ func (n *tunNetwork) Guest() sandbox.Guest {
 }
 
 func (l *tunLink) Counts() (in, out int64) { return 0, 0 }
+
+func (l *tunLink) SetRate(bytesPerSecond int64) { l.rate.Store(bytesPerSecond) }
 
 func (l *tunLink) Close() error {
 	l.network.mu.Lock()

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hearth-faas/hearth/sandbox"
 	"github.com/hearth-faas/hearth/sandbox/namespace/inside"
 	"github.com/hearth-faas/hearth/sandbox/namespace/message"
 )
@@ -48,6 +49,9 @@ var errSpawnerDied = errors.New("namespace: the spawner died")
 
 // kernelError is an errno with the step that met it.
 func kernelError(subject string, r *message.Reply) error {
+	if r.Step == inside.StepWorkingDir {
+		return fmt.Errorf("namespace: %s: %w", subject, sandbox.ErrWorkingDir)
+	}
 	return fmt.Errorf("namespace: %s: %s: %w", subject, r.Step, syscall.Errno(r.Errno))
 }
 
@@ -233,19 +237,36 @@ func (s *spawner) tree(ctx context.Context, path string) (int, error) {
 		}
 		return fd, nil
 	}
-	// An ordinary user has the right to only within the spawner's namespaces.
+	return s.mount(ctx, "showing "+path, func(seq uint64) message.Message { return &message.Tree{Seq: seq, Path: path} })
+}
+
+// overlay merges directories of the host, the lowest first, read-only.
+func (s *spawner) overlay(ctx context.Context, paths []string) (int, error) {
+	if s.root {
+		fd, err := inside.Overlay(paths, stageDir(s.cfg.DataDir))
+		if err != nil {
+			return -1, fmt.Errorf("namespace: merging %d layers: %w", len(paths), err)
+		}
+		return fd, nil
+	}
+	return s.mount(ctx, "an image", func(seq uint64) message.Message { return &message.Overlay{Seq: seq, Paths: paths} })
+}
+
+// mount asks the spawner process for a mount: an ordinary user has the right to
+// make one only within its namespaces.
+func (s *spawner) mount(ctx context.Context, subject string, order func(seq uint64) message.Message) (int, error) {
 	p, err := s.process(ctx)
 	if err != nil {
 		return -1, err
 	}
 	seq := p.next()
-	r, fds, err := p.request(ctx, &message.Tree{Seq: seq, Path: path}, seq)
+	r, fds, err := p.request(ctx, order(seq), seq)
 	if err != nil {
 		return -1, err
 	}
 	if r.Errno != 0 || len(fds) != 1 {
 		message.CloseAll(fds)
-		return -1, kernelError("showing "+path, r)
+		return -1, kernelError(subject, r)
 	}
 	return fds[0], nil
 }

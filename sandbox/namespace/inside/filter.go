@@ -16,7 +16,8 @@ import (
 //
 // It is set once, on init itself with all its threads, while the container is
 // pooled, and inherited by what init starts: nothing is left to be done on an
-// invocation's way. Init still has to attach code and to resize /tmp. So the
+// invocation's way. Init still has to attach code, or another
+// root, and to resize /tmp. So the
 // system calls for that pass if their unused sixth argument holds a random
 // number that only init knows; without it, and without init's capabilities as
 // well, they are refused.
@@ -25,7 +26,7 @@ import (
 var refused = []uint32{
 	// Mounts and roots: init made what there is to see.
 	unix.SYS_OPEN_TREE, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
-	unix.SYS_MOUNT_SETATTR, unix.SYS_OPEN_TREE_ATTR, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT,
+	unix.SYS_MOUNT_SETATTR, unix.SYS_OPEN_TREE_ATTR, unix.SYS_CHROOT,
 	// Namespaces: a user namespace would bring capabilities, and with them
 	// most of the kernel's attack surface.
 	unix.SYS_UNSHARE, unix.SYS_SETNS,
@@ -57,7 +58,7 @@ var absent = []uint32{
 }
 
 // initOnly pass with the cookie.
-var initOnly = []uint32{unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_MOVE_MOUNT, unix.SYS_SETHOSTNAME}
+var initOnly = []uint32{unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_MOVE_MOUNT, unix.SYS_PIVOT_ROOT, unix.SYS_SETHOSTNAME}
 
 // lastCall is the newest system call that was looked at for this list. The
 // numbers of the x32 ABI, which have a bit of their own, lie beyond it too.

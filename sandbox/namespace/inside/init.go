@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,11 @@ import (
 // reaps once there is something to reap.
 type container struct {
 	rootless bool
-	started  bool
+
+	mu      sync.Mutex
+	started bool           // there is, or was, a main process
+	running map[int]uint32 // by process id: 0 for the main one, otherwise the id of its Run
+	reaping bool           // there is a thread that waits for their ends
 }
 
 // runInit is process 1 of a container: it builds it, then serves the daemon
@@ -39,7 +44,7 @@ func runInit() int {
 	if !ok {
 		return 0 // the daemon changed its mind
 	}
-	c := &container{rootless: setup.Rootless}
+	c := &container{rootless: setup.Rootless, running: map[int]uint32{}}
 	if f := c.setup(setup, fds); f != nil {
 		reply(Socket, 0, f)
 		return 1
@@ -49,9 +54,10 @@ func runInit() int {
 		if err != nil || m == nil {
 			return 0 // and the kernel ends whatever is left in here
 		}
-		f := c.handle(m, fds)
+		give, f := c.handle(m, fds)
 		message.CloseAll(fds)
-		reply(Socket, 0, f)
+		reply(Socket, 0, f, give...)
+		message.CloseAll(give)
 	}
 }
 
@@ -90,7 +96,7 @@ func (c *container) setup(m *message.Setup, fds []int) *failure {
 		return f
 	}
 	if m.Boot {
-		if f := c.start(&m.Process, fds[len(m.Guests):]); f != nil {
+		if f := c.start(0, &m.Process, fds[len(m.Guests):]); f != nil {
 			return f
 		}
 	}
@@ -102,22 +108,33 @@ func (c *container) setup(m *message.Setup, fds []int) *failure {
 	return nil
 }
 
-func (c *container) handle(m message.Message, fds []int) *failure {
+// handle does what the daemon asks and returns the descriptors of the answer.
+func (c *container) handle(m message.Message, fds []int) (give []int, f *failure) {
 	switch m := m.(type) {
 	case *message.Attach:
-		return attach(m, fds)
+		return nil, attach(m, fds)
 	case *message.Start:
-		return c.start(&m.Process, fds)
+		return nil, c.start(0, &m.Process, fds)
+	case *message.Run:
+		return nil, c.start(m.ID, &m.Process, fds)
+	case *message.Signal:
+		return nil, c.signal(syscall.Signal(m.Signal))
+	case *message.Socket:
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return nil, fail("opening a socket", err)
+		}
+		return []int{fd}, nil
 	case *message.Tmp:
 		if err := mount("", "/tmp", "", unix.MS_REMOUNT|tmpFlags, tmpSize(m.Bytes)); err != nil {
-			return fail("resizing /tmp", err)
+			return nil, fail("resizing /tmp", err)
 		}
-		return nil
+		return nil, nil
 	case *message.Stop:
 		if m.Continue {
-			return signalAll(syscall.SIGCONT)
+			return nil, signalAll(syscall.SIGCONT)
 		}
-		return stopAll()
+		return nil, stopAll()
 	}
-	return fail("understanding the daemon", syscall.EINVAL)
+	return nil, fail("understanding the daemon", syscall.EINVAL)
 }

@@ -48,6 +48,13 @@ func unmount(target string) error {
 	return err
 }
 
+// pivotRoot makes the current directory the root, with the old one upon it.
+func pivotRoot() error {
+	dot := uintptr(unsafe.Pointer(bytePtr(".")))
+	_, err := call6(unix.SYS_PIVOT_ROOT, dot, dot, 0, 0, 0, cookie)
+	return err
+}
+
 // moveMount puts a detached tree at a path.
 func moveMount(tree int, target string) error {
 	_, err := call6(unix.SYS_MOVE_MOUNT, uintptr(tree), uintptr(unsafe.Pointer(bytePtr(""))),

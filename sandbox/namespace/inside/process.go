@@ -30,10 +30,13 @@ func setLimits() *failure {
 	return nil
 }
 
-// start runs the main process. Limits are set on init itself, to be
-// inherited: a container has one main process, and what it starts is its own.
-func (c *container) start(p *message.Process, fds []int) *failure {
-	if c.started {
+// StepWorkingDir is the step that fails for want of a process's directory.
+const StepWorkingDir = "entering the working directory"
+
+// start runs the main process, if id is 0, or a further one. Limits are set on
+// init itself, to be inherited: they are the same for all of a container.
+func (c *container) start(id uint32, p *message.Process, fds []int) *failure {
+	if id == 0 && c.started { // only this thread changes it
 		return fail("starting a second main process", syscall.EBUSY)
 	}
 	want := 0
@@ -48,6 +51,13 @@ func (c *container) start(p *message.Process, fds []int) *failure {
 	}
 	if len(p.Argv) == 0 {
 		return fail("starting a process without arguments", syscall.EINVAL)
+	}
+	if p.Dir != "" && !isDir(p.Dir) {
+		return fail(StepWorkingDir, syscall.ENOENT)
+	}
+	file, err := executable(p.Argv[0], p.Env)
+	if err != nil {
+		return fail("executing "+p.Argv[0], err)
 	}
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
@@ -89,13 +99,35 @@ func (c *container) start(p *message.Process, fds []int) *failure {
 	}
 	// The new program inherits this from init's memory as it is at exec.
 	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 0, 0, 0, 0)
-	pid, err := syscall.ForkExec(p.Argv[0], p.Argv, attr)
+	// Its end must not be noticed before it is known.
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pid, err := syscall.ForkExec(file, p.Argv, attr)
 	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
 	if err != nil {
 		return fail("executing "+p.Argv[0], err)
 	}
-	c.started = true
-	go reap(pid)
+	c.running[pid] = id
+	c.started = c.started || id == 0
+	if !c.reaping {
+		c.reaping = true
+		go c.reap()
+	}
+	return nil
+}
+
+// signal sends a signal to the main process and its group.
+func (c *container) signal(s syscall.Signal) *failure {
+	c.mu.Lock() // until then its id is not given to another
+	defer c.mu.Unlock()
+	for pid, id := range c.running {
+		if id != 0 {
+			continue
+		}
+		if err := syscall.Kill(-pid, s); err != nil && err != syscall.ESRCH {
+			return fail("signalling the main process", err)
+		}
+	}
 	return nil
 }
 
@@ -111,25 +143,36 @@ func lower(resource int, n uint64) error {
 }
 
 // reap waits for every process that ends in here, among them those whose
-// parent has ended. When the main process ends, so do all others.
-func reap(main int) {
+// parent has ended. When the main process ends, so do all others, unless a
+// further one is left that the daemon has started.
+func (c *container) reap() {
 	for {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, 0, nil)
 		if err == syscall.EINTR {
 			continue
 		}
-		if err != nil {
-			return // none is left, and none can come: the main process is gone
+		c.mu.Lock()
+		if err != nil && len(c.running) == 0 { // none is left
+			c.reaping = false
+			c.mu.Unlock()
+			return
 		}
-		if pid != main {
+		id, known := c.running[pid]
+		if err != nil || !known {
+			c.mu.Unlock()
 			continue
 		}
-		// First the others, so that they write nothing after the last word.
-		_ = syscall.Kill(-1, syscall.SIGKILL) // ESRCH: there are none
-		exited := &message.Exited{Code: uint32(max(status.ExitStatus(), 0))}
+		delete(c.running, pid)
+		last := id == 0 && len(c.running) == 0
+		c.mu.Unlock()
+		if last {
+			// First the others, so that they write nothing after the last word.
+			_ = syscall.Kill(-1, syscall.SIGKILL) // ESRCH: there are none
+		}
+		exited := &message.Exited{ID: id, Code: uint32(max(status.ExitStatus(), 0))}
 		if status.Signaled() {
-			exited = &message.Exited{Signal: uint32(status.Signal())}
+			exited = &message.Exited{ID: id, Signal: uint32(status.Signal())}
 		}
 		_ = message.Send(Socket, exited) // without a daemon init is about to end
 	}

@@ -93,18 +93,29 @@ func enterRoot(m *message.Setup) *failure {
 	return pivot(m.Stage + "/root")
 }
 
-// attach shows the code and the layers, and puts a disk over the tmpfs of /tmp. One layer is shown as it is; several
-// are merged, later ones over earlier ones, read-only by having nothing to
-// write to.
+// attach shows the code and the layers, puts a disk over the tmpfs of /tmp, and
+// makes an image the root. One layer is shown as it is; several are merged,
+// later ones over earlier ones, read-only by having nothing to write to.
 func attach(m *message.Attach, trees []int) *failure {
 	want := int(m.Layers)
-	for _, one := range []bool{m.Task, m.Tmp} {
+	for _, one := range []bool{m.Root, m.Task, m.Tmp} {
 		if one {
 			want++
 		}
 	}
 	if len(trees) != want || m.Layers > layerPoints {
 		return fail("counting descriptors", syscall.EBADF)
+	}
+	if m.Root {
+		last := len(trees) - 1
+		image := trees[last]
+		trees = trees[:last]
+		m := *m
+		m.Root = false
+		if f := attach(&m, trees); f != nil {
+			return f
+		}
+		return enterImage(image)
 	}
 	if m.Task {
 		if err := moveMount(trees[0], "/var/task"); err != nil {

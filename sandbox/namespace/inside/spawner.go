@@ -123,6 +123,14 @@ func (s *spawner) serve(requests <-chan spawnRequest) {
 			}
 			reply(Socket, m.Seq, nil, tree)
 			_ = syscall.Close(tree)
+		case *message.Overlay:
+			merged, err := Overlay(m.Paths, s.stage+"/mask")
+			if err != nil {
+				reply(Socket, m.Seq, fail("merging the layers", err))
+				break
+			}
+			reply(Socket, m.Seq, nil, merged)
+			_ = syscall.Close(merged)
 		}
 		message.CloseAll(r.fds)
 	}

@@ -50,6 +50,9 @@ var devices = []struct {
 // function has five at most.
 const layerPoints = 5
 
+// imagePoint is where an image waits until it is the root.
+const imagePoint = "/var/.image"
+
 func layerPoint(i int) string { return "/var/.layers/" + itoa(uint64(i)) }
 
 // buildTemplate leaves the stage at the returned path: t.Stage, or "" if it
@@ -123,7 +126,7 @@ func pivot(root string) *failure {
 	if err := syscall.Chdir(root); err != nil {
 		return fail("chdir "+root, err)
 	}
-	if err := syscall.PivotRoot(".", "."); err != nil {
+	if err := pivotRoot(); err != nil {
 		return fail("pivot_root "+root, err)
 	}
 	// The old root lies upon the new one now.
@@ -140,7 +143,7 @@ func fillRoot(stage, dns string) *failure {
 	root := stage + "/root"
 	for _, dir := range []string{
 		"/usr", "/etc/ssl", "/etc/pki/tls", "/proc", "/dev/shm", "/tmp", "/run",
-		"/var/task", "/var/runtime", "/var/.layers", "/opt",
+		"/var/task", "/var/runtime", "/var/.layers", imagePoint, "/opt",
 	} {
 		if err := mkdirs(root + dir); err != nil {
 			return fail("making "+dir, err)
@@ -176,7 +179,7 @@ func fillRoot(stage, dns string) *failure {
 	for path, content := range map[string]string{
 		"/etc/passwd":        "root:x:0:0:root:/:/sbin/nologin\nsandbox:x:993:990::/tmp:/sbin/nologin\nnobody:x:65534:65534::/:/sbin/nologin\n",
 		"/etc/group":         "root:x:0:\nsandbox:x:990:\nnogroup:x:65534:\n",
-		"/etc/hosts":         "127.0.0.1 localhost sandbox\n::1 localhost6\n",
+		"/etc/hosts":         message.Hosts,
 		"/etc/hostname":      "sandbox\n",
 		"/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
 		"/etc/resolv.conf":   resolv,

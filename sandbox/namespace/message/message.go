@@ -8,6 +8,10 @@
 // in every container: no reflection, nothing that runs at the program's start.
 package message
 
+// Hosts is /etc/hosts in every container, of an image too: sandbox.localdomain
+// is where the Telemetry API has its subscribers.
+const Hosts = "127.0.0.1 localhost sandbox sandbox.localdomain\n::1 localhost6\n"
+
 // Type is the first byte of a message.
 type Type byte
 
@@ -18,6 +22,7 @@ const (
 	TypeTemplate Type = iota + 1 // build the root that all containers share
 	TypeSpawn                    // clone a container's init
 	TypeTree                     // clone the mount tree of a path of the host
+	TypeOverlay                  // merge directories of the host
 
 	// daemon to init
 	TypeSetup // build the container; answered by a Reply with the listener and the link
@@ -25,10 +30,13 @@ const (
 	TypeStart
 	TypeTmp  // resize /tmp
 	TypeStop // stop, or let go on, every process: where no cgroup can freeze
+	TypeRun
+	TypeSignal
+	TypeSocket // open a socket in the container's network
 
 	// answers
 	TypeReply
-	TypeExited // init to daemon, unasked: the main process has ended
+	TypeExited // init to daemon, unasked: a process that it was told to start has ended
 )
 
 // Message is any of the structs below.
@@ -60,6 +68,8 @@ func Decode(packet []byte) (Message, error) {
 		m = &Spawn{}
 	case TypeTree:
 		m = &Tree{}
+	case TypeOverlay:
+		m = &Overlay{}
 	case TypeSetup:
 		m = &Setup{}
 	case TypeAttach:
@@ -70,6 +80,12 @@ func Decode(packet []byte) (Message, error) {
 		m = &Tmp{}
 	case TypeStop:
 		m = &Stop{}
+	case TypeRun:
+		m = &Run{}
+	case TypeSignal:
+		m = &Signal{}
+	case TypeSocket:
+		m = &Socket{}
 	case TypeReply:
 		m = &Reply{}
 	case TypeExited:
@@ -150,6 +166,19 @@ func (*Tree) Type() Type         { return TypeTree }
 func (m *Tree) append(w *writer) { w.num(m.Seq); w.str(m.Path) }
 func (m *Tree) parse(r *reader)  { m.Seq, m.Path = r.num(), r.str() }
 
+// Overlay asks the spawner for a read-only merge of directories of the host,
+// the lowest first: where the daemon itself has not the right to. Its Reply has
+// the descriptor.
+type Overlay struct {
+	Seq   uint64
+	Paths []string
+}
+
+// Type implements Message.
+func (*Overlay) Type() Type         { return TypeOverlay }
+func (m *Overlay) append(w *writer) { w.num(m.Seq); w.strs(m.Paths) }
+func (m *Overlay) parse(r *reader)  { m.Seq, m.Paths = r.num(), r.strs() }
+
 // Process is a process to start. Its descriptors: what takes stdout and
 // stderr, then its end of the control socket if Control.
 type Process struct {
@@ -226,17 +255,25 @@ func (m *Setup) parse(r *reader) {
 
 // Attach shows the code, and puts a disk over /tmp. Descriptors: the task's
 // tree if Task, then the disk's mount if Tmp, then one tree for each layer, the
-// lowest first.
+// lowest first, then the mount that is to be the root if Root.
 type Attach struct {
+	Root   bool
 	Task   bool
 	Tmp    bool
 	Layers uint32
 }
 
 // Type implements Message.
-func (*Attach) Type() Type         { return TypeAttach }
-func (m *Attach) append(w *writer) { w.flag(m.Task); w.flag(m.Tmp); w.num(uint64(m.Layers)) }
-func (m *Attach) parse(r *reader)  { m.Task, m.Tmp, m.Layers = r.flag(), r.flag(), uint32(r.num()) }
+func (*Attach) Type() Type { return TypeAttach }
+func (m *Attach) append(w *writer) {
+	w.flag(m.Root)
+	w.flag(m.Task)
+	w.flag(m.Tmp)
+	w.num(uint64(m.Layers))
+}
+func (m *Attach) parse(r *reader) {
+	m.Root, m.Task, m.Tmp, m.Layers = r.flag(), r.flag(), r.flag(), uint32(r.num())
+}
 
 // Start runs the main process. Descriptors: those of Process.
 type Start struct{ Process Process }
@@ -262,6 +299,35 @@ func (*Stop) Type() Type         { return TypeStop }
 func (m *Stop) append(w *writer) { w.flag(m.Continue) }
 func (m *Stop) parse(r *reader)  { m.Continue = r.flag() }
 
+// Run starts a further process. ID is not 0, and another for each.
+// Descriptors: those of Process.
+type Run struct {
+	ID      uint32
+	Process Process
+}
+
+// Type implements Message.
+func (*Run) Type() Type         { return TypeRun }
+func (m *Run) append(w *writer) { w.num(uint64(m.ID)); m.Process.append(w) }
+func (m *Run) parse(r *reader)  { m.ID = uint32(r.num()); m.Process.parse(r) }
+
+// Signal sends a signal to the main process's group, if it has not ended.
+type Signal struct{ Signal uint32 }
+
+// Type implements Message.
+func (*Signal) Type() Type         { return TypeSignal }
+func (m *Signal) append(w *writer) { w.num(uint64(m.Signal)) }
+func (m *Signal) parse(r *reader)  { m.Signal = uint32(r.num()) }
+
+// Socket asks for a new TCP socket of the container's network, which the Reply
+// has as its descriptor.
+type Socket struct{}
+
+// Type implements Message.
+func (*Socket) Type() Type       { return TypeSocket }
+func (m *Socket) append(*writer) {}
+func (m *Socket) parse(*reader)  {}
+
 // Reply answers a request: Errno is 0 if it was done; Step says what failed.
 type Reply struct {
 	Seq   uint64 // of the spawner's requests
@@ -282,13 +348,21 @@ func (m *Reply) parse(r *reader) {
 	m.Seq, m.Errno, m.Step, m.Value = r.num(), uint32(r.num()), r.str(), int64(r.num())
 }
 
-// Exited tells how the main process has ended: by Signal if that isn't 0.
+// Exited tells how a process has ended, by Signal if that isn't 0: the main one
+// if ID is 0, otherwise the one of that Run.
 type Exited struct {
+	ID     uint32
 	Code   uint32
 	Signal uint32
 }
 
 // Type implements Message.
-func (*Exited) Type() Type         { return TypeExited }
-func (m *Exited) append(w *writer) { w.num(uint64(m.Code)); w.num(uint64(m.Signal)) }
-func (m *Exited) parse(r *reader)  { m.Code, m.Signal = uint32(r.num()), uint32(r.num()) }
+func (*Exited) Type() Type { return TypeExited }
+func (m *Exited) append(w *writer) {
+	w.num(uint64(m.ID))
+	w.num(uint64(m.Code))
+	w.num(uint64(m.Signal))
+}
+func (m *Exited) parse(r *reader) {
+	m.ID, m.Code, m.Signal = uint32(r.num()), uint32(r.num()), uint32(r.num())
+}

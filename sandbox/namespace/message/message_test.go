@@ -40,6 +40,8 @@ func anyMessage(t *rapid.T) Message {
 		return &Spawn{Seq: number("seq"), UID: small("uid"), UIDs: small("uids"), Unified: yes("unified"), Points: strings(t, "points")}
 	case int(TypeTree):
 		return &Tree{Seq: number("seq"), Path: text("path")}
+	case int(TypeOverlay):
+		return &Overlay{Seq: number("seq"), Paths: strings(t, "paths")}
 	case int(TypeSetup):
 		return &Setup{
 			Rootless: yes("rootless"), Stage: text("stage"), Hostname: text("host"), TmpBytes: number("tmp"),
@@ -47,17 +49,23 @@ func anyMessage(t *rapid.T) Message {
 			Bits: rapid.Byte().Draw(t, "bits"), Gateway: address("gateway"), MTU: small("mtu"), Boot: yes("boot"), Process: process(t),
 		}
 	case int(TypeAttach):
-		return &Attach{Task: yes("task"), Tmp: yes("tmp"), Layers: small("layers")}
+		return &Attach{Root: yes("root"), Task: yes("task"), Tmp: yes("tmp"), Layers: small("layers")}
 	case int(TypeStart):
 		return &Start{Process: process(t)}
 	case int(TypeTmp):
 		return &Tmp{Bytes: number("bytes")}
 	case int(TypeStop):
 		return &Stop{Continue: yes("continue")}
+	case int(TypeRun):
+		return &Run{ID: small("id"), Process: process(t)}
+	case int(TypeSignal):
+		return &Signal{Signal: small("signal")}
+	case int(TypeSocket):
+		return &Socket{}
 	case int(TypeReply):
 		return &Reply{Seq: number("seq"), Errno: small("errno"), Step: text("step"), Value: rapid.Int64().Draw(t, "value")}
 	default:
-		return &Exited{Code: small("code"), Signal: small("signal")}
+		return &Exited{ID: small("id"), Code: small("code"), Signal: small("signal")}
 	}
 }
 
