@@ -46,6 +46,7 @@ type conn struct {
 	body body
 
 	writing sync.Mutex      // held by whoever writes an answer
+	foreign bool            // it is, or was, used for a Handler; guarded by env.mu
 	parked  bool            // waits for an event; guarded by env.mu
 	last    bool            // the event ends the connection; guarded by env.mu
 	turn    chan struct{}   // closed when parked ends; guarded by env.mu

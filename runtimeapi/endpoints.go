@@ -79,9 +79,11 @@ func (c *conn) respond(id []byte, step Step) bool {
 	}
 	ev, seq := e.event, e.seq
 	requestID := ev.RequestID
-	streaming := step == StepResponse && string(mode) == "streaming"
+	// What a runtime sends in chunks is streamed for a caller who wants that,
+	// whatever the header says: aws-lambda-go has no such header.
+	streaming := step == StepResponse && (string(mode) == "streaming" || len(mode) == 0 && c.body.chunked)
 	switch {
-	case step == StepResponse && len(mode) > 0 && !streaming:
+	case step == StepResponse && len(mode) > 0 && string(mode) != "streaming":
 		e.mu.Unlock()
 		e.answered(seq, errorOutcome(invalidMode(requestID)))
 		return c.fail(http.StatusBadRequest, invalidModeHeader, "Invalid function response mode")

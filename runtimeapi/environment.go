@@ -3,7 +3,9 @@ package runtimeapi
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,6 +64,7 @@ type Environment struct {
 	opt      Options
 	ready    chan struct{}
 	dead     chan struct{} // closed when state becomes Dead
+	closed   chan struct{} // closed by Close
 	outcomes chan outcome  // holds at most the present invocation's
 	running  sync.WaitGroup
 
@@ -76,6 +79,7 @@ type Environment struct {
 	conns   map[*conn]struct{}
 	big     int // connections with a large buffer
 	isReady bool
+	ending  bool // Close was called
 
 	initError *FunctionError
 	failure   *FunctionError
@@ -95,6 +99,7 @@ func Serve(l net.Listener, opt Options) *Environment {
 		opt:      opt,
 		ready:    make(chan struct{}),
 		dead:     make(chan struct{}),
+		closed:   make(chan struct{}),
 		outcomes: make(chan outcome, 1),
 		conns:    make(map[*conn]struct{}),
 	}
@@ -112,7 +117,7 @@ func (e *Environment) accept() {
 			}
 			// Out of descriptors, most likely: it passes.
 			select {
-			case <-e.dead:
+			case <-e.closed:
 				return
 			case <-time.After(pause):
 			}
@@ -122,7 +127,7 @@ func (e *Environment) accept() {
 		pause = time.Millisecond
 		c := &conn{env: e, net: nc}
 		e.mu.Lock()
-		if e.state == Dead || len(e.conns) >= maxConns {
+		if e.refuses() || len(e.conns) >= maxConns {
 			e.mu.Unlock()
 			nc.Close()
 			continue
@@ -131,6 +136,12 @@ func (e *Environment) accept() {
 		e.running.Go(c.serve)
 		e.mu.Unlock()
 	}
+}
+
+// refuses reports whether a new connection can have no answer: the runtime has
+// ended, and if there are Handlers so has the environment. e.mu is held.
+func (e *Environment) refuses() bool {
+	return e.ending || e.state == Dead && len(e.opt.Handlers) == 0
 }
 
 // Ready is closed when the init phase has ended: the runtime asked for its
@@ -200,9 +211,10 @@ func (e *Environment) settle(o outcome) {
 }
 
 // Fail says that the runtime has ended or was killed: the environment is Dead
-// and serves nothing more. An invocation that is under way returns err at
+// and serves it nothing more. An invocation that is under way returns err at
 // once. Only the first call counts. The response is lost if Fail comes before
-// its last byte was read.
+// its last byte was read. Handlers, whose clients may outlive the runtime, go
+// on until Close.
 func (e *Environment) Fail(err *FunctionError) {
 	if err == nil {
 		err = NewFunctionError(TypeUnknown, "Unknown application error occurred")
@@ -219,14 +231,22 @@ func (e *Environment) Fail(err *FunctionError) {
 	if e.pending {
 		e.settle(outcome{err: e.gone()})
 	}
-	conns := make([]*conn, 0, len(e.conns))
+	var conns []*conn
 	for c := range e.conns {
-		conns = append(conns, c)
+		if !c.foreign {
+			conns = append(conns, c)
+		}
 	}
 	e.parked = nil
 	e.mu.Unlock()
+	closeAll(conns)
+}
+
+// closeAll closes connections, whose goroutines see the error, whatever they
+// are doing.
+func closeAll(conns []*conn) {
 	for _, c := range conns {
-		c.net.Close() // its goroutine sees the error, whatever it is doing
+		c.net.Close()
 	}
 }
 
@@ -244,6 +264,14 @@ func (e *Environment) gone() error {
 // the listener, and returns when all goroutines of the environment have ended.
 func (e *Environment) Close() error {
 	e.Fail(NewFunctionError(TypeExit, "Error: the execution environment was closed"))
+	e.mu.Lock()
+	if !e.ending {
+		e.ending = true
+		close(e.closed)
+	}
+	conns := slices.Collect(maps.Keys(e.conns))
+	e.mu.Unlock()
+	closeAll(conns)
 	err := e.listener.Close()
 	e.running.Wait()
 	if errors.Is(err, net.ErrClosed) {

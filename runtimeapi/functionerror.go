@@ -19,6 +19,7 @@ const (
 	TypeUnknown         = "Runtime.Unknown"
 	TypeFunctionUnknown = "Function.Unknown"
 	TypeEntrypoint      = "Runtime.InvalidEntrypoint"
+	TypeWorkingDir      = "Runtime.InvalidWorkingDir"
 )
 
 // FunctionError is a failure of a function or of its runtime, in the form that
@@ -81,6 +82,12 @@ func TimedOut(requestID string, timeout time.Duration) *FunctionError {
 // started; reason is such as "fork/exec /var/task/bootstrap: exec format error".
 func InvalidEntrypoint(requestID, reason string) *FunctionError {
 	return NewFunctionError(TypeEntrypoint, "RequestId: "+requestID+" Error: "+reason)
+}
+
+// InvalidWorkingDir is the error of a function whose working directory is not
+// there; reason is such as "chdir /app: no such file or directory".
+func InvalidWorkingDir(requestID, reason string) *FunctionError {
+	return NewFunctionError(TypeWorkingDir, "RequestId: "+requestID+" Error: "+reason)
 }
 
 // tooLarge is the error of a response beyond limit bytes.

@@ -22,11 +22,13 @@ const (
 //
 // A function that reported an error is a Response with ErrorType. An error
 // means something else:
-//   - a *FunctionError: the runtime ended (Fail), or its init failed; the
-//     environment can serve no more.
+//   - a *FunctionError: the runtime ended (Fail), its init failed, or it
+//     streamed more than a response may have; the environment is to serve no
+//     more.
 //   - kind ContainerGone: it had ended before the runtime saw the event.
-//   - kind Canceled: ctx ended, or the Stream refused a write. A late answer
-//     of the runtime is refused; it can serve again once it asks for an event.
+//   - kind Canceled: ctx ended, and a late answer of the runtime is refused;
+//     or the Stream refused a write, and what the runtime sent after that was
+//     read to its end. It can serve again once it asks for an event.
 //   - kind Service: an invocation is under way already.
 //
 // With an error, Response tells only whether a stream was begun.
@@ -125,11 +127,12 @@ func (e *Environment) finish(ctx context.Context, ev *Event, o outcome) (Respons
 }
 
 // pump passes a streamed response on, piece by piece: a receiver that is slow
-// makes the function slow, through the connection's own window.
+// makes the function slow, through the connection's own window. One that has
+// gone does not end the function, whose response is then read and forgotten.
 func (e *Environment) pump(ctx context.Context, ev *Event, c *conn, contentType string) (Response, error) {
 	end := breakOff(ctx, c.net.SetReadDeadline)
 	r := Response{ContentType: contentType}
-	err, refused := c.body.passOn(ev.Stream, &r)
+	err, refused := c.body.passOn(ev, &r)
 	end()
 
 	e.mu.Lock()
@@ -138,18 +141,15 @@ func (e *Environment) pump(ctx context.Context, ev *Event, c *conn, contentType 
 	switch {
 	case e.state == Dead:
 		err = e.failure
-	case err == nil && refused == nil:
+	case err == nil:
 		e.must(StepAnswered)
 		verdict = streamTaken
+		if refused != nil {
+			err = &hearth.Error{Op: "runtimeapi.Invoke", Kind: hearth.Canceled, Message: "the caller has gone", Err: refused}
+		}
 	case err == errTooLarge:
 		e.must(StepAnswered)
-		verdict, err = streamTooLarge, nil
-		fe := tooLarge(maxStreamed)
-		r.ErrorType, r.Payload = fe.Type, fe.Body
-	case refused != nil:
-		e.must(StepAnswered)
-		verdict = streamTaken
-		err = &hearth.Error{Op: "runtimeapi.Invoke", Kind: hearth.Canceled, Message: "the caller has gone", Err: refused}
+		verdict, err = streamTooLarge, tooLarge(maxStreamed)
 	case ctx.Err() != nil:
 		e.must(StepAbandon)
 		e.id = ""
@@ -183,33 +183,30 @@ func (e *Environment) died() bool {
 	}
 }
 
-// passOn copies the body to s until its end and fills in r what the trailers
-// say. err is the body's failure, refused that of s.
-func (b *body) passOn(s hearth.ResponseStream, r *Response) (err, refused error) {
+// passOn copies the body to the event's stream until its end and fills in r
+// what the trailers say. err is the body's failure, refused the first of the
+// stream, which is given nothing more after it.
+func (b *body) passOn(ev *Event, r *Response) (err, refused error) {
 	scratch := scratches.Get().(*[scratchSize]byte)
 	defer scratches.Put(scratch)
 	for total := 0; ; {
 		n, err := b.Read(scratch[:])
 		if n > 0 && !r.Streamed || err == io.EOF && !r.Streamed && b.errorType == "" {
 			r.Streamed = true
-			if refused := s.Start(r.ContentType); refused != nil {
-				return nil, refused
-			}
+			refused = ev.Stream.Start(r.ContentType, ev.Deadline)
 		}
-		if n > 0 {
-			if _, refused := s.Write(scratch[:n]); refused != nil {
-				return nil, refused
-			}
-			if total += n; total > maxStreamed {
-				return errTooLarge, nil
-			}
+		if n > 0 && refused == nil {
+			_, refused = ev.Stream.Write(scratch[:n])
+		}
+		if total += n; total > maxStreamed {
+			return errTooLarge, refused
 		}
 		switch {
 		case err == io.EOF:
 			r.ErrorType, r.Payload = b.errorType, b.errorBody
-			return nil, nil
+			return nil, refused
 		case err != nil:
-			return err, nil
+			return err, refused
 		}
 	}
 }

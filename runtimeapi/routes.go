@@ -95,7 +95,7 @@ type Handler func(*Request) Reply
 type Request struct {
 	Method, Path string
 	Body         []byte
-	// Gone is closed when the environment has ended.
+	// Gone is closed when the environment is.
 	Gone <-chan struct{}
 	head request
 }
@@ -121,7 +121,10 @@ func (c *conn) mounted() bool {
 		if !bytes.HasPrefix(c.req.path, []byte(m.Prefix)) {
 			continue
 		}
-		r := &Request{Method: string(c.req.method), Path: string(c.req.path), Gone: c.env.dead}
+		c.env.mu.Lock()
+		c.foreign = true
+		c.env.mu.Unlock()
+		r := &Request{Method: string(c.req.method), Path: string(c.req.path), Gone: c.env.closed}
 		r.head.fields = bytes.Clone(c.req.fields)
 		var err error
 		if r.Body, err = c.body.readAll(maxMounted); err != nil {

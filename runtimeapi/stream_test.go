@@ -3,7 +3,10 @@ package runtimeapi
 import (
 	"bytes"
 	"errors"
+	"io"
+	"strings"
 	"testing"
+	"time"
 
 	hearth "github.com/hearth-faas/hearth"
 )
@@ -16,7 +19,7 @@ type stream struct {
 	refuse  error
 }
 
-func (s *stream) Start(ct string) error { s.started = ct; return nil }
+func (s *stream) Start(ct string, deadline time.Time) error { s.started = ct; return nil }
 func (s *stream) Write(p []byte) (int, error) {
 	if s.refuse != nil {
 		return 0, s.refuse
@@ -101,3 +104,47 @@ func TestDeathAmidAStreamIsReportedAsDeath(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// aws-lambda-go streams so: in chunks, and without saying that it does.
+func TestChunksAreStreamedWithoutAHeader(t *testing.T) {
+	e := serve(t, Options{})
+	p := dial(t, e)
+	p.send(askNext)
+	ev, s := event("id-1", "1"), &stream{wrote: make(chan struct{})}
+	ev.Stream = s
+	done := invoke(e, t.Context(), ev)
+	p.answer()
+	p.send("POST /2018-06-01/runtime/invocation/id-1/response HTTP/1.1\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+	<-s.wrote // before the response is complete
+	p.send("0\r\n\r\n")
+	if r := <-done; r.err != nil || !r.Streamed || s.buf.String() != "hello" || s.started != "text/plain" {
+		t.Errorf("%+v %q %q", r, s.started, s.buf.String())
+	}
+}
+
+func TestAStreamBeyondItsLimitEndsTheEnvironment(t *testing.T) {
+	e := serve(t, Options{})
+	p := dial(t, e)
+	p.send(askNext)
+	ev := event("id-1", "1")
+	ev.Stream = forgetful{}
+	done := invoke(e, t.Context(), ev)
+	p.answer()
+	go func() { // until the environment, or the test, ends
+		_, err := io.WriteString(p.nc, streamHead)
+		for chunk := []byte("100000\r\n" + strings.Repeat("x", 1<<20) + "\r\n"); err == nil; {
+			_, err = p.nc.Write(chunk)
+		}
+	}()
+	r := <-done
+	var fe *FunctionError
+	if !errors.As(r.err, &fe) || fe.Type != TypeTooLarge || !r.Streamed {
+		t.Errorf("%+v", r)
+	}
+}
+
+// forgetful takes everything.
+type forgetful struct{}
+
+func (forgetful) Start(string, time.Time) error { return nil }
+func (forgetful) Write(p []byte) (int, error)   { return len(p), nil }

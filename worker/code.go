@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +26,7 @@ type Packages interface {
 type codeCache struct {
 	dir      string
 	capBytes int64
-	packages Packages
+	fetching *fetching
 	unpack   func(ctx context.Context, r io.ReaderAt, size int64, dir string) error
 
 	mu      sync.Mutex
@@ -52,11 +53,11 @@ const leastBytes = 64 << 10
 
 // newCodeCache opens the cache in dir, taking over what an earlier run left
 // whole there and removing what it left half made.
-func newCodeCache(dir string, capBytes int64, packages Packages, unpack func(context.Context, io.ReaderAt, int64, string) error) (*codeCache, error) {
+func newCodeCache(dir string, capBytes int64, fetching *fetching, unpack func(context.Context, io.ReaderAt, int64, string) error) (*codeCache, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("code cache: %w", err)
 	}
-	c := &codeCache{dir: dir, capBytes: capBytes, packages: packages, unpack: unpack, entries: map[string]*codeEntry{}}
+	c := &codeCache{dir: dir, capBytes: capBytes, fetching: fetching, unpack: unpack, entries: map[string]*codeEntry{}}
 	names, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("code cache: %w", err)
@@ -82,9 +83,10 @@ func newCodeCache(dir string, capBytes int64, packages Packages, unpack func(con
 	return c, nil
 }
 
-// Acquire makes sure that the package is unpacked and returns its directory,
-// which stays until release is called. Equal requests at once unpack once.
-func (c *codeCache) Acquire(ctx context.Context, p hearth.Package) (dir string, release func(), err error) {
+// Acquire makes sure that the package, of f, is unpacked and returns its
+// directory, which stays until release is called. Equal requests at once fetch
+// and unpack once.
+func (c *codeCache) Acquire(ctx context.Context, f *hearth.Function, p hearth.Package) (dir string, release func(), err error) {
 	for {
 		c.mu.Lock()
 		e, ok := c.entries[p.SHA256]
@@ -98,7 +100,7 @@ func (c *codeCache) Acquire(ctx context.Context, p hearth.Package) (dir string, 
 			c.mu.Unlock()
 			// The fetch outlives a caller that gives up: others may wait
 			// for it, and the next one will want it.
-			go c.fetch(context.WithoutCancel(ctx), e)
+			go c.fetch(context.WithoutCancel(ctx), f, p, e)
 		} else {
 			e.refs++
 			c.touch(e)
@@ -140,8 +142,8 @@ func (c *codeCache) touch(e *codeEntry) {
 	e.used = c.useSeq
 }
 
-func (c *codeCache) fetch(ctx context.Context, e *codeEntry) {
-	err := c.fetchTo(ctx, e.sha, filepath.Join(c.dir, e.sha))
+func (c *codeCache) fetch(ctx context.Context, f *hearth.Function, p hearth.Package, e *codeEntry) {
+	err := c.fetchTo(ctx, f, p, filepath.Join(c.dir, e.sha))
 	if err != nil {
 		c.mu.Lock()
 		delete(c.entries, e.sha)
@@ -152,18 +154,19 @@ func (c *codeCache) fetch(ctx context.Context, e *codeEntry) {
 	close(e.ready)
 }
 
-func (c *codeCache) fetchTo(ctx context.Context, sha, dir string) error {
-	r, size, err := c.packages.OpenPackage(ctx, sha)
+func (c *codeCache) fetchTo(ctx context.Context, f *hearth.Function, p hearth.Package, dir string) (err error) {
+	file, size, err := c.fetching.fetch(ctx, f, p, c.dir)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	ra, ok := r.(io.ReaderAt)
-	if !ok {
-		return fmt.Errorf("code cache: archive of %s cannot be read at an offset", sha)
-	}
-	if err := c.unpack(ctx, ra, size, dir); err != nil {
-		return fmt.Errorf("code cache: unpack %s: %w", sha, err)
+	defer func() {
+		if cerr := errors.Join(file.Close(), os.Remove(file.Name())); err == nil && cerr != nil {
+			// It is unpacked; what is left takes space until the next start.
+			c.fetching.leftover(cerr)
+		}
+	}()
+	if err := c.unpack(ctx, file, size, dir); err != nil {
+		return fmt.Errorf("code cache: unpack %s: %w", p.SHA256, err)
 	}
 	return nil
 }

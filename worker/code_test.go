@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -11,28 +13,53 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/clock"
 )
 
-// fakePackages serves archives whose text is their name, and counts.
-type fakePackages struct {
-	dir   string
-	opens atomic.Int64
-	fail  atomic.Bool
+// texts are the archives of the packages of all tests, by SHA-256.
+var texts sync.Map
+
+// packageOf is a package whose archive is a text.
+func packageOf(text string) hearth.Package {
+	sum := sha256.Sum256([]byte(text))
+	p := hearth.Package{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(text)), Unpacked: 1 << 20}
+	texts.Store(p.SHA256, text)
+	return p
 }
 
+// archived is the text of a package's archive.
+func archived(p hearth.Package) string {
+	text, _ := texts.Load(p.SHA256)
+	s, _ := text.(string)
+	return s
+}
+
+// fakePackages serves those, and counts.
+type fakePackages struct {
+	opens atomic.Int64
+	fail  atomic.Bool
+	// spoil has the n-th opening, from 1, serve something else; nil has none.
+	spoil func(n int64, text string) string
+}
+
+// blob is an archive that is read.
+type blob struct{ *strings.Reader }
+
+func (blob) Close() error { return nil }
+
 func (p *fakePackages) OpenPackage(_ context.Context, sha string) (io.ReadSeekCloser, int64, error) {
-	p.opens.Add(1)
+	n := p.opens.Add(1)
 	if p.fail.Load() {
 		return nil, 0, errors.New("the store is away")
 	}
-	path := filepath.Join(p.dir, sha)
-	if err := os.WriteFile(path, []byte(sha), 0o600); err != nil {
-		return nil, 0, err
+	text := archived(hearth.Package{SHA256: sha})
+	if p.spoil != nil {
+		text = p.spoil(n, text)
 	}
-	f, err := os.Open(path)
-	return f, int64(len(sha)), err
+	return blob{strings.NewReader(text)}, int64(len(text)), nil
 }
 
 // unpackText makes a directory with one file of the archive's text.
@@ -49,16 +76,20 @@ func unpackText(_ context.Context, r io.ReaderAt, size int64, dir string) error 
 
 func newTestCache(t *testing.T, capBytes int64) (*codeCache, *fakePackages) {
 	t.Helper()
-	p := &fakePackages{dir: t.TempDir()}
-	c, err := newCodeCache(filepath.Join(t.TempDir(), "code"), capBytes, p, unpackText)
+	p := &fakePackages{}
+	c, err := newCodeCache(filepath.Join(t.TempDir(), "code"), capBytes, fetches(p), unpackText)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c, p
 }
 
-func pkg(n int) hearth.Package {
-	return hearth.Package{SHA256: fmt.Sprintf("%064x", n), Size: 10, Unpacked: 1 << 20}
+func pkg(n int) hearth.Package { return packageOf(fmt.Sprint("package ", n)) }
+
+// fetches fetches from p, and does not wait long for another try.
+func fetches(p Packages) *fetching {
+	c := clock.System()
+	return &fetching{packages: p, clock: c, link: link{clock: c}, tries: fetchTries, again: time.Microsecond}
 }
 
 func TestEqualRequestsAtOnceUnpackOnce(t *testing.T) {
@@ -66,14 +97,14 @@ func TestEqualRequestsAtOnceUnpackOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 32 {
 		wg.Go(func() {
-			dir, release, err := c.Acquire(context.Background(), pkg(1))
+			dir, release, err := c.Acquire(context.Background(), nil, pkg(1))
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer release()
 			text, err := os.ReadFile(filepath.Join(dir, "file"))
-			if err != nil || string(text) != pkg(1).SHA256 {
+			if err != nil || string(text) != archived(pkg(1)) {
 				t.Errorf("the directory holds %q, %v", text, err)
 			}
 		})
@@ -86,12 +117,12 @@ func TestEqualRequestsAtOnceUnpackOnce(t *testing.T) {
 
 func TestCodeInUseIsNeverRemoved(t *testing.T) {
 	c, _ := newTestCache(t, 5<<19) // two packages and a half
-	dir, release, err := c.Acquire(context.Background(), pkg(0))
+	dir, release, err := c.Acquire(context.Background(), nil, pkg(0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := 1; n < 10; n++ {
-		_, r, err := c.Acquire(context.Background(), pkg(n))
+		_, r, err := c.Acquire(context.Background(), nil, pkg(n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,11 +144,11 @@ func TestCodeInUseIsNeverRemoved(t *testing.T) {
 func TestFailedFetchIsTriedAgainByTheNext(t *testing.T) {
 	c, p := newTestCache(t, 1<<30)
 	p.fail.Store(true)
-	if _, _, err := c.Acquire(context.Background(), pkg(1)); err == nil || !strings.Contains(err.Error(), "away") {
+	if _, _, err := c.Acquire(context.Background(), nil, pkg(1)); err == nil || !strings.Contains(err.Error(), "away") {
 		t.Fatalf("got %v", err)
 	}
 	p.fail.Store(false)
-	_, release, err := c.Acquire(context.Background(), pkg(1))
+	_, release, err := c.Acquire(context.Background(), nil, pkg(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +157,7 @@ func TestFailedFetchIsTriedAgainByTheNext(t *testing.T) {
 
 func TestRestartTakesOverWholePackagesAndRemovesHalfOnes(t *testing.T) {
 	c, p := newTestCache(t, 1<<30)
-	_, release, err := c.Acquire(context.Background(), pkg(1))
+	_, release, err := c.Acquire(context.Background(), nil, pkg(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,11 +166,11 @@ func TestRestartTakesOverWholePackagesAndRemovesHalfOnes(t *testing.T) {
 	if err := os.MkdirAll(half, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	again, err := newCodeCache(c.dir, 1<<30, p, unpackText)
+	again, err := newCodeCache(c.dir, 1<<30, fetches(p), unpackText)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, release, err = again.Acquire(context.Background(), pkg(1)); err != nil {
+	if _, release, err = again.Acquire(context.Background(), nil, pkg(1)); err != nil {
 		t.Fatal(err)
 	}
 	release()

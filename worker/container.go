@@ -44,13 +44,19 @@ type container struct {
 
 	// Load sets these, and comes before any Invoke.
 	f       *hearth.Function
+	init    hearth.InitType
 	name    string        // of the log stream
 	initErr error         // the init phase failed and must be run again
 	initDur time.Duration // of the init phase, until an invocation has reported it
 	keyed   time.Time     // when the credentials in its environment were made
 
-	peakMiB float64 // of Invoke alone
-	peakAt  time.Time
+	meter meter // of Invoke alone
+
+	// attended says that the environment has extensions. settled is of the last
+	// invocation: see Settled. Both are of Load and Invoke.
+	attended bool
+	settled  chan struct{}
+	settling sync.WaitGroup
 
 	mu      sync.Mutex
 	phase   phase
@@ -58,7 +64,10 @@ type container struct {
 	env     *environment // replaced under mu when the init is run again
 	request string       // of the running invocation
 	freeze  *time.Timer
-	rested  time.Time // when the last invocation ended
+	expiry  hearth.Timer // of a provisioned one
+	rested  time.Time    // when the last invocation ended
+
+	ending string // the reason that extensions are told; "" is reasonSpindown
 }
 
 func (c *container) ID() string            { return c.id }
@@ -83,10 +92,19 @@ func (c *container) gone(cause error) error {
 	return &hearth.Error{Op: "worker.Container", Subject: c.id, Kind: hearth.ContainerGone, Message: "the container has ended", Err: cause}
 }
 
-// watch ends the container when its environment's main process has ended.
+// reportGrace is how long a process may take to end after an extension in it
+// has reported an error, as it is expected to.
+const reportGrace = 500 * time.Millisecond
+
+// watch ends the container when its environment can serve no more.
 func (c *container) watch(env *environment) {
+	c.w.sandboxes.Store(env.sb.ID(), c.id)
+	defer c.w.sandboxes.Delete(env.sb.ID())
 	select {
 	case <-env.sb.Exited():
+	case <-env.ext.crashed:
+	case <-env.ext.set.Reported():
+		c.awaitEnd(env)
 	case <-c.done:
 		return
 	}
@@ -103,8 +121,22 @@ func (c *container) watch(env *environment) {
 	c.noticeLocked()
 }
 
-// noticeLocked ends the container if its environment's main process has ended
-// and nobody is in a call who sees to that. It is asked whenever one of the two
+// awaitEnd waits for the end of the process whose extension has reported an
+// error. If it does not end the report alone fails the environment.
+func (c *container) awaitEnd(env *environment) {
+	timer := time.NewTimer(reportGrace)
+	defer timer.Stop()
+	select {
+	case <-env.sb.Exited():
+	case <-env.ext.crashed:
+	case <-timer.C:
+		fault, own := env.ext.set.Fault()
+		env.ext.fail(&extensionError{fault, own})
+	}
+}
+
+// noticeLocked ends the container if its environment can serve no more and
+// nobody is in a call who sees to that. It is asked whenever one of the two
 // has come true: by watch, and at the end of Load and of Invoke. A container
 // whose init has failed needs no process: its next invocation begins with
 // another environment.
@@ -116,10 +148,8 @@ func (c *container) noticeLocked() {
 	if c.initErr != nil {
 		return
 	}
-	select {
-	case <-c.env.sb.Exited():
+	if c.env.ended() {
 		c.dieLocked()
-	default:
 	}
 }
 
@@ -135,6 +165,9 @@ func (c *container) dieLocked() {
 		c.phase = phaseDead
 		if c.freeze != nil {
 			c.freeze.Stop()
+		}
+		if c.expiry != nil {
+			c.expiry.Stop()
 		}
 		close(c.done)
 	}
@@ -154,6 +187,9 @@ func (c *container) Idle() {
 	c.freeze.Reset(c.w.cfg.FreezeAfter)
 }
 
+// telemetryGrace bounds how long a container stays thawed for telemetry alone.
+const telemetryGrace = 2 * time.Second
+
 func (c *container) freezeNow() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,11 +204,18 @@ func (c *container) freezeNow() {
 	}
 	// The response comes before the runtime has asked for the next event. It
 	// may work for that long, but not for ever on nobody's bill.
-	if !c.env.api.NextWaiting() && c.w.cfg.Clock.Now().Sub(c.rested) < c.f.Timeout {
+	idle := c.w.cfg.Clock.Now().Sub(c.rested)
+	if !c.env.api.NextWaiting() && idle < c.f.Timeout {
 		c.freeze.Reset(c.w.cfg.FreezeAfter)
 		return
 	}
-	if err := c.env.sb.Freeze(); err != nil {
+	// So may a subscriber to telemetry, with what it has not got yet.
+	if !c.env.ext.hub.Idle() && idle < telemetryGrace {
+		c.env.ext.hub.Flush(false)
+		c.freeze.Reset(c.w.cfg.FreezeAfter)
+		return
+	}
+	if err := c.env.freeze(); err != nil {
 		c.w.cfg.Log.Warn("freeze", "container", c.id, "err", err)
 		return
 	}
@@ -190,7 +233,7 @@ func (c *container) wake(requestID string) error {
 		return c.gone(errOld)
 	}
 	if c.phase == phaseFrozen {
-		if err := c.env.sb.Thaw(); err != nil {
+		if err := c.env.thaw(); err != nil {
 			return c.gone(err)
 		}
 		c.phase = phaseIdle
@@ -223,6 +266,13 @@ func (c *container) rest(now time.Time) bool {
 
 // Invoke implements hearth.Container.
 func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.Result, bool, error) {
+	if c.settled != nil { // its caller did not wait
+		select {
+		case <-c.settled:
+		case <-ctx.Done():
+		}
+		c.settled = nil
+	}
 	if err := c.wake(inv.RequestID); err != nil {
 		c.die()
 		return nil, false, err
@@ -234,11 +284,15 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.f.Timeout)
 	defer cancel()
 
+	before := c.traffic()
 	c.sink.Begin(inv.RequestID, c.f.Version)
 	var resp runtimeapi.Response
 	var err error
 	if c.initErr != nil {
 		err = c.initAgain(ctx)
+	}
+	if err == nil && c.attended {
+		c.announce(inv, deadline)
 	}
 	if err == nil {
 		resp, err = c.env.api.Invoke(ctx, &runtimeapi.Event{
@@ -251,23 +305,24 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 		c.die()
 		return nil, false, err
 	}
+	var left error // the stream's receiver has gone; the function ran to its end
+	if hearth.KindOf(err) == hearth.Canceled && ctx.Err() == nil {
+		left, err = err, nil
+	}
 	ended := now()
 	inv.Timeline.End(hearth.StageRun, ended)
+	inv.Use = c.measure(ended.Sub(began), ended, before)
 	report := logs.Report{
-		RequestID: inv.RequestID, Duration: ended.Sub(began), InitDuration: c.initDur,
-		MemoryMiB: c.f.MemoryMiB, PeakMiB: c.peak(ended),
+		RequestID: inv.RequestID, Duration: inv.Use.Duration, InitDuration: c.initDur,
+		MemoryMiB: c.f.MemoryMiB, PeakMiB: inv.Use.PeakMiB,
 	}
 	c.initDur = 0
 
-	reusable := err == nil
 	if err != nil {
 		fe := c.explain(ctx, inv.RequestID, err)
 		if fe == nil {
 			report.Status, report.ErrorType = "error", typeSandbox
-			if hearth.KindOf(err) == hearth.Canceled {
-				report.ErrorType = typeDisconnected
-			}
-			c.sink.End(&report)
+			c.end(&report)
 			c.die()
 			return nil, false, err
 		}
@@ -277,20 +332,35 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 			report.Status, report.ErrorType = "timeout", ""
 		}
 	}
-	c.sink.End(&report)
+	inv.Use.End = c.howItEnded(err, resp.ErrorType, inv.Use.PeakMiB)
 	r := &hearth.Result{Payload: resp.Payload, ContentType: resp.ContentType, Version: c.f.Version}
 	if resp.ErrorType != "" {
 		r.FunctionError = "Unhandled"
 	}
+	reusable := err == nil
+	if reusable && c.attended {
+		reusable = c.settle(&deed{
+			report: report, traceID: inv.TraceID, functionError: resp.ErrorType, bytes: len(resp.Payload),
+			began: began, answered: ended, deadline: deadline,
+		})
+	} else {
+		c.end(&report)
+		reusable = reusable && c.rest(ended) && !c.old(ended)
+	}
 	if inv.Tail {
 		r.LogTail = c.sink.Tail()
 	}
-	reusable = reusable && c.rest(ended) && !c.old(ended)
 	if !reusable {
 		c.die()
 	}
+	if left != nil {
+		return nil, reusable, left
+	}
 	return r, reusable, nil
 }
+
+// Settled implements hearth.Container.
+func (c *container) Settled() <-chan struct{} { return c.settled }
 
 // old says that the credentials in the container's environment will not do
 // for much longer.
@@ -302,9 +372,14 @@ var errOld = errors.New("its credentials are about to expire")
 func (c *container) Destroy() error {
 	c.die()
 	c.in.forget(c)
+	c.settling.Wait()
 	c.mu.Lock()
-	env, sink := c.env, c.sink
+	env, sink, reason := c.env, c.sink, c.ending
 	c.mu.Unlock()
+	if reason == "" {
+		reason = reasonSpindown
+	}
+	env.shutdown(reason)
 	if sink == nil {
 		return env.destroy(nil)
 	}

@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/runtimeapi"
+	"github.com/hearth-faas/hearth/runtimeapi/extension"
 	"github.com/hearth-faas/hearth/runtimes"
 	"github.com/hearth-faas/hearth/sandbox"
 	"github.com/hearth-faas/hearth/worker/logs"
@@ -27,6 +29,11 @@ type environment struct {
 	api    *runtimeapi.Environment
 	output *os.File // what the processes wrote, to be read
 	input  *os.File // its other end, which each process gets when it starts
+	ext    *extensions
+	main   atomic.Bool // there is, or was, a main process
+
+	freezing sync.Mutex // held while frozen changes
+	frozen   bool
 
 	destroyOnce sync.Once
 	destroyErr  error
@@ -65,8 +72,9 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	if err != nil {
 		return fail(errors.Join(err, r.Close(), w.Close()))
 	}
-	env := &environment{sb: sb, output: r, input: w}
-	env.api = runtimeapi.Serve(sb.Listener(), runtimeapi.Options{})
+	env := &environment{sb: sb, output: r, input: w, ext: newExtensions(in.w.cfg.Clock, sb.Dial)}
+	env.api = runtimeapi.Serve(sb.Listener(), runtimeapi.Options{OnNext: env.ext.set.RuntimeReady, Handlers: env.ext.mounts()})
+	env.main.Store(boot != "")
 	if boot != "" {
 		if err := env.awaitBoot(ctx); err != nil {
 			return fail(errors.Join(fmt.Errorf("boot %s: %w", boot, err), env.destroy(nil)))
@@ -119,59 +127,118 @@ func (w *Worker) allMounts() []sandbox.Mount {
 	return all
 }
 
+// freeze stops every process; thaw lets them go on.
+func (e *environment) freeze() error {
+	e.freezing.Lock()
+	defer e.freezing.Unlock()
+	e.ext.hub.Pause()
+	if err := e.sb.Freeze(); err != nil {
+		e.ext.hub.Resume()
+		return err
+	}
+	e.frozen = true
+	return nil
+}
+
+func (e *environment) thaw() error {
+	e.freezing.Lock()
+	defer e.freezing.Unlock()
+	if !e.frozen {
+		return nil
+	}
+	if err := e.sb.Thaw(); err != nil {
+		return err
+	}
+	e.frozen = false
+	e.ext.hub.Resume()
+	return nil
+}
+
 // destroy ends everything of the environment. lastWords, if set, is called when
 // all that its processes have written is in the pipe. destroy may be called
 // again, and returns when the first call does.
 func (e *environment) destroy(lastWords func() error) error {
 	e.destroyOnce.Do(func() {
+		e.ext.stopping.Store(true)
 		err := e.sb.Destroy()
 		if lastWords != nil {
 			err = errors.Join(err, lastWords())
 		}
-		e.destroyErr = errors.Join(err, e.api.Close(), e.output.Close(), e.input.Close())
+		e.destroyErr = errors.Join(err, e.api.Close(), e.output.Close(), e.input.Close(), e.ext.close())
 	})
 	return e.destroyErr
 }
 
-// failure says how the environment's main process ended, in the words of the
+// ended reports whether the environment can serve no more: its main process has
+// ended, or an extension has failed it.
+func (e *environment) ended() bool {
+	select {
+	case <-e.sb.Exited():
+	case <-e.ext.crashed:
+	default:
+		return false
+	}
+	return true
+}
+
+// failure says why the environment can serve no more, in the words of the
 // service, to the caller of the given request.
 func (e *environment) failure(requestID string) *runtimeapi.FunctionError {
+	if crash := e.ext.failure(); crash != nil {
+		return crash.told(requestID)
+	}
 	exit := e.sb.Exit()
+	if fault, _ := e.ext.set.Fault(); fault != "" { // of an internal extension
+		return (&extensionError{fault, runtimeapi.ExitReason(exit.Code, exit.Signal)}).told(requestID)
+	}
 	if exit.Signal == "killed" && e.sb.OOMKills() > 0 {
 		return runtimeapi.OutOfMemory(requestID)
 	}
 	return runtimeapi.Exited(requestID, exit.Code, exit.Signal)
 }
 
-// limits are what f asks for. While it initialises a function has the whole
-// processor, as in the service; cpu says whether its share applies.
-func limits(f *hearth.Function, cpu bool) sandbox.Limits {
+// reason is that of failure without the request.
+func (e *environment) reason() string {
+	if crash := e.ext.failure(); crash != nil {
+		return crash.reason
+	}
+	exit := e.sb.Exit()
+	return runtimeapi.ExitReason(exit.Code, exit.Signal)
+}
+
+// limits are what f asks for, and what follows from its memory in proportion:
+// the share of the processors and of the network. While it initialises a
+// function has the whole processor, as in the service; cpu says whether its
+// share applies.
+func (w *Worker) limits(f *hearth.Function, cpu bool) sandbox.Limits {
 	l := sandbox.Limits{
-		MemoryBytes: int64(f.MemoryMiB) << 20,
-		TmpBytes:    int64(f.TmpMiB) << 20,
-		Processes:   maxProcesses,
-		OpenFiles:   maxOpenFiles,
+		MemoryBytes:  int64(f.MemoryMiB) << 20,
+		NetworkBytes: int64(float64(f.MemoryMiB) * w.cfg.LinkBytesPerMiB),
+		TmpBytes:     int64(f.TmpMiB) << 20,
+		Processes:    maxProcesses,
+		OpenFiles:    maxOpenFiles,
 	}
 	if cpu {
-		l.CPUs = float64(f.MemoryMiB) / fullCPUMiB
+		l.CPUs = float64(f.MemoryMiB) / w.cfg.FullCPUMiB
 	}
 	return l
 }
 
 // start attaches f's code and starts its runtime, or tells the booted one to
-// load it.
-func (e *environment) start(ctx context.Context, in *instance, f *hearth.Function, boot hearth.Boot, stream string) (attached func() error, err error) {
+// load it; before that, its extensions. limited bounds how long those may take
+// to register.
+func (e *environment) start(ctx context.Context, in *instance, f *hearth.Function, boot hearth.Boot, stream string, init hearth.InitType, sink *logs.Sink) (attached func(limited context.Context) error, err error) {
 	at, err := in.attachment(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.sb.SetLimits(limits(f, false)); err != nil {
+	if err := e.sb.SetLimits(in.w.limits(f, false)); err != nil {
 		return nil, e.broken("set limits", err)
 	}
 	if err := e.sb.Attach(ctx, at); err != nil {
 		return nil, e.broken("attach code", err)
 	}
-	choice, err := in.w.cfg.Runtimes.For(f.Runtime)
+	choice, err := in.choice(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -179,8 +246,16 @@ func (e *environment) start(ctx context.Context, in *instance, f *hearth.Functio
 	if err != nil {
 		return nil, hearth.Errorf(hearth.Service, "make the function's credentials: %w", err)
 	}
-	env := choice.Environ(f, own)
-	return func() error {
+	env := choice.Environ(f, append(own, "AWS_LAMBDA_INITIALIZATION_TYPE="+string(init)))
+	external, err := externalOf(at)
+	if err != nil {
+		return nil, hearth.Errorf(hearth.Service, "look for extensions: %w", err)
+	}
+	e.ext.set.Expect(extension.Function{Account: string(f.Account), Name: f.Name, Version: f.Version, Handler: f.Handler}, external)
+	return func(limited context.Context) error {
+		if err := e.startExtensions(limited, sink, external, env); err != nil {
+			return err
+		}
 		if boot == "" {
 			p, err := choice.StartProcess(f, env, at)
 			if err != nil {
@@ -189,7 +264,10 @@ func (e *environment) start(ctx context.Context, in *instance, f *hearth.Functio
 			var errno syscall.Errno
 			switch err := e.sb.Start(ctx, p); {
 			case err == nil:
+				e.main.Store(true)
 				return nil
+			case errors.Is(err, sandbox.ErrWorkingDir):
+				return &entrypointError{reason: "chdir " + p.Dir + ": no such file or directory", dir: true}
 			case errors.As(err, &errno):
 				return entrypoint(fmt.Errorf("fork/exec %s: %w", p.Argv[0], errno))
 			default:
@@ -204,16 +282,27 @@ func (e *environment) start(ctx context.Context, in *instance, f *hearth.Functio
 }
 
 // entrypointError: the function's program can't be started.
-type entrypointError struct{ reason string }
+type entrypointError struct {
+	reason string
+	dir    bool // for want of its working directory
+}
 
 func (e *entrypointError) Error() string { return e.reason }
+
+// told is what the caller of a request is told.
+func (e *entrypointError) told(requestID string) *runtimeapi.FunctionError {
+	if e.dir {
+		return runtimeapi.InvalidWorkingDir(requestID, e.reason)
+	}
+	return runtimeapi.InvalidEntrypoint(requestID, e.reason)
+}
 
 func entrypoint(err error) error {
 	var known *hearth.Error
 	if errors.As(err, &known) {
-		return &entrypointError{known.Message}
+		return &entrypointError{reason: known.Message}
 	}
-	return &entrypointError{err.Error()}
+	return &entrypointError{reason: err.Error()}
 }
 
 // exitGrace is how long the news that a process has ended may take, which are

@@ -7,9 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +26,7 @@ import (
 // sandbox does not allow.
 type fakeDriver struct {
 	mu       sync.Mutex
-	programs map[string]program                    // what a function runs, by its name
+	programs map[string]program                    // what a function or an extension runs, by its name
 	boot     program                               // what a booted process does before
 	on       map[string]func(*fakeContainer) error // called by methods, whose error it is
 	calls    map[string]int
@@ -197,6 +199,7 @@ type fakeContainer struct {
 
 	mu        sync.Mutex
 	main      *process
+	further   []*fakeCompanion
 	attached  *sandbox.Attachment
 	limits    sandbox.Limits
 	frozen    bool
@@ -205,6 +208,8 @@ type fakeContainer struct {
 	ended     bool
 	oom       int
 	peakBytes int64
+	cpu       time.Duration
+	in, out   int64
 	destroyed bool
 
 	destroy    sync.Once
@@ -218,6 +223,12 @@ func (c *fakeContainer) Listener() net.Listener  { return c.listener }
 func (c *fakeContainer) Control() *os.File       { return c.control }
 func (c *fakeContainer) Exited() <-chan struct{} { return c.exited }
 func (c *fakeContainer) Link() netip.Addr        { return netip.Addr{} }
+
+func (c *fakeContainer) Traffic() (in, out int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.in, c.out
+}
 
 // connect makes the control socket.
 func (c *fakeContainer) connect() error {
@@ -294,7 +305,7 @@ func (c *fakeContainer) Start(_ context.Context, p sandbox.Process) error {
 
 // spawn starts the main process.
 func (c *fakeContainer) spawn(sp sandbox.Process, run program) error {
-	p, err := newProcess(c, sp)
+	p, err := newProcess(c, sp, c.spec.Output)
 	if err != nil {
 		return err
 	}
@@ -313,6 +324,80 @@ func (c *fakeContainer) spawn(sp sandbox.Process, run program) error {
 		p.kill(sandbox.Exit{Code: -1, Signal: "killed"})
 	}
 	return nil
+}
+
+// fakeCompanion is a further process: the program of its file's name.
+type fakeCompanion struct {
+	*process
+	exited chan struct{}
+	exit   sandbox.Exit
+}
+
+func (f *fakeCompanion) Exited() <-chan struct{} { return f.exited }
+func (f *fakeCompanion) Exit() sandbox.Exit      { return f.exit }
+
+func (c *fakeContainer) Run(_ context.Context, sp sandbox.Process, output *os.File) (sandbox.Companion, error) {
+	leave, err := c.enter("Run")
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	c.d.mu.Lock()
+	run := c.d.programs[path.Base(sp.Argv[0])]
+	c.d.mu.Unlock()
+	if run == nil {
+		return nil, syscall.ENOEXEC
+	}
+	p, err := newProcess(c, sp, output)
+	if err != nil {
+		return nil, err
+	}
+	f := &fakeCompanion{process: p, exited: make(chan struct{})}
+	c.mu.Lock()
+	gone := c.gone()
+	if gone == nil {
+		c.further = append(c.further, f)
+	}
+	c.mu.Unlock()
+	if gone != nil {
+		p.close()
+		return nil, gone
+	}
+	go func() {
+		f.exit = p.run(run)
+		close(f.exited)
+	}()
+	return f, nil
+}
+
+func (c *fakeContainer) Signal(s syscall.Signal) error {
+	if err := c.d.called("Signal "+s.String(), c); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	p := c.main
+	if c.frozen {
+		c.d.complain("%v while it is frozen", s)
+	}
+	c.mu.Unlock()
+	if p != nil {
+		p.kill(sandbox.Exit{Code: -1, Signal: s.String()})
+	}
+	return nil
+}
+
+func (c *fakeContainer) Dial(ctx context.Context, port int) (net.Conn, error) {
+	if err := c.d.called("Dial", c); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	frozen, gone := c.frozen, c.gone()
+	c.mu.Unlock()
+	if frozen || gone != nil {
+		return nil, errors.Join(errors.New("fake: nobody can be reached"), gone)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 // finish records the end of the main process; the first to tell counts.
@@ -359,6 +444,9 @@ func (c *fakeContainer) setFrozen(method string, frozen bool) error {
 	if c.main != nil {
 		c.main.stop(frozen)
 	}
+	for _, f := range c.further {
+		f.stop(frozen)
+	}
 	return nil
 }
 
@@ -382,7 +470,11 @@ func (c *fakeContainer) end(exit sandbox.Exit) {
 	c.mu.Lock()
 	p := c.main
 	c.killed, c.frozen = true, false
+	further := slices.Clone(c.further)
 	c.mu.Unlock()
+	for _, f := range further {
+		f.kill(exit)
+	}
 	if p == nil {
 		c.finish(exit)
 		return
@@ -422,7 +514,7 @@ func (c *fakeContainer) Usage() (sandbox.Usage, error) {
 	if c.destroyed {
 		return sandbox.Usage{}, errFakeGone
 	}
-	return sandbox.Usage{CPU: time.Millisecond, MemoryBytes: 3 << 20, PeakBytes: max(c.peakBytes, 5<<20), Processes: 1}, nil
+	return sandbox.Usage{CPU: time.Millisecond + c.cpu, MemoryBytes: 3 << 20, PeakBytes: max(c.peakBytes, 5<<20), Processes: 1}, nil
 }
 
 func (c *fakeContainer) Destroy() error {
@@ -432,7 +524,11 @@ func (c *fakeContainer) Destroy() error {
 		<-c.exited
 		c.mu.Lock()
 		c.destroyed = true
+		further := slices.Clone(c.further)
 		c.mu.Unlock()
+		for _, f := range further {
+			<-f.exited
+		}
 		if err := c.close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			c.destroyErr = errors.Join(c.destroyErr, err)
 		}

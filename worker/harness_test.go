@@ -106,7 +106,7 @@ const never = time.Hour
 func newHarness(t testing.TB, change ...func(*Config)) *harness {
 	t.Helper()
 	before := countResources()
-	h := &harness{TB: t, d: newFakeDriver(), clock: &shiftedClock{Clock: clock.System()}, packages: &fakePackages{dir: t.TempDir()}}
+	h := &harness{TB: t, d: newFakeDriver(), clock: &shiftedClock{Clock: clock.System()}, packages: &fakePackages{}}
 	store, err := logs.Open(logs.Options{Dir: t.TempDir(), Clock: h.clock})
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +126,7 @@ func newHarness(t testing.TB, change ...func(*Config)) *harness {
 	if h.w, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	h.w.code.fetching.again = time.Microsecond
 	h.before = before
 	t.Cleanup(h.end)
 	return h
@@ -216,7 +217,7 @@ func await(t testing.TB, what string, event <-chan struct{}) {
 }
 
 // unpackBootstrap makes a package with a bootstrap that can be executed, unless
-// its SHA-256 ends in "bad".
+// its archive ends in "bad".
 func unpackBootstrap(_ context.Context, r io.ReaderAt, size int64, dir string) error {
 	text := make([]byte, size)
 	if _, err := r.ReadAt(text, 0); err != nil {

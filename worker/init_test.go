@@ -242,7 +242,7 @@ func TestABadEntrypointIsReportedByTheInvocation(t *testing.T) {
 		reason  string
 	}{
 		"no bootstrap": {func(h *harness) *hearth.Function {
-			return h.function(echo, func(f *hearth.Function) { f.Package.SHA256 = f.Package.SHA256[:61] + "bad" })
+			return h.function(echo, func(f *hearth.Function) { f.Package = packageOf("bad") })
 		}, noBootstrap},
 		"cannot be executed": {func(h *harness) *hearth.Function {
 			h.d.hook("Start", func(*fakeContainer) error { return fmt.Errorf("start: %w", syscall.ENOEXEC) })

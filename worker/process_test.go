@@ -47,12 +47,12 @@ type exitNow struct{ sandbox.Exit }
 
 func (exitNow) Error() string { return "the process has ended" }
 
-func newProcess(c *fakeContainer, sp sandbox.Process) (*process, error) {
+func newProcess(c *fakeContainer, sp sandbox.Process, output *os.File) (*process, error) {
 	p := &process{c: c, running: make(chan struct{})}
 	close(p.running)
 	p.setEnv(sp.Env)
 	fd := -1
-	raw, err := c.spec.Output.SyscallConn()
+	raw, err := output.SyscallConn()
 	if err != nil {
 		return nil, err
 	}

@@ -6,22 +6,22 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/runtimeapi"
+	"github.com/hearth-faas/hearth/runtimeapi/extension"
+	"github.com/hearth-faas/hearth/runtimeapi/telemetry"
 	"github.com/hearth-faas/hearth/runtimes"
-	"github.com/hearth-faas/hearth/worker/logs"
 )
 
 // What a container's caller and its log are told.
 
-// Error types of the REPORT of an invocation that failed by no fault of the
-// function.
-const (
-	typeDisconnected = "Client.Disconnected" // the receiver of the stream has gone
-	typeSandbox      = "Sandbox.Failure"     // no environment could be made
-)
+// typeSandbox is the error type of the REPORT of an invocation for which no
+// environment could be made.
+const typeSandbox = "Sandbox.Failure"
 
 // killGrace bounds how long a killed process may take to end.
 const killGrace = 2 * time.Second
@@ -32,45 +32,73 @@ const killGrace = 2 * time.Second
 func (c *container) explain(ctx context.Context, requestID string, err error) *runtimeapi.FunctionError {
 	var fe *runtimeapi.FunctionError
 	var bad *entrypointError
+	var failed *extensionError
+	c.because(reasonFailure)
 	switch {
 	case errors.As(err, &bad):
-		fe = runtimeapi.InvalidEntrypoint(requestID, bad.reason)
-		c.sink.Fault(requestID, bad.reason, fe.Type)
+		fe = bad.told(requestID)
+		c.fault(requestID, bad.reason, fe.Type)
+	case errors.As(err, &failed):
+		fe = failed.told(requestID)
+		c.fault(requestID, failed.reason, fe.Type)
 	case errors.As(err, &fe):
-		if fe.Type == runtimeapi.TypeExit || fe.Type == runtimeapi.TypeOutOfMemory {
+		switch fe.Type {
+		case runtimeapi.TypeExit, runtimeapi.TypeOutOfMemory, extension.TypeCrash, extension.TypeInitError, extension.TypeExitError:
 			// Who saw it end may not have known of this request yet.
 			fe = c.env.failure(requestID)
-			exit := c.env.sb.Exit()
-			c.sink.Fault(requestID, runtimeapi.ExitReason(exit.Code, exit.Signal), fe.Type)
+			c.fault(requestID, c.env.reason(), fe.Type)
 		}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		if err := c.env.sb.Kill(); err != nil {
-			c.w.cfg.Log.Error("kill after timeout", "container", c.id, "err", err)
-		}
-		select { // its last words are in the pipe once it has ended
-		case <-c.env.sb.Exited():
-		case <-time.After(killGrace):
-			c.w.cfg.Log.Error("killed, and still there", "container", c.id)
-		}
+		c.because(reasonTimeout)
+		c.env.stop(c.w.cfg.Log)
 		fe = runtimeapi.TimedOut(requestID, c.f.Timeout)
 		c.sink.TimedOut(requestID, c.f.Timeout)
 	}
 	return fe
 }
 
-func initReport(d time.Duration, phase string, err error) logs.InitReport {
-	r := logs.InitReport{Duration: d, Phase: phase, Status: "error"}
+// fault tells why an invocation's environment failed.
+func (c *container) fault(requestID, reason, errorType string) {
+	c.sink.Fault(requestID, reason, errorType)
+	c.env.ext.hub.Fault(requestID, reason, errorType)
+}
+
+// stop kills what works on an invocation that took too long: everything, unless
+// there are extensions, which are to hear of it.
+func (e *environment) stop(log *slog.Logger) {
+	kill := e.sb.Kill
+	if e.main.Load() && e.ext.set.External() {
+		kill = func() error { return e.sb.Signal(syscall.SIGKILL) }
+	}
+	if err := kill(); err != nil {
+		log.Error("kill after timeout", "container", e.sb.ID(), "err", err)
+	}
+	select { // its last words are in the pipe once it has ended
+	case <-e.sb.Exited():
+	case <-time.After(killGrace):
+		log.Error("killed, and still there", "container", e.sb.ID())
+	}
+}
+
+// initStatus words how an init phase ended; errorType is "" unless status is
+// telemetry.Error.
+func initStatus(err error) (status, errorType string) {
 	var fe *runtimeapi.FunctionError
 	var bad *entrypointError
+	var failed *extensionError
 	switch {
+	case err == nil:
+		return telemetry.Success, ""
 	case errors.Is(err, errInitTimeout):
-		r.Status = "timeout"
+		return telemetry.Timeout, ""
 	case errors.As(err, &fe):
-		r.ErrorType = fe.Type
+		errorType = fe.Type
 	case errors.As(err, &bad):
-		r.ErrorType = runtimeapi.TypeEntrypoint
+		errorType = bad.told("").Type
+	case errors.As(err, &failed):
+		errorType = failed.errorType
 	}
-	return r
+	return telemetry.Error, errorType
 }
 
 // Usage implements hearth.Container.
@@ -82,24 +110,13 @@ func (c *container) Usage() hearth.Usage {
 	if err != nil {
 		return hearth.Usage{} // it has gone
 	}
+	in, out := env.sb.Traffic()
 	return hearth.Usage{
+		NetworkIn: in, NetworkOut: out,
 		CPU:       u.CPU,
 		MemoryMiB: float64(u.MemoryBytes) / (1 << 20),
 		PeakMiB:   float64(u.PeakBytes) / (1 << 20),
 	}
-}
-
-// peakEvery is how often the peak of a container's memory is read: it takes
-// longer than all else on the way of a warm invocation, and it only grows.
-const peakEvery = 100 * time.Millisecond
-
-// peak is the most memory that the container has used, in MiB, as it was at
-// most peakEvery ago. Only Invoke calls it.
-func (c *container) peak(now time.Time) float64 {
-	if c.peakAt.IsZero() || now.Sub(c.peakAt) >= peakEvery {
-		c.peakMiB, c.peakAt = max(c.peakMiB, c.Usage().PeakMiB), now
-	}
-	return c.peakMiB
 }
 
 // streamName names the log stream of one container, as the service does.

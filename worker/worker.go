@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,10 +29,11 @@ type Config struct {
 	Driver   sandbox.Driver
 	Runtimes *runtimes.Set
 	Packages Packages
+	Images   Images
 	// Unpack unpacks an archive into a directory that does not exist yet, all
 	// or nothing.
 	Unpack func(ctx context.Context, r io.ReaderAt, size int64, dir string) error
-	Logs   *logs.Store
+	Logs   logs.Keeper
 	// Session makes the credentials that a function's code finds in its
 	// environment, good for ttl.
 	Session func(account hearth.Account, function, role string, ttl time.Duration) (identity.Session, error)
@@ -41,6 +43,7 @@ type Config struct {
 	DataDir  string
 	Clock    hearth.Clock
 	Log      *slog.Logger
+	Recorder hearth.Recorder // of what is fetched; nil is nobody
 
 	// FreezeAfter is how long a container stays thawed without work; zero is
 	// DefaultFreezeAfter.
@@ -48,9 +51,17 @@ type Config struct {
 	// InitTimeout is how long an init phase may take before it is left to the
 	// first invocation; zero is DefaultInitTimeout.
 	InitTimeout time.Duration
+	// FullCPUMiB is the memory that comes with one whole processor; zero is
+	// DefaultFullCPUMiB. LinkBytesPerMiB is how many bytes a second of the
+	// network, in each direction, come with a MiB; zero is no limit.
+	FullCPUMiB      float64
+	LinkBytesPerMiB float64
 	// CodeCacheBytes caps the unpacked packages that nobody uses; zero is
 	// DefaultCodeCacheBytes.
 	CodeCacheBytes int64
+	// FetchRate is how many bytes of packages come to this machine in a second
+	// at most; zero is any number.
+	FetchRate int64
 }
 
 // Defaults of Config.
@@ -58,14 +69,13 @@ const (
 	DefaultFreezeAfter    = 100 * time.Millisecond
 	DefaultInitTimeout    = 10 * time.Second // the service's
 	DefaultCodeCacheBytes = 4 << 30
+	DefaultFullCPUMiB     = 1769 // the service's
 )
 
 // The service's limits.
 const (
 	maxOpenFiles = 1024
 	maxProcesses = 1024
-	// fullCPUMiB is the memory that comes with one whole processor.
-	fullCPUMiB = 1769
 	// sessionTTL is the life of the credentials in a container's environment;
 	// containers are retired before it ends.
 	sessionTTL    = 12 * time.Hour
@@ -76,6 +86,8 @@ const (
 type Worker struct {
 	cfg  Config
 	code *codeCache
+
+	sandboxes sync.Map // the id of each container by that of its sandbox, while it lives
 
 	mu    sync.Mutex
 	slots map[hearth.Boot]float64 // MiB that a ready slot was seen to cost
@@ -89,30 +101,52 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.InitTimeout == 0 {
 		cfg.InitTimeout = DefaultInitTimeout
 	}
+	if cfg.FullCPUMiB == 0 {
+		cfg.FullCPUMiB = DefaultFullCPUMiB
+	}
 	if cfg.CodeCacheBytes == 0 {
 		cfg.CodeCacheBytes = DefaultCodeCacheBytes
 	}
-	code, err := newCodeCache(filepath.Join(cfg.DataDir, "code"), cfg.CodeCacheBytes, cfg.Packages, cfg.Unpack)
+	w := &Worker{cfg: cfg, slots: map[hearth.Boot]float64{}}
+	code, err := newCodeCache(filepath.Join(cfg.DataDir, "code"), cfg.CodeCacheBytes, w.fetching(), cfg.Unpack)
 	if err != nil {
 		return nil, err
 	}
-	return &Worker{cfg: cfg, code: code, slots: map[hearth.Boot]float64{}}, nil
+	w.code = code
+	return w, nil
 }
 
 // Prepare makes f's code ready on this node, so that its first invocation
 // does not wait for it.
 func (w *Worker) Prepare(ctx context.Context, f *hearth.Function) error {
+	if isImage(f) {
+		_, release, err := w.cfg.Images.Acquire(ctx, f)
+		if err == nil {
+			release()
+		}
+		return err
+	}
 	if _, err := w.cfg.Runtimes.For(f.Runtime); err != nil {
 		return err
 	}
 	for _, p := range packagesOf(f) {
-		_, release, err := w.code.Acquire(ctx, p)
+		_, release, err := w.code.Acquire(ctx, f, p)
 		if err != nil {
 			return err
 		}
 		release()
 	}
 	return nil
+}
+
+// ContainerOf names the container whose code runs in the sandbox with that id;
+// ok is false if there is none. It takes no lock.
+func (w *Worker) ContainerOf(sandbox string) (id string, ok bool) {
+	v, ok := w.sandboxes.Load(sandbox)
+	if !ok {
+		return "", false
+	}
+	return v.(string), true
 }
 
 // Fetches is how often a package was unpacked on this node.
@@ -129,6 +163,9 @@ func packagesOf(f *hearth.Function) []hearth.Package {
 
 // BootOf implements hearth.Worker.
 func (w *Worker) BootOf(f *hearth.Function) hearth.Boot {
+	if isImage(f) {
+		return "" // it brings everything
+	}
 	choice, err := w.cfg.Runtimes.For(f.Runtime)
 	if err != nil {
 		return "" // Load will say so to the caller
@@ -193,6 +230,7 @@ type instance struct {
 
 	mu         sync.Mutex
 	code       map[string]codeRef // by SHA-256: what this instance holds
+	images     map[string]imageRef
 	containers []*container
 	destroyed  bool
 }
@@ -242,9 +280,13 @@ func (in *instance) gone(cause error) error {
 
 // attachment makes f's packages present in the instance and tells where.
 func (in *instance) attachment(ctx context.Context, f *hearth.Function) (sandbox.Attachment, error) {
+	if isImage(f) {
+		i, err := in.image(ctx, f)
+		return sandbox.Attachment{Root: i.Layers}, err
+	}
 	var dirs []string
 	for _, p := range packagesOf(f) {
-		dir, err := in.fetch(ctx, p)
+		dir, err := in.fetch(ctx, f, p)
 		if err != nil {
 			return sandbox.Attachment{}, err
 		}
@@ -253,14 +295,14 @@ func (in *instance) attachment(ctx context.Context, f *hearth.Function) (sandbox
 	return sandbox.Attachment{Task: dirs[0], Layers: dirs[1:]}, nil
 }
 
-func (in *instance) fetch(ctx context.Context, p hearth.Package) (string, error) {
+func (in *instance) fetch(ctx context.Context, f *hearth.Function, p hearth.Package) (string, error) {
 	in.mu.Lock()
 	ref, ok := in.code[p.SHA256]
 	in.mu.Unlock()
 	if ok {
 		return ref.dir, nil
 	}
-	dir, release, err := in.w.code.Acquire(ctx, p)
+	dir, release, err := in.w.code.Acquire(ctx, f, p)
 	if err != nil {
 		return "", err
 	}
@@ -298,23 +340,25 @@ func (in *instance) Destroy() error {
 	in.mu.Lock()
 	in.destroyed = true
 	containers := append([]*container(nil), in.containers...)
-	code := maps.Clone(in.code)
+	code, images := maps.Clone(in.code), maps.Clone(in.images)
 	clear(in.code)
+	clear(in.images)
 	in.mu.Unlock()
-	var first error
-	for _, c := range containers {
-		if err := c.Destroy(); err != nil && first == nil {
-			first = err
-		}
+	errs := make([]error, len(containers)+1)
+	var all sync.WaitGroup // each may have a shutdown phase
+	for i, c := range containers {
+		all.Go(func() { errs[i] = c.Destroy() })
 	}
-	if err := in.sb.Destroy(); err != nil && first == nil {
-		first = err
-	}
+	all.Wait()
+	errs[len(containers)] = in.sb.Destroy()
 	for _, ref := range code {
 		ref.release()
 	}
-	if first != nil {
-		return fmt.Errorf("destroy instance %s: %w", in.id, first)
+	for _, ref := range images {
+		ref.release()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("destroy instance %s: %w", in.id, err)
 	}
 	return nil
 }

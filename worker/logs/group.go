@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -33,7 +34,13 @@ type groupMeta struct {
 	Name      string `json:"name"`
 	Created   int64  `json:"created"` // ms
 	Retention int    `json:"retentionDays,omitempty"`
+	// Class is "" for the class that groups have which functions made.
+	Class     string            `json:"class,omitempty"`
+	Protected bool              `json:"protected,omitempty"`
+	Tags      map[string]string `json:"tags,omitempty"`
 }
+
+func (m *groupMeta) class() string { return cmp.Or(m.Class, "STANDARD") }
 
 const metaFile = "group.json"
 

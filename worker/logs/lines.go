@@ -3,6 +3,7 @@ package logs
 import (
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -101,6 +102,42 @@ func appendInitReport(b []byte, r *InitReport) []byte {
 	b = append(b, r.Phase...)
 	b = append(b, '\t')
 	return append(appendStatus(b, r.Status, r.ErrorType), '\n')
+}
+
+// appendExtension appends the line that tells of an extension.
+func appendExtension(b []byte, name, state string, events []string, errorType string) []byte {
+	b = append(b, "EXTENSION\tName: "...)
+	b = append(b, name...)
+	b = append(b, "\tState: "...)
+	b = append(b, state...)
+	b = append(b, "\tEvents: ["...)
+	b = append(b, strings.Join(events, ", ")...)
+	b = append(b, ']')
+	if errorType != "" {
+		b = append(b, "\tError Type: "...)
+		b = append(b, errorType...)
+	}
+	return append(b, '\n')
+}
+
+// appendSubscribed appends the line that tells of a subscription.
+func appendSubscribed(b []byte, name string, logs bool, types []string) []byte {
+	api := "TELEMETRY"
+	if logs {
+		api = "LOGS"
+	}
+	b = append(b, api...)
+	b = append(b, "\tName: "...)
+	b = append(b, name...)
+	b = append(b, "\tState: Subscribed\tTypes: ["...)
+	for i, t := range types {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = append(b, strings.ToUpper(t[:1])...)
+		b = append(b, t[1:]...)
+	}
+	return append(b, "]\n"...)
 }
 
 // appendTimedOut appends the line that explains a timeout.

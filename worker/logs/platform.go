@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/hearth-faas/hearth"
 )
 
 // InitStart is what the platform says at the beginning of an init phase.
@@ -14,10 +16,12 @@ type InitStart struct {
 	Function          string
 	Version           string
 	Phase             string // "init", or "invoke" where it is run again
+	Type              hearth.InitType
 }
 
 // InitReport is what the platform says of an init phase that did not go well.
 type InitReport struct {
+	Type      hearth.InitType
 	Duration  time.Duration
 	Phase     string // "init" or "invoke"
 	Status    string // "timeout" or "error"
@@ -114,6 +118,19 @@ type initReportRecord struct {
 	Status    string      `json:"status"`
 	ErrorType string      `json:"errorType,omitempty"`
 	Metrics   doneMetrics `json:"metrics"`
+}
+
+type extensionRecord struct {
+	Name   string   `json:"name"`
+	State  string   `json:"state"`
+	Events []string `json:"events"`
+	Error  string   `json:"errorType,omitempty"`
+}
+
+type subscriptionRecord struct {
+	Name  string   `json:"name"`
+	State string   `json:"state"`
+	Types []string `json:"types"`
 }
 
 // statusOf is how the JSON format spells a status.

@@ -21,6 +21,8 @@ type Group struct {
 	Created       time.Time
 	StoredBytes   int64
 	RetentionDays int // 0: the store's default
+	Class         string
+	Protected     bool // against deletion
 }
 
 // StreamInfo is a log stream as it is listed.
@@ -70,7 +72,7 @@ func (s *Store) Groups(_ context.Context, account hearth.Account, prefix, token 
 		if key.account != account || !strings.HasPrefix(key.name, prefix) || token != "" && key.name <= token {
 			continue
 		}
-		item := Group{Name: g.name, Created: time.UnixMilli(g.meta.Created), RetentionDays: g.meta.Retention}
+		item := Group{Name: g.name, Created: time.UnixMilli(g.meta.Created), RetentionDays: g.meta.Retention, Class: g.meta.class(), Protected: g.meta.Protected}
 		for _, seg := range g.segments {
 			item.StoredBytes += seg.Size
 		}

@@ -15,24 +15,36 @@ import (
 // Sink takes one container's output and the platform's lines about it into a
 // stream of the store. Safe for concurrent use.
 type Sink struct {
-	stream *Stream
+	stream Appender
 	clock  hearth.Clock
 	json   bool
 	app    Level // JSON only: less is dropped
 	system Level
-	emit   func(piece) // application, bound once
 
 	mu        sync.Mutex
+	tap       Tap    // nil if nobody listens
 	requestID string // "" outside invocations
 	pipes     []*pipe
 	tail      tail
 	line      []byte // for rendering
 }
 
+// Tap is told of each line that the container's processes write, as it goes
+// into the log, with the lock of the sink held: it must not wait, nor keep the
+// line.
+type Tap func(at time.Time, extension, asJSON bool, line []byte)
+
+// Tap has t told of each line from now on; nil ends that.
+func (s *Sink) Tap(t Tap) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drain() // what came before is not for t
+	s.tap = t
+}
+
 // NewSink makes a sink into stream, with the format and levels of l.
-func NewSink(stream *Stream, l hearth.Logging, clock hearth.Clock) *Sink {
+func NewSink(stream Appender, l hearth.Logging, clock hearth.Clock) *Sink {
 	s := &Sink{stream: stream, clock: clock, json: l.Format == "JSON"}
-	s.emit = s.application
 	if s.json {
 		s.app, s.system = ParseLevel(l.ApplicationLevel), ParseLevel(l.SystemLevel)
 		if s.app == LevelNone {
@@ -48,6 +60,7 @@ func NewSink(stream *Stream, l hearth.Logging, clock hearth.Clock) *Sink {
 // pipe is one source of output.
 type pipe struct {
 	sink  *Sink
+	emit  func(piece) // what becomes of what it gives
 	file  *os.File
 	raw   syscall.RawConn
 	room  int // how much the kernel holds at most, in bytes
@@ -77,12 +90,17 @@ func Pipe() (r, w *os.File, err error) {
 // Read starts to take output from r, the read end of a pipe, until its other
 // end is closed everywhere or r itself is; r stays the caller's to close. There
 // may be several.
-func (s *Sink) Read(r *os.File) error {
+func (s *Sink) Read(r *os.File) error { return s.read(r, s.application) }
+
+// ReadExtensions is Read for the output of the container's extensions.
+func (s *Sink) ReadExtensions(r *os.File) error { return s.read(r, s.extension) }
+
+func (s *Sink) read(r *os.File, emit func(piece)) error {
 	raw, err := r.SyscallConn()
 	if err != nil {
 		return err
 	}
-	p := &pipe{sink: s, file: r, raw: raw, room: 64 << 10, done: make(chan struct{})}
+	p := &pipe{sink: s, emit: emit, file: r, raw: raw, room: 64 << 10, done: make(chan struct{})}
 	if err := raw.Control(func(fd uintptr) {
 		// Read is called under the lock and must not block under it.
 		err = syscall.SetNonblock(int(fd), true)
@@ -123,7 +141,7 @@ func (p *pipe) follow() {
 	if err != nil {
 		p.ended = true
 	}
-	p.split.end(p.sink.emit)
+	p.split.end(p.emit)
 	p.sink.drop(p)
 }
 
@@ -152,7 +170,7 @@ func (p *pipe) take(fd, limit int, surely bool) (more bool) {
 		n, err := syscall.Read(fd, scratch[:])
 		switch {
 		case n > 0:
-			p.split.feed(scratch[:n], p.sink.emit)
+			p.split.feed(scratch[:n], p.emit)
 			taken += n
 			if n < len(scratch) && !surely {
 				return false
@@ -175,7 +193,7 @@ func (s *Sink) drain() {
 	for _, p := range s.pipes {
 		// An error says that the file was closed: there is nothing to read.
 		_ = p.raw.Control(func(fd uintptr) { p.take(int(fd), p.room, false) })
-		p.split.partial(s.emit)
+		p.split.partial(p.emit)
 	}
 }
 
@@ -188,7 +206,12 @@ func (s *Sink) Drain() {
 }
 
 // application writes one event of the function. s.mu is held.
-func (s *Sink) application(p piece) {
+func (s *Sink) application(p piece) { s.written(p, false) }
+
+// extension writes one event of an extension. s.mu is held.
+func (s *Sink) extension(p piece) { s.written(p, true) }
+
+func (s *Sink) written(p piece, extension bool) {
 	if s.json {
 		level := p.level
 		if level == LevelNone {
@@ -202,6 +225,9 @@ func (s *Sink) application(p piece) {
 	now := s.clock.Now()
 	if at.After(now) || at.Before(now.Add(-time.Minute)) { // it may say anything
 		at = now
+	}
+	if s.tap != nil {
+		s.tap(at, extension, s.json, p.message)
 	}
 	s.put(at, p.message)
 }
@@ -269,7 +295,7 @@ func (s *Sink) InitStart(i InitStart) {
 		s.put(now, s.line)
 	case s.system <= level:
 		s.put(now, marshalEvent(now, "platform.initStart", initStartRecord{
-			InitType: "on-demand", Phase: i.Phase, Version: i.RuntimeVersion, VersionARN: i.RuntimeVersionARN,
+			InitType: string(i.Type), Phase: i.Phase, Version: i.RuntimeVersion, VersionARN: i.RuntimeVersionARN,
 			Function: i.Function, FnVersion: i.Version,
 		}))
 	}
@@ -287,9 +313,47 @@ func (s *Sink) InitReport(r InitReport) {
 		s.put(now, s.line)
 	case s.system <= levelOf(r.Status, LevelDebug):
 		s.put(now, marshalEvent(now, "platform.initReport", initReportRecord{
-			InitType: "on-demand", Phase: r.Phase, Status: statusOf(r.Status), ErrorType: r.ErrorType,
+			InitType: string(r.Type), Phase: r.Phase, Status: statusOf(r.Status), ErrorType: r.ErrorType,
 			Metrics: doneMetrics{millis(r.Duration)},
 		}))
+	}
+}
+
+// Extension says what became of an extension in the init phase; errorType is
+// "" if all went well.
+func (s *Sink) Extension(name, state string, events []string, errorType string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	level := LevelInfo
+	if errorType != "" {
+		level = LevelWarn
+	}
+	switch {
+	case !s.json:
+		s.line = appendExtension(s.line[:0], name, state, events, errorType)
+		s.put(now, s.line)
+	case s.system <= level:
+		s.put(now, marshalEvent(now, "platform.extension", extensionRecord{name, state, events, errorType}))
+	}
+}
+
+// Subscribed says that an extension subscribed to telemetry, or by the Logs
+// API, to types such as "platform".
+func (s *Sink) Subscribed(name string, logs bool, types []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	kind := "platform.telemetrySubscription"
+	if logs {
+		kind = "platform.logsSubscription"
+	}
+	switch {
+	case !s.json:
+		s.line = appendSubscribed(s.line[:0], name, logs, types)
+		s.put(now, s.line)
+	case s.system <= LevelInfo:
+		s.put(now, marshalEvent(now, kind, subscriptionRecord{name, "Subscribed", types}))
 	}
 }
 
@@ -331,7 +395,7 @@ func (s *Sink) Close() error {
 	defer s.mu.Unlock()
 	s.drain()
 	for _, p := range s.pipes {
-		p.split.end(s.emit)
+		p.split.end(p.emit)
 	}
 	return nil
 }

@@ -76,9 +76,9 @@ func container(tb testing.TB, s *Store, l hearth.Logging) (*Sink, *os.File) {
 func TestAnInvocationsLogIsTheServices(t *testing.T) {
 	s := open(t, Options{})
 	sink, w := container(t, s, hearth.Logging{})
-	sink.InitStart(InitStart{RuntimeVersion: "nodejs:22.v1", RuntimeVersionARN: "arn:aws:lambda:us-east-1::runtime:1"})
+	sink.InitStart(InitStart{Type: hearth.InitOnDemand, RuntimeVersion: "nodejs:22.v1", RuntimeVersionARN: "arn:aws:lambda:us-east-1::runtime:1"})
 	fmt.Fprintln(w, "loading")
-	sink.InitReport(InitReport{Duration: 10 * time.Second, Phase: "init", Status: "timeout"})
+	sink.InitReport(InitReport{Type: hearth.InitOnDemand, Duration: 10 * time.Second, Phase: "init", Status: "timeout"})
 	sink.Begin("id-1", "$LATEST")
 	fmt.Fprint(w, "one\n\ntwo\nunfinished")
 	sink.End(&Report{RequestID: "id-1", Duration: 1234567, MemoryMiB: 128, PeakMiB: 29.2, InitDuration: 12340 * time.Microsecond})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,6 +147,12 @@ func (s *Store) load() error {
 			return err
 		}
 		for _, e := range groups {
+			if strings.HasPrefix(e.Name(), deletedPrefix) {
+				if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+					return err
+				}
+				continue
+			}
 			g, err := openGroup(hearth.Account(a.Name()), filepath.Join(dir, e.Name()))
 			if err != nil {
 				return err
@@ -166,6 +173,23 @@ func (s *Store) load() error {
 // event.
 func (s *Store) Stream(account hearth.Account, group, name string) *Stream {
 	return &Stream{store: s, key: groupKey{account, group}, name: name, created: s.opt.Clock.Now().UnixMilli()}
+}
+
+// Keeper is where the lines of functions go: a Store, or on a node that has
+// joined a server the way to the Store there. Safe for concurrent use.
+type Keeper interface {
+	Appender(account hearth.Account, group, name string) Appender
+}
+
+// Appender is a log stream; Stream is one. Append must not wait long, and
+// keeps nothing of message. Safe for concurrent use.
+type Appender interface {
+	Append(at time.Time, requestID string, message []byte)
+}
+
+// Appender implements Keeper.
+func (s *Store) Appender(account hearth.Account, group, name string) Appender {
+	return s.Stream(account, group, name)
 }
 
 // Name is the stream's name.
@@ -283,26 +307,6 @@ func (s *Store) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// SetRetention sets how long a group's events are kept, in whole days; 0 is
-// the store's default.
-func (s *Store) SetRetention(account hearth.Account, name string, days int) error {
-	s.Flush()
-	s.disk.Lock()
-	g := s.groups[groupKey{account, name}]
-	if g == nil {
-		s.disk.Unlock()
-		return noGroup()
-	}
-	g.meta.Retention = days
-	err := g.writeMeta()
-	s.disk.Unlock()
-	s.tidy()
-	if err != nil {
-		return &hearth.Error{Op: "logs.SetRetention", Subject: name, Kind: hearth.Service, Err: err}
-	}
-	return nil
 }
 
 // scheduleTidy looks at retention from time to time, also while nothing is

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -110,7 +111,7 @@ func TestRetentionRemovesWhatIsTooOldAlsoWhileIdle(t *testing.T) {
 	s := open(t, Options{Clock: c, Retention: 48 * time.Hour})
 	s.Stream(account, groupF, "a").Append(start, "", []byte("old\n"))
 	s.Stream(account, "/kept", "a").Append(start, "", []byte("old\n"))
-	if err := s.SetRetention(account, "/kept", 7); err != nil {
+	if err := s.SetRetention(t.Context(), account, "/kept", 7); err != nil {
 		t.Fatal(err)
 	}
 	c.Advance(47 * time.Hour)
@@ -127,6 +128,72 @@ func TestRetentionRemovesWhatIsTooOldAlsoWhileIdle(t *testing.T) {
 	s.Stream(account, groupF, "a").Append(c.Now(), "", []byte("new\n"))
 	if p, _, err := s.Filter(t.Context(), account, groupF, FilterQuery{}); err != nil || len(p) != 1 {
 		t.Error(p, err)
+	}
+}
+
+func TestAGroupThatWasMadeOutlivesARestartAndOneThatWasDeletedDoesNot(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	s := open(t, Options{Dir: dir})
+	tags := map[string]string{"k": "v"}
+	for _, name := range []string{"/made", "/deleted", "/again"} {
+		if err := s.CreateGroup(ctx, account, name, NewGroup{Class: "INFREQUENT_ACCESS", Tags: tags}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.CreateGroup(ctx, account, "/made", NewGroup{}); hearth.KindOf(err) != hearth.AlreadyExists {
+		t.Error(err)
+	}
+	old := s.Stream(account, "/again", "a")
+	old.Append(start, "", []byte("before\n"))
+	for _, name := range []string{"/deleted", "/again"} {
+		if err := s.DeleteGroup(ctx, account, name); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.DeleteGroup(ctx, account, name); hearth.KindOf(err) != hearth.NotFound {
+			t.Error(err)
+		}
+	}
+	old.Append(start, "", []byte("after\n"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What a crash leaves of a deletion: the directory by its other name.
+	if err := os.Rename(filepath.Join(dir, string(account), dirOf("/made")), filepath.Join(dir, string(account), deletedPrefix+"0")); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: dir})
+	groups, _, err := s.Groups(ctx, account, "", "", 0)
+	if err != nil || len(groups) != 1 || groups[0].Name != "/again" || groups[0].Class != "STANDARD" {
+		t.Errorf("%+v %v", groups, err)
+	}
+	if p, _, err := s.Filter(ctx, account, "/again", FilterQuery{}); err != nil || len(p) != 1 || p[0].Message != "after\n" {
+		t.Errorf("%+v %v", p, err)
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir, string(account))); err != nil || len(entries) != 1 {
+		t.Error(entries, err)
+	}
+	if err := s.CreateGroup(ctx, account, "/made", NewGroup{Protected: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.TagGroup(ctx, account, "/made", tags); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetRetention(ctx, account, "/made", 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: dir})
+	groups, _, err = s.Groups(ctx, account, "/made", "", 0)
+	if err != nil || len(groups) != 1 || groups[0].RetentionDays != 3 || !groups[0].Protected {
+		t.Errorf("%+v %v", groups, err)
+	}
+	if got, err := s.GroupTags(ctx, account, "/made"); err != nil || !maps.Equal(got, tags) {
+		t.Error(got, err)
+	}
+	if err := s.DeleteGroup(ctx, account, "/made"); hearth.KindOf(err) != hearth.Validation {
+		t.Error(err)
 	}
 }
 

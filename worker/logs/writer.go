@@ -127,10 +127,15 @@ func (s *Store) group(key groupKey) (*group, error) {
 	if g := s.groups[key]; g != nil {
 		return g, nil
 	}
+	return s.makeGroup(key, groupMeta{})
+}
+
+// makeGroup makes a group that is not there.
+func (s *Store) makeGroup(key groupKey, meta groupMeta) (*group, error) {
+	meta.Name, meta.Created = key.name, s.opt.Clock.Now().UnixMilli()
 	g := &group{
-		account: key.account, name: key.name,
-		dir:  filepath.Join(s.opt.Dir, string(key.account), dirOf(key.name)),
-		meta: groupMeta{Name: key.name, Created: s.opt.Clock.Now().UnixMilli()},
+		account: key.account, name: key.name, meta: meta,
+		dir: filepath.Join(s.opt.Dir, string(key.account), dirOf(key.name)),
 	}
 	if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		return nil, err
