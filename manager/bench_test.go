@@ -3,6 +3,7 @@ package manager_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/clock"
@@ -29,15 +30,20 @@ type instantContainer struct{ done chan struct{} }
 
 var result hearth.Result
 
-func (*instantContainer) ID() string                                                     { return "c" }
+func (*instantContainer) ID() string { return "c" }
+func (c *instantContainer) Provision(context.Context, *hearth.Function, *hearth.Timeline) error {
+	return nil
+}
 func (*instantContainer) Load(context.Context, *hearth.Function, *hearth.Timeline) error { return nil }
-func (*instantContainer) Invoke(context.Context, *hearth.Invocation) (*hearth.Result, bool, error) {
+func (*instantContainer) Invoke(_ context.Context, inv *hearth.Invocation) (*hearth.Result, bool, error) {
+	inv.Use = hearth.Use{End: hearth.EndOK, MemoryMiB: 128, PeakMiB: 40, Duration: time.Millisecond, NetworkIn: 100}
 	return &result, true, nil
 }
-func (*instantContainer) Idle()                   {}
-func (c *instantContainer) Done() <-chan struct{} { return c.done }
-func (*instantContainer) Usage() hearth.Usage     { return hearth.Usage{} }
-func (*instantContainer) Destroy() error          { return nil }
+func (*instantContainer) Settled() <-chan struct{} { return nil }
+func (*instantContainer) Idle()                    {}
+func (c *instantContainer) Done() <-chan struct{}  { return c.done }
+func (*instantContainer) Usage() hearth.Usage      { return hearth.Usage{} }
+func (*instantContainer) Destroy() error           { return nil }
 
 func benchManager(b *testing.B) *manager.Manager {
 	m, err := manager.New(manager.Config{Worker: instant{}, Clock: clock.System(), MachineMiB: 1 << 20})

@@ -32,7 +32,7 @@ var moves = [4][4]bool{
 }
 
 // slot is a container that has no function yet: in the warming pool, or ready
-// in an instance of an account. Its fields but the last are set once.
+// in an instance of an account. Its fields but mib and the last are set once; mib is guarded by Manager.mu.
 type slot struct {
 	env  hearth.Container
 	done <-chan struct{} // env.Done(), which can be looked at under a lock
@@ -49,12 +49,32 @@ type slot struct {
 type container struct {
 	*slot
 	group *group
-	mib   int
+	size  atomic.Int32 // what it was promised, in MiB; changed by who has it, under Manager.mu
+	// pledge is what it was made for if it is a provisioned one, else nil.
+	pledge *pledge
+	// ahead says that it was made before its code took over from older code.
+	ahead bool
+	// unwanted says that it is let go as soon as it is idle: a provisioned one
+	// that is not asked for any more, one of code that was replaced in its
+	// instance, or one of an instance that is given up.
+	unwanted atomic.Bool
+	// withdrawn says that its capacity goes; cut that it did before its
+	// invocation had ended.
+	withdrawn, cut atomic.Bool
+	// foretold is set as long as it was made on a prediction and not used.
+	foretold atomic.Pointer[foretold]
+	// serving is the invocation that it serves; nil while it serves none.
+	serving atomic.Pointer[hearth.Invocation]
+	// began is when it was given its invocation, as lastUsed counts.
+	began atomic.Int64
 
 	state       atomic.Uint32
 	lastUsed    atomic.Int64 // nanoseconds of the manager's clock since its start
 	invocations atomic.Uint64
 }
+
+// mib is the memory that the container was promised.
+func (c *container) mib() int { return int(c.size.Load()) }
 
 func (c *container) now() state { return state(c.state.Load()) }
 
@@ -87,6 +107,7 @@ func (s *slot) died() bool {
 // but the first are guarded by Manager.mu.
 type instance struct {
 	env hearth.Instance
+	sub *subpool
 
 	// owner is "" in the warming pool. It is set once, by assign.
 	owner hearth.Account
@@ -99,6 +120,12 @@ type instance struct {
 	ready      []*slot // spare slots, once it has an owner
 	making     int     // spare slots being made
 	ending     bool
+	// kept: it is one of its account's own, and is there without containers, too.
+	// reservedMiB is what it has taken of fixed capacity for that.
+	kept        bool
+	reservedMiB int
+	// vacant: nothing new is made in it, and nothing of it is used again.
+	vacant atomic.Bool
 
 	// wantSpare is set when the account showed concurrent demand; spareBoot
 	// and spareMiB tell for what.

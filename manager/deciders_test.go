@@ -75,55 +75,6 @@ func TestNoBootIsPutBeforeACallerWhomSomethingReadyCouldServe(t *testing.T) {
 	})
 }
 
-func TestIdleLifeDependsOnTheRequestVolume(t *testing.T) {
-	life := manager.IdleLife{Min: time.Minute, Max: time.Hour, Period: 10 * time.Minute, Gaps: 3, Last: 10 * time.Minute}
-	at := func(every time.Duration, n int) (v manager.Volume) {
-		now := time.Unix(0, 0)
-		for range n {
-			now = now.Add(every)
-			v.Add(1, now, life.Period)
-		}
-		return v
-	}
-	for _, c := range []struct {
-		name     string
-		volume   manager.Volume
-		last     bool
-		min, max time.Duration
-	}{
-		{"ten a second: surplus goes soon", at(100*time.Millisecond, 10000), false, time.Minute, time.Minute},
-		{"ten a second: the last one stays", at(100*time.Millisecond, 10000), true, 10 * time.Minute, 10 * time.Minute},
-		{"one a minute: for about three gaps", at(time.Minute, 100), false, 2 * time.Minute, 4 * time.Minute},
-		{"one in ten minutes", at(10*time.Minute, 100), false, 15 * time.Minute, 35 * time.Minute},
-		{"one a day", at(24*time.Hour, 10), true, 25 * time.Minute, time.Hour},
-		{"never", manager.Volume{}, false, time.Hour, time.Hour},
-	} {
-		if got := life.For(c.volume, c.last); got < c.min || got > c.max {
-			t.Errorf("%s: %v, want %v to %v", c.name, got, c.min, c.max)
-		}
-	}
-}
-
-func TestIdleLifeKeepsToItsBoundsAndFallsWithTheVolume(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		life := manager.IdleLife{Min: time.Minute, Max: time.Hour, Period: 10 * time.Minute, Gaps: 3, Last: 10 * time.Minute}
-		var v manager.Volume
-		now := time.Unix(0, 0)
-		for _, gap := range rapid.SliceOfN(rapid.Int64Range(0, int64(time.Hour)), 1, 50).Draw(t, "gaps") {
-			now = now.Add(time.Duration(gap))
-			v.Add(1, now, life.Period)
-		}
-		busier := v
-		busier.Add(rapid.IntRange(1, 1000).Draw(t, "more"), now, life.Period)
-		for _, last := range []bool{false, true} {
-			a, b := life.For(v, last), life.For(busier, last)
-			if a < life.Min || a > life.Max || b > a {
-				t.Fatalf("life %v, with more volume %v", a, b)
-			}
-		}
-	})
-}
-
 func TestEvictEndsWhatIsWorthLeastAndNoMoreThanNeeded(t *testing.T) {
 	idle := []manager.Idler{
 		{MiB: 128, Idle: 10 * time.Second, Life: time.Hour},     // just used, long-lived
@@ -160,15 +111,15 @@ func TestStockFillsWhatLacksMostWithinItsBudget(t *testing.T) {
 		{"those being made count", map[hearth.Boot]manager.Shelf{"": {SlotMiB: 1, Ready: 4}, "node": {SlotMiB: 32, Ready: 1, Making: 1}}, 68, "", false},
 		{"what does not fit is passed over", map[hearth.Boot]manager.Shelf{"": {SlotMiB: 1, Ready: 3}, "node": {SlotMiB: 32, Ready: 1}}, 80, "", true},
 		{"what failed is passed over", map[hearth.Boot]manager.Shelf{"": {SlotMiB: 1, Held: true}, "node": {SlotMiB: 32}}, 0, "node", true},
-		{"demand raises what is wanted", map[hearth.Boot]manager.Shelf{"python": {SlotMiB: 20, Taken: 3.2, Ready: 2}}, 40, "python", true},
-		{"but not for ever", map[hearth.Boot]manager.Shelf{"python": {SlotMiB: 20, Taken: 0.4}}, 0, "", false},
-		{"nor without end", map[hearth.Boot]manager.Shelf{"python": {SlotMiB: 1, Taken: 100, Ready: 4}}, 4, "", false},
+		{"demand raises what is wanted", map[hearth.Boot]manager.Shelf{"python": {SlotMiB: 20, Coming: 3.2, Ready: 2}}, 40, "python", true},
+		{"but not for ever", map[hearth.Boot]manager.Shelf{"python": {SlotMiB: 20, Coming: 0.4}}, 0, "", false},
+		{"nor without end", map[hearth.Boot]manager.Shelf{"python": {SlotMiB: 1, Coming: 100, Ready: 4}}, 4, "", false},
 	} {
 		if b, ok := s.Next(c.shelves, c.used); b != c.want || ok != c.ok {
 			t.Errorf("%s: %q %v, want %q %v", c.name, b, ok, c.want, c.ok)
 		}
 	}
-	if b, ok := s.Surplus(map[hearth.Boot]manager.Shelf{"": {Ready: 4}, "node": {Ready: 2}, "python": {Ready: 2, Taken: 1}}); !ok || b != "python" {
+	if b, ok := s.Surplus(map[hearth.Boot]manager.Shelf{"": {Ready: 4}, "node": {Ready: 2}, "python": {Ready: 2, Coming: 1}}); !ok || b != "python" {
 		t.Errorf("surplus %q %v, want python", b, ok)
 	}
 }

@@ -61,6 +61,20 @@ const drainGrace = 5 * time.Second
 // still runs is destroyed under its invocation, and ctx's error returned.
 // After the first call the Manager is of no more use.
 func (m *Manager) Drain(ctx context.Context) error {
+	err := m.drain(ctx)
+	if kept := m.learned.Close(); kept != nil {
+		m.cfg.Log.Warn("what was learned about functions' idle times can't be kept", "error", kept)
+	}
+	if kept := m.spent.Close(); kept != nil {
+		m.cfg.Log.Warn("what functions have cost can't be kept", "error", kept)
+	}
+	if kept := m.seasons.Close(); kept != nil {
+		m.cfg.Log.Warn("what was learned about the warming pool can't be kept", "error", kept)
+	}
+	return err
+}
+
+func (m *Manager) drain(ctx context.Context) error {
 	m.draining.Store(true)
 	if m.inflight.Load() == 0 {
 		m.drainOne.Do(func() { close(m.drained) })
@@ -75,20 +89,34 @@ func (m *Manager) Drain(ctx context.Context) error {
 	m.mu.Lock()
 	m.closed.Store(true)
 	m.sweeper.Stop()
-	if m.pool.timer != nil {
-		m.pool.timer.Stop()
+	if m.booting.timer != nil {
+		m.booting.timer.Stop()
 	}
 	var slots []*slot
-	for _, sh := range m.pool.shelves {
-		for len(sh.ready) > 0 {
-			slots = append(slots, sh.ready[0])
-			m.pool.remove(sh.ready[0])
+	for _, s := range m.stocked() {
+		for _, sh := range s.pool.shelves {
+			for len(sh.ready) > 0 {
+				slots = append(slots, sh.ready[0])
+				s.pool.remove(sh.ready[0])
+			}
+		}
+	}
+	var own []func()
+	for _, d := range m.dedicated {
+		for _, inst := range d.kept {
+			inst.kept = false
+			if inst.containers == 0 {
+				own = append(own, m.finish(inst))
+			}
 		}
 	}
 	m.mu.Unlock()
 	m.cancel() // boots and makers end early, and destroy what they made
 
 	var all sync.WaitGroup
+	for _, end := range own {
+		all.Go(end)
+	}
 	for _, s := range slots {
 		all.Go(func() { m.discard(s) })
 	}
@@ -111,6 +139,9 @@ func (m *Manager) Drain(ctx context.Context) error {
 	go func() {
 		all.Wait()
 		m.bg.Wait()
+		if err := m.sizes.Close(); err != nil {
+			m.cfg.Log.Warn("what was learned about functions' memory can't be kept", "error", err)
+		}
 		close(done)
 	}()
 	if err == nil {

@@ -37,7 +37,7 @@ func (m *Manager) awaitDeath(s *slot) {
 		return
 	}
 	m.mu.Lock()
-	found := m.pool.remove(s)
+	found := s.inst.sub.pool.remove(s)
 	if !found {
 		if i := slices.Index(s.inst.ready, s); i >= 0 {
 			s.inst.ready = slices.Delete(s.inst.ready, i, i+1)
@@ -48,7 +48,7 @@ func (m *Manager) awaitDeath(s *slot) {
 		m.mu.Unlock()
 		return
 	}
-	hold := m.pool.shelves[s.boot].fail(m.clock.Now(), m.reboot)
+	hold := s.inst.sub.pool.shelves[s.boot].fail(m.clock.Now(), m.reboot)
 	m.mu.Unlock()
 	m.count.lost.Add(1)
 	m.record(&hearth.Decision{Kind: hearth.DecisionLost, Chosen: bootName(s.boot), Instance: s.inst.env.ID(), Container: s.env.ID(),
@@ -73,46 +73,69 @@ func (m *Manager) evicted(c *container, kind hearth.DecisionKind, why string) {
 	g := c.group
 	g.mu.Lock()
 	g.remove(c)
-	knew := hearth.Knowledge{Idle: len(g.idle), Busy: g.busy, Waiting: len(g.waiters)}
+	knew := g.knows()
 	g.mu.Unlock()
-	m.ledger.tell(&knew)
-	m.record(&hearth.Decision{Kind: kind, Account: g.key.Account, Function: g.key.Name, Version: g.key.Version,
+	g.sub.ledger.tell(&knew)
+	m.record(&hearth.Decision{Kind: kind, Account: g.key.Account, Function: g.key.Name, Version: g.key.Version, Generation: g.key.Generation,
 		Chosen: c.env.ID(), Instance: c.inst.env.ID(), Container: c.env.ID(), Why: why, Knew: knew})
 	m.end(c)
 }
 
 // end destroys a container, whose state is ending, in the background.
 func (m *Manager) end(c *container) {
+	if f := c.foretold.Swap(nil); f != nil {
+		m.wasted(c, f, "it was ended")
+	}
 	m.mu.Lock()
-	m.ledger.ending += c.mib
+	c.group.sub.ledger.ending += c.mib()
+	m.unallot(c.group)
+	if c.pledge != nil {
+		delete(c.pledge.containers, c)
+	}
 	m.mu.Unlock()
+	if c.pledge != nil {
+		defer m.provide()
+	}
 	m.background(func() {
 		close(c.gone)
 		m.destroyed("container", c.env.ID(), c.env.Destroy())
 		m.mu.Lock()
-		m.ledger.ending -= c.mib
+		c.group.sub.ledger.ending -= c.mib()
 		m.mu.Unlock()
-		m.forget(c.inst, c.mib, c)
+		m.forget(c.group.sub, c.inst, c.mib(), c)
+		m.noteDrained(c.group)
 	})
 }
 
 // forget gives back what a container, or the plan of one, was promised. An
 // instance that has none left is destroyed: it is never handed back.
-func (m *Manager) forget(inst *instance, mib int, c *container) {
+func (m *Manager) forget(s *subpool, inst *instance, mib int, c *container) {
+	if c != nil {
+		m.byID.Delete(c.env.ID())
+	}
 	m.mu.Lock()
 	delete(m.containers, c)
-	m.ledger.give(mib)
+	s.ledger.give(mib)
 	if inst == nil {
 		m.mu.Unlock()
 		return
 	}
 	inst.usedMiB -= mib
 	inst.containers--
-	if inst.containers > 0 {
+	if inst.containers > 0 || inst.kept {
 		m.mu.Unlock()
 		return
 	}
+	end := m.finish(inst)
+	m.mu.Unlock()
+	end()
+}
+
+// finish takes an instance without containers from its account, and returns
+// what ends it. Called with mu held.
+func (m *Manager) finish(inst *instance) (end func()) {
 	inst.ending = true
+	m.fixed.ledger.give(inst.reservedMiB)
 	spares := inst.ready
 	inst.ready = nil
 	own := m.tenants[inst.owner]
@@ -121,11 +144,12 @@ func (m *Manager) forget(inst *instance, mib int, c *container) {
 	} else {
 		m.tenants[inst.owner] = own
 	}
-	m.mu.Unlock()
-	for _, s := range spares {
-		m.discard(s)
+	return func() {
+		for _, s := range spares {
+			m.discard(s)
+		}
+		m.destroyed("instance", inst.env.ID(), inst.env.Destroy())
 	}
-	m.destroyed("instance", inst.env.ID(), inst.env.Destroy())
 }
 
 // destroyed notes how a Destroy went. One that failed is not tried again: the
@@ -137,23 +161,36 @@ func (m *Manager) destroyed(what, id string, err error) {
 	}
 }
 
-// evictForRoom ends idle containers so that those who wait for memory get it:
-// for as many of them, in their order, as all idle containers can make room.
+// evictForRoom ends idle containers so that those who wait for memory get it.
 func (m *Manager) evictForRoom() {
+	m.mu.Lock()
+	all := m.subpools()
+	m.mu.Unlock()
+	for _, s := range all {
+		m.evictIn(s)
+	}
+}
+
+// evictIn is evictForRoom in one sub-pool: for as many of those who wait there,
+// in their order, as all idle containers can make room.
+func (m *Manager) evictIn(s *subpool) {
+	if s.ledger.waiting.Load() == 0 {
+		return
+	}
 	m.evicting.Lock()
 	defer m.evicting.Unlock()
 	m.mu.Lock()
-	short := m.ledger.wanting()
+	short := s.ledger.wanting()
 	if len(short) == 0 || short[len(short)-1] <= 0 {
 		m.mu.Unlock()
 		return
 	}
 	var found []*container
-	total := 0
+	total := m.yielding(s)
 	for c := range m.containers {
-		if c.now() == idle {
+		if c.group.sub == s && c.now() == idle && c.pledge == nil {
 			found = append(found, c)
-			total += c.mib
+			total += c.mib()
 		}
 	}
 	m.mu.Unlock()
@@ -161,18 +198,18 @@ func (m *Manager) evictForRoom() {
 		return cmp.Or(cmp.Compare(a.lastUsed.Load(), b.lastUsed.Load()), cmp.Compare(a.env.ID(), b.env.ID()))
 	})
 	need := 0
-	for _, s := range short {
-		if s <= total {
-			need = max(need, s)
+	for _, mib := range short {
+		if mib <= total {
+			need = max(need, mib)
 		}
 	}
-	if need <= 0 {
+	if need -= m.callOffPreparing(s, need); need <= 0 {
 		return
 	}
 	now := m.clock.Now()
 	seen := make([]Idler, len(found))
 	for i, c := range found {
-		seen[i] = Idler{MiB: c.mib, Idle: c.idleFor(m, now), Life: m.lifeOf(c)}
+		seen[i] = Idler{MiB: c.mib(), Idle: c.idleFor(m, now), Life: m.lifeOf(c, now), Foretold: c.foretold.Load() != nil}
 	}
 	for _, i := range m.evict.Choose(need, seen) {
 		if c := found[i]; c.move(idle, ending) {
@@ -186,54 +223,47 @@ func (c *container) idleFor(m *Manager, now time.Time) time.Duration {
 	return now.Sub(m.start) - time.Duration(c.lastUsed.Load())
 }
 
-func (m *Manager) lifeOf(c *container) time.Duration {
-	g := c.group
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return m.life.For(g.volume, len(g.idle)+g.busy == 1)
-}
-
 // sweep ends what has been idle for longer than its life, forgets groups of
 // which nothing is left, and trims the pool.
 func (m *Manager) sweep() {
 	now := m.clock.Now()
-	for _, g := range m.groups.all(func(hearth.Key) bool { return true }) {
+	groups := m.groups.all(func(hearth.Key) bool { return true })
+	m.gather(groups, now)
+	for _, g := range groups {
 		m.sweepGroup(g, now)
 	}
 	m.trim(now)
+	m.keepSeasons(now)
+	m.pack(now)
+	m.keepDedicated()
 	m.kick()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.forgetScales(now)
 	if !m.closed.Load() {
 		m.sweeper = m.clock.AfterFunc(m.cfg.SweepEvery, m.onTimer(m.sweep))
 	}
 }
 
 func (m *Manager) sweepGroup(g *group, now time.Time) {
-	var old []*container
 	g.mu.Lock()
-	// From the bottom of the stack, where those lie that are needed least.
-	for len(g.idle) > 0 {
-		c := g.idle[0]
-		if c.idleFor(m, now) < m.life.For(g.volume, len(g.idle)+g.busy == 1) {
-			break
-		}
-		g.idle = slices.Delete(g.idle, 0, 1)
-		if c.move(idle, ending) {
-			old = append(old, c)
-		}
-	}
-	// The volume is worth keeping for as long as it could make a life longer.
-	if g.empty() && len(old) == 0 && (g.retired || now.Sub(g.volume.Last()) > m.life.Max) {
+	old, plan, ahead := m.surplus(g, now)
+	// What was learned is worth keeping at hand, but not that of each of a
+	// function's tenants, or of what callers ask for.
+	if g.empty() && len(old) == 0 && (g.retired || !g.recalls() || m.epoch(now)-g.idles.Last() > historyKept) {
 		g.dead = true
 	}
 	dead := g.dead
 	g.mu.Unlock()
 	if dead {
 		m.groups.drop(g)
+		m.keepIdles(g)
+	}
+	if ahead > 0 {
+		m.cfg.Prewarmer.Prewarm(g.fn, g.key.tenant, ahead, now.Add(plan.Until-m.epoch(now)), "when it is called, as learned")
 	}
 	for _, c := range old {
 		m.count.expired.Add(1)
-		m.evicted(c, hearth.DecisionEvict, "it was idle for longer than its code's request volume deserves")
+		m.evicted(c, hearth.DecisionEvict, "no invocation was likely enough to come to it soon")
 	}
 }

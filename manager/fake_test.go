@@ -26,12 +26,16 @@ type fakeWorker struct {
 	onNewInstance func() error
 	onNewSlot     func() error
 	onLoad        func(*hearth.Function) error
+	onProvision   func(*hearth.Function) error // after Load
 	onInvoke      func(*fakeContainer, *hearth.Invocation) (r *hearth.Result, reusable bool, err error)
 	onDestroy     func() error
+	onResize      func(*fakeContainer) error
 	ignoreContext bool
 	// lateLoad has Load begin when everything else of the moment has
 	// happened, so that what is ended at the same time is not counted with it.
 	lateLoad bool
+	// cutting says that a container may be destroyed while it serves.
+	cutting bool
 
 	serial     int
 	instances  map[*fakeInstance]bool
@@ -203,11 +207,20 @@ type fakeContainer struct {
 	done chan struct{}
 	once sync.Once
 
-	using     atomic.Int32
-	fn        *hearth.Function // guarded by w.mu
-	counted   bool             // in w.envs; guarded by w.mu
-	destroyed bool             // guarded by w.mu
+	using       atomic.Int32
+	serving     atomic.Bool
+	provisioned bool             // guarded by w.mu
+	tenant      string           // of its first invocation; guarded by w.mu
+	served      bool             // guarded by w.mu
+	fn          *hearth.Function // guarded by w.mu
+	counted     bool             // in w.envs; guarded by w.mu
+	destroyed   bool             // guarded by w.mu
+	// attended is set by an onInvoke: extensions go on until it is closed.
+	attended chan struct{}
 }
+
+// Settled implements hearth.Container.
+func (c *fakeContainer) Settled() <-chan struct{} { return c.attended }
 
 // uncount says that the container is no environment any more.
 func (c *fakeContainer) uncount() {
@@ -244,6 +257,19 @@ func (c *fakeContainer) dead() bool {
 	default:
 		return false
 	}
+}
+
+func (c *fakeContainer) Provision(ctx context.Context, f *hearth.Function, t *hearth.Timeline) error {
+	c.w.mu.Lock()
+	c.provisioned = true
+	c.w.mu.Unlock()
+	if err := c.Load(ctx, f, t); err != nil {
+		return err
+	}
+	if c.w.onProvision != nil {
+		return c.w.onProvision(f)
+	}
+	return nil
 }
 
 func (c *fakeContainer) Load(ctx context.Context, f *hearth.Function, t *hearth.Timeline) error {
@@ -286,11 +312,20 @@ func (c *fakeContainer) Load(ctx context.Context, f *hearth.Function, t *hearth.
 
 func (c *fakeContainer) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.Result, bool, error) {
 	defer c.use("Invoke")()
+	c.serving.Store(true)
+	defer c.serving.Store(false)
 	w := c.w
 	w.mu.Lock()
 	if c.fn == nil || c.fn.Key() != inv.Function.Key() {
 		w.complaints = append(w.complaints, c.id+": an invocation of another function")
 	}
+	if c.served && c.tenant != inv.TenantID {
+		w.complaints = append(w.complaints, fmt.Sprintf("%s served the tenants %q and %q", c.id, c.tenant, inv.TenantID))
+	}
+	if c.fn != nil && c.fn.MemoryMiB < inv.MemoryMiB {
+		w.complaints = append(w.complaints, fmt.Sprintf("%s has %d MiB, and was given an invocation that asked for %d", c.id, c.fn.MemoryMiB, inv.MemoryMiB))
+	}
+	c.served, c.tenant = true, inv.TenantID
 	destroyed := c.destroyed
 	w.mu.Unlock()
 	if destroyed || c.dead() {
@@ -306,8 +341,40 @@ func (c *fakeContainer) Invoke(ctx context.Context, inv *hearth.Invocation) (*he
 	return &hearth.Result{Payload: inv.Payload, Version: inv.Function.Version}, true, nil
 }
 
+// Resize is what the manager may ask of an idle container, or of one that it
+// holds for an invocation.
+func (c *fakeContainer) Resize(mib int) error {
+	defer c.use("Resize")()
+	w := c.w
+	if w.onResize != nil {
+		if err := w.onResize(c); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.destroyed {
+		return nil
+	}
+	w.loadedMiB += mib - c.fn.MemoryMiB
+	w.maxLoaded = max(w.maxLoaded, w.loadedMiB)
+	f := *c.fn
+	f.MemoryMiB = mib
+	c.fn = &f
+	return nil
+}
+
+func (c *fakeContainer) memory() int {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return c.fn.MemoryMiB
+}
+
 func (c *fakeContainer) Destroy() error {
 	w := c.w
+	if c.serving.Load() && !c.dead() && !w.cutting {
+		w.complain("%s: destroyed while it served", c.id)
+	}
 	c.uncount()
 	var err error
 	if w.onDestroy != nil {
@@ -367,7 +434,7 @@ func (r *recorder) kinds() map[hearth.DecisionKind]int {
 
 func newManager(t testing.TB, w *fakeWorker, change func(*manager.Config)) *manager.Manager {
 	t.Helper()
-	cfg := manager.Config{Worker: w, Clock: clock.System(), Seed: 1, MachineMiB: 16384, BootConcurrency: 2}
+	cfg := manager.Config{Worker: w, Clock: clock.System(), Seed: 1, MachineMiB: 16384, BootConcurrency: 2, KeepThrough: true}
 	if change != nil {
 		change(&cfg)
 	}

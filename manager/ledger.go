@@ -18,7 +18,7 @@ type ledger struct {
 	ending int
 	queue  []*claim
 
-	published struct{ committed atomic.Int64 }
+	published struct{ capacity, committed atomic.Int64 }
 	waiting   atomic.Int32
 }
 
@@ -91,7 +91,26 @@ func (l *ledger) wanting() []int {
 	return short
 }
 
+// resize changes how much may be promised. What is promised already stays so,
+// and those who wait get what has come.
+func (l *ledger) resize(mib int) {
+	l.capacity = mib
+	l.serve()
+}
+
+// queued is how much is waited for.
+func (l *ledger) queued() (mib int) {
+	for _, c := range l.queue {
+		mib += c.mib
+	}
+	return mib
+}
+
+// size is how much may be promised. It takes no lock.
+func (l *ledger) size() int { return int(l.published.capacity.Load()) }
+
 func (l *ledger) publish() {
+	l.published.capacity.Store(int64(l.capacity))
 	l.published.committed.Store(int64(l.committed))
 	l.waiting.Store(int32(len(l.queue)))
 }
@@ -99,5 +118,5 @@ func (l *ledger) publish() {
 // tell fills in what the ledger knows. It takes no lock.
 func (l *ledger) tell(k *hearth.Knowledge) {
 	k.Committed = int(l.published.committed.Load())
-	k.FreeMiB = l.capacity - k.Committed
+	k.FreeMiB = l.size() - k.Committed
 }

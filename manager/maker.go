@@ -12,9 +12,15 @@ import (
 // its instance, where there is one, holds a place for it.
 type plan struct {
 	Choice
+	mib  int       // what is promised
 	inst *instance // nil on the path d until it was made
 	slot *slot     // nil if one must be made
 	knew hearth.Knowledge
+	// pledge is what the container is for if it is a provisioned one.
+	pledge *pledge
+	ahead  bool // it is made before its code takes over from older code
+	// preparing is what makes it on a prediction, else nil.
+	preparing *preparing
 }
 
 // startMakers starts n makers, which the group counts already.
@@ -33,7 +39,7 @@ func (m *Manager) makeFor(g *group) {
 		if !ok {
 			return
 		}
-		c, t, err, late := m.buildInTime(g, p)
+		c, t, err, late := m.buildInTime(g, p, func() { m.giveUp(g, errSlow) })
 		if late {
 			return
 		}
@@ -56,9 +62,9 @@ func (m *Manager) makeFor(g *group) {
 }
 
 // buildInTime is build with an end, even if the worker does not keep to its
-// context: then late is true, the maker counts no longer, a waiter was told,
-// and what the worker may still come up with is destroyed.
-func (m *Manager) buildInTime(g *group, p *plan) (c *container, t *hearth.Timeline, err error, late bool) {
+// context: then late is true, tooLate was called, and what the worker may
+// still come up with is destroyed.
+func (m *Manager) buildInTime(g *group, p *plan, tooLate func()) (c *container, t *hearth.Timeline, err error, late bool) {
 	var over atomic.Bool
 	finish := func() bool {
 		if !over.CompareAndSwap(false, true) {
@@ -72,7 +78,7 @@ func (m *Manager) buildInTime(g *group, p *plan) (c *container, t *hearth.Timeli
 	}
 	timer := m.clock.AfterFunc(m.cfg.MakeTimeout+lateGrace, func() {
 		if finish() {
-			m.giveUp(g, errSlow)
+			tooLate()
 		}
 	})
 	defer timer.Stop()
@@ -126,43 +132,82 @@ func (m *Manager) pause(g *group, d time.Duration) bool {
 
 // giveUp tells the first waiter that no container could be made.
 func (m *Manager) giveUp(g *group, err error) {
-	if k := hearth.KindOf(err); transient(err) || k == hearth.Canceled {
+	if k := hearth.KindOf(err); err != errShort && (transient(err) || k == hearth.Canceled) {
 		err = notMade(g, err)
 	}
 	g.mu.Lock()
 	g.making--
 	w := g.next()
+	if w != nil {
+		g.fell(m.epoch(m.clock.Now()))
+	}
+	n := g.demand() // where there may be no more, others wait for this one's end
 	g.mu.Unlock()
 	if w != nil {
 		w.ch <- grant{err: err}
 	}
+	m.startMakers(g, n)
 }
 
 // place finds where to make a container, and waits for memory if need be. It
-// counts the maker as live. False if it was called off.
+// counts the maker as live. False if it was called off, or has given up.
 func (m *Manager) place(g *group) (*plan, bool) {
-	if g.mib > m.ledger.capacity {
+	if err := m.permit(g); err != nil {
+		m.giveUp(g, err)
+		return nil, false
+	}
+	p, ok := m.findRoom(g)
+	if !ok {
+		m.mu.Lock()
+		m.unpermit(g)
+		m.mu.Unlock()
+	}
+	return p, ok
+}
+
+// findRoom is place for what is permitted.
+func (m *Manager) findRoom(g *group) (*plan, bool) {
+	if min(g.mib, g.newMiB()) > g.sub.mostMiB {
+		if !m.waits(g) {
+			m.giveUp(g, errShort)
+			return nil, false
+		}
 		m.giveUp(g, &hearth.Error{Op: "manager.place", Subject: g.fn.QualifiedARN(), Kind: hearth.Service,
 			Message: "The function needs more memory than this machine gives to functions.", Err: errFull})
 		return nil, false
 	}
 	g.mu.Lock()
-	knew := hearth.Knowledge{Idle: len(g.idle), Busy: g.busy, Waiting: len(g.waiters)}
+	if g.shut {
+		g.making--
+		g.mu.Unlock()
+		return nil, false
+	}
+	knew := g.knows()
 	g.mu.Unlock()
 	m.mu.Lock()
-	if m.ledger.take(g.mib) {
-		p := m.choose(g, knew)
+	mib, ok := m.takeFor(g)
+	if ok {
+		p := m.choose(g, mib, knew)
+		crowded := m.crowded(g.sub) > 0
 		m.mu.Unlock()
+		if crowded {
+			m.background(func() { m.giveWay(g.sub) })
+		}
 		return p, true
 	}
+	short := g.sub != m.fixed && m.reclaimable(g.sub) < mib+g.sub.ledger.queued()
 	m.mu.Unlock()
+	if short && !m.waits(g) {
+		m.giveUp(g, errShort)
+		return nil, false
+	}
 
 	parked := g.park()
 	if parked == nil {
 		return nil, false
 	}
 	m.mu.Lock()
-	claim := m.ledger.wait(g.mib)
+	claim := g.sub.ledger.wait(mib)
 	m.mu.Unlock()
 	m.evictForRoom()
 	select {
@@ -172,33 +217,37 @@ func (m *Manager) place(g *group) (*plan, bool) {
 	}
 	if !g.unpark(parked) {
 		m.mu.Lock()
-		m.ledger.withdraw(claim)
+		g.sub.ledger.withdraw(claim)
 		m.mu.Unlock()
 		return nil, false
 	}
 	m.mu.Lock()
 	if !claim.got { // shutting down
-		m.ledger.withdraw(claim)
+		g.sub.ledger.withdraw(claim)
 		m.mu.Unlock()
 		m.giveUp(g, context.Cause(m.ctx))
 		return nil, false
 	}
-	p := m.choose(g, knew)
+	p := m.choose(g, mib, knew)
 	m.mu.Unlock()
 	return p, true
 }
 
-// choose decides on the place of a container whose memory is promised, and
+// choose decides on the place of a container to which mib MiB are promised, and
 // takes it. Called with mu held.
-func (m *Manager) choose(g *group, knew hearth.Knowledge) *plan {
+func (m *Manager) choose(g *group, mib int, knew hearth.Knowledge) *plan {
 	m.live++
 	own := m.tenants[g.key.Account]
 	rooms := make([]Room, len(own))
 	for i, inst := range own {
+		if inst.sub != g.sub || inst.vacant.Load() {
+			rooms[i] = Room{FreeMiB: -1} // less than anybody needs
+			continue
+		}
 		r := Room{FreeMiB: inst.room()}
 		r.Exact, r.Blank = inst.readySlots(g.boot)
 		rooms[i] = r
-		if r.FreeMiB >= g.mib {
+		if r.FreeMiB >= mib {
 			knew.Room++
 			knew.Slots += r.Exact + r.Blank
 		}
@@ -208,9 +257,9 @@ func (m *Manager) choose(g *group, knew hearth.Knowledge) *plan {
 		blank = len(g.blank.ready)
 	}
 	knew.Pool = exact + blank
-	m.ledger.tell(&knew)
+	g.sub.ledger.tell(&knew)
 
-	p := &plan{Choice: m.search.Choose(g.mib, rooms, exact, blank), knew: knew}
+	p := &plan{Choice: Search{Spread: g.sub.kind == hearth.CapacityDedicated}.Choose(mib, rooms, exact, blank), mib: mib, knew: knew}
 	boot := g.boot
 	if !p.Exact {
 		boot = ""
@@ -220,25 +269,26 @@ func (m *Manager) choose(g *group, knew hearth.Knowledge) *plan {
 		p.inst = own[p.Room]
 		if p.Ready {
 			p.slot = p.inst.takeSlot(boot)
-			m.pool.usedMiB -= p.slot.mib
+			g.sub.pool.usedMiB -= p.slot.mib
 		}
 	case hearth.PathWarm:
-		p.slot = m.pool.take(boot)
+		p.slot = g.sub.pool.take(boot)
 		p.inst = p.slot.inst
-		p.inst.assign(g.key.Account, max(m.cfg.InstanceMiB, g.mib))
+		p.inst.sub = g.sub
+		p.inst.assign(g.key.Account, max(m.cfg.InstanceMiB, mib))
 		m.tenants[g.key.Account] = append(own, p.inst)
 	}
 	if p.inst != nil {
 		p.inst.containers++
-		p.inst.usedMiB += g.mib
+		p.inst.usedMiB += mib
 		if knew.Busy+knew.Waiting > 1 {
-			p.inst.wantSpare, p.inst.spareBoot, p.inst.spareMiB = true, g.boot, g.mib
+			p.inst.wantSpare, p.inst.spareBoot, p.inst.spareMiB = true, g.boot, mib
 		}
 	}
 	// A demand that the pool did not meet counts as well: it is what the pool
 	// should have held. A spare slot is not the pool's to replace.
 	if p.Path != hearth.PathContainer || !p.Ready {
-		g.exact.taken.Add(1, m.clock.Now(), m.life.Period)
+		m.trend.Take(&g.exact.takes, m.clock.Now(), g.exact.lead())
 	}
 	return p
 }
@@ -248,6 +298,9 @@ func (m *Manager) choose(g *group, knew hearth.Knowledge) *plan {
 func (m *Manager) build(g *group, p *plan) (c *container, t *hearth.Timeline, err error) {
 	ctx, cancel := m.limited()
 	defer cancel()
+	if p.preparing != nil {
+		p.preparing.under(cancel)
+	}
 	t = &hearth.Timeline{}
 	t.Begin(m.clock.Now())
 	if err := m.slotFor(ctx, g, p); err != nil {
@@ -257,11 +310,16 @@ func (m *Manager) build(g *group, p *plan) (c *container, t *hearth.Timeline, er
 	if !p.Ready {
 		t.End(hearth.StageBoot, m.clock.Now())
 	}
-	if err := p.slot.env.Load(ctx, g.fn, t); err != nil {
+	load := p.slot.env.Load
+	if p.pledge != nil {
+		load = p.slot.env.Provision
+	}
+	if err := load(ctx, sized(g.fn, p.mib), t); err != nil {
 		m.abandon(g, p)
 		return nil, nil, err
 	}
-	c = &container{slot: p.slot, group: g, mib: g.mib}
+	c = &container{slot: p.slot, group: g, pledge: p.pledge, ahead: p.ahead}
+	c.size.Store(int32(p.mib))
 	c.lastUsed.Store(int64(m.clock.Now().Sub(m.start)))
 	p.slot.container.Store(c)
 	if c.died() {
@@ -272,6 +330,8 @@ func (m *Manager) build(g *group, p *plan) (c *container, t *hearth.Timeline, er
 	m.mu.Lock()
 	m.containers[c] = struct{}{}
 	m.mu.Unlock()
+	m.byID.Store(c.env.ID(), c)
+	g.makeTime.Store(int64(t.Total()))
 	return c, t, nil
 }
 
@@ -283,6 +343,9 @@ func (m *Manager) slotFor(ctx context.Context, g *group, p *plan) error {
 	if p.inst != nil {
 		env, err := p.inst.env.NewSlot(ctx, g.boot)
 		if err != nil {
+			if p.inst.sub.kind == hearth.CapacityDedicated {
+				m.letGoOwn(p.inst, "no container can be made in it any more")
+			}
 			return err
 		}
 		p.slot = m.newSlot(p.inst, env, g.boot, 0)
@@ -293,9 +356,9 @@ func (m *Manager) slotFor(ctx context.Context, g *group, p *plan) error {
 	if err != nil {
 		return err
 	}
-	inst := &instance{env: env, made: m.clock.Now(), containers: 1, usedMiB: g.mib}
+	inst := &instance{env: env, sub: g.sub, made: m.clock.Now(), containers: 1, usedMiB: p.mib}
 	m.mu.Lock()
-	inst.assign(g.key.Account, max(m.cfg.InstanceMiB, g.mib))
+	inst.assign(g.key.Account, max(m.cfg.InstanceMiB, p.mib))
 	m.tenants[inst.owner] = append(m.tenants[inst.owner], inst)
 	m.mu.Unlock()
 	p.inst, p.slot = inst, m.newSlot(inst, env.FirstSlot(), g.boot, 0)
@@ -310,13 +373,27 @@ func (m *Manager) abandon(g *group, p *plan) {
 		close(p.slot.gone)
 		m.destroyed("container", p.slot.env.ID(), p.slot.env.Destroy())
 	}
-	m.forget(p.inst, g.mib, nil)
+	m.mu.Lock()
+	m.unallot(g)
+	m.mu.Unlock()
+	m.forget(g.sub, p.inst, p.mib, nil)
 }
 
 // deliver gives a new container to the first waiter.
 func (m *Manager) deliver(c *container, p *plan, t *hearth.Timeline) {
 	g := c.group
 	g.mu.Lock()
+	g.took = t.Total()
+	if g.shut || c.inst.vacant.Load() {
+		// Its capacity went while it was made.
+		g.making--
+		c.mustMove(loading, ending)
+		n := g.demand()
+		g.mu.Unlock()
+		m.startMakers(g, n)
+		m.end(c)
+		return
+	}
 	w := g.next()
 	if w == nil {
 		g.mu.Unlock()
@@ -329,6 +406,7 @@ func (m *Manager) deliver(c *container, p *plan, t *hearth.Timeline) {
 	g.making--
 	g.busy++
 	c.mustMove(loading, busy)
+	g.goAfter(c)
 	g.mu.Unlock()
 	w.ch <- grant{c: c, path: p.Path, why: p.Why, knew: p.knew, made: t}
 }

@@ -3,20 +3,44 @@
 //
 // What it decides, and the type that does, each pure over what it is shown:
 //
+//	Withdraw  which instances go when there is less variable capacity
 //	Search    where a container is made (the search order of S00.3)
 //	Stock     what the warming pool holds
+//	Trend     how many will be taken from it
 //	IdleLife  how long an idle container is kept
 //	Evict     what goes when memory is short
+//	Pack      which instance of an account goes when its load falls
+//	Overlap   how many containers of new code are made before it takes over
+//	Provider  how many provisioned containers are made or let go
 //	Backoff   how long to wait after failures
+//
+// How much memory containers get is decided by package sizing.
 //
 // The Manager feeds them and acts. Its invariants:
 //
-//   - A container serves one invocation at a time, and one Key for ever; an
-//     instance belongs to one account for ever.
-//   - For each Key there are never more containers, counting those being
-//     made, than there were invocations of it at the busiest moment.
-//   - The memory promised to functions never exceeds what the machine may
-//     promise; a container's is given back only when it has been destroyed.
+//   - A container serves one invocation at a time, one Key for ever and, if
+//     its function isolates its tenants, one tenant for ever; an instance
+//     belongs to one account for ever.
+//   - One that was made because an invocation had asked for more memory serves
+//     only invocations that ask for the same.
+//   - For each Key, tenant and amount of memory asked for there are never more containers, counting those
+//     being made, than there were invocations of it at the busiest moment,
+//     beside those that are provisioned, of which there are never more than
+//     were asked for, and those that were made before their code took over
+//     from older code, which had no fewer then;
+//     and those that are prepared, of which there are never more than were
+//     foretold.
+//   - New code takes over only where a container of it is ready: as long as an
+//     update has not ended, what is asked of a function that was warm finds a
+//     container of one or the other. No execution of the old is cut.
+//   - What is prepared takes only memory that nobody waits for, and leaves
+//     some; an invocation never waits for it to be made ready or to end.
+//   - A container serves in the sub-pool that it was made in. Nothing of
+//     variable capacity is given to anybody while its gate is shut: at a price
+//     that its policy does not pay, or while none is known.
+//   - The memory promised to functions never exceeds what their sub-pool may
+//     promise, but for variable capacity that was withdrawn, until the time of
+//     grace is over; a container's is given back only when it has been destroyed.
 //   - Ready slots, counting those being made or destroyed, never cost more
 //     than the pool's budget.
 //
@@ -28,12 +52,15 @@ package manager
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/history"
+	"github.com/hearth-faas/hearth/market"
+	"github.com/hearth-faas/hearth/sizing"
 )
 
 // Manager is the hearth.Invoker over one Worker. Safe for concurrent use.
@@ -43,14 +70,29 @@ type Manager struct {
 	clock  hearth.Clock
 	start  time.Time
 
-	search Search
-	evict  Evict
-	stock  Stock
-	life   IdleLife
-	retry  *Backoff // of containers
-	reboot *Backoff // of the pool's instances
+	provider Provider
+	overlap  Overlap
+	evict    Evict
+	trend    Trend
+	life     IdleLife
+	prior    atomic.Pointer[Prior]
+	learned  *history.Table[IdleHistory]
+	gathered time.Time // when prior was; the sweep's own
+	retry    *Backoff  // of containers
+	again    *Backoff  // of provisioned ones
+	reboot   *Backoff  // of the pool's instances
+
+	// Capacity of several kinds.
+	routes        atomic.Pointer[routes]
+	market        atomic.Pointer[market.State]
+	meter         market.Meter
+	priced        bool  // capacity has a price
+	variableStock Stock // of the variable warming pool while there is any
+	spent         *history.Table[Spendings]
 
 	groups   index
+	sizes    *history.Table[sizing.Evidence]
+	seasons  *history.Table[Season] // by bootName
 	inflight atomic.Int64
 	draining atomic.Bool
 	drained  chan struct{} // closed when draining and nothing is in flight
@@ -60,11 +102,20 @@ type Manager struct {
 	evicting sync.Mutex // one goroutine at a time chooses victims
 
 	mu         sync.Mutex
-	ledger     ledger
+	fixed      *subpool
+	variable   *subpool
+	dedicated  map[hearth.Account]*dedication
+	booting    booting
 	tenants    map[hearth.Account][]*instance
 	containers map[*container]struct{}
-	pool       pool
 	floors     map[version]uint64
+	provisions provisions
+	allotments map[string]*allotment // by capacity provider
+	scales     map[owner]*bucket
+	maxima     map[version]int
+	packed     map[hearth.Account]time.Time // when one of its instances was given up, lately
+	ahead      preparations
+	byID       sync.Map    // of *container by string, those that exist
 	live       int         // makers at work
 	closed     atomic.Bool // set under mu: nothing is made any more
 	sweeper    hearth.Timer
@@ -82,26 +133,48 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg: cfg, worker: cfg.Worker, clock: cfg.Clock, start: cfg.Clock.Now(),
-		stock:      Stock{Min: cfg.PoolMin, Extra: cfg.PoolExtra, BudgetMiB: cfg.PoolBudgetMiB},
+		trend:      cfg.Trend,
 		life:       cfg.Life,
 		retry:      NewBackoff(20*time.Millisecond, time.Second, cfg.Seed),
+		again:      NewBackoff(time.Second, 5*time.Minute, cfg.Seed+2),
 		reboot:     NewBackoff(100*time.Millisecond, 30*time.Second, cfg.Seed+1),
 		drained:    make(chan struct{}),
 		tenants:    map[hearth.Account][]*instance{},
 		containers: map[*container]struct{}{},
 		floors:     map[version]uint64{},
+		allotments: map[string]*allotment{},
+		scales:     map[owner]*bucket{},
+		maxima:     map[version]int{},
+		packed:     map[hearth.Account]time.Time{},
+		dedicated:  map[hearth.Account]*dedication{},
+		priced:     cfg.FixedPrice > 0 || cfg.VariableMiB > 0,
+		ahead: preparations{
+			making: map[*preparing]struct{}{}, held: map[hearth.Account]int{},
+			later: map[*group]struct{}{}, sums: map[hearth.Account]*PreparedStats{},
+		},
 	}
-	m.ledger.capacity = cfg.forFunctions()
-	m.ledger.publish()
+	if cfg.Prewarmer == nil && !cfg.KeepThrough {
+		m.cfg.Prewarmer = preparer{m}
+	}
+	m.openSubpools()
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.pool.shelves = map[hearth.Boot]*shelf{}
-	m.pool.shelf("", m.worker.SlotMiB(""))
-	for b := range cfg.PoolMin {
-		m.pool.shelf(b, m.worker.SlotMiB(b))
+	if m.sizes, err = history.Open[sizing.Evidence](m.ctx, history.Config{Store: cfg.Records, Bucket: "sizing", Clock: cfg.Clock, Log: cfg.Log}); err != nil {
+		return nil, err
 	}
+	if m.spent, err = history.Open[Spendings](m.ctx, history.Config{Store: cfg.Records, Bucket: "spending", Clock: cfg.Clock, Log: cfg.Log}); err != nil {
+		return nil, err
+	}
+	if err := m.openSeasons(); err != nil {
+		return nil, err
+	}
+	if err := m.openIdles(); err != nil {
+		return nil, err
+	}
+	m.furnish(m.fixed.pool)
+	m.furnish(m.variable.pool)
 	needs := 0.0
 	for b, n := range cfg.PoolMin {
-		needs += float64(n) * m.pool.shelves[b].mib
+		needs += float64(n) * m.fixed.pool.shelves[b].mib
 	}
 	if needs > cfg.PoolBudgetMiB {
 		cfg.Log.Info("the warming pool's budget is less than its minimum needs", "budgetMiB", cfg.PoolBudgetMiB, "neededMiB", needs)
@@ -131,12 +204,29 @@ func (m *Manager) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.R
 	if m.draining.Load() {
 		return nil, &hearth.Error{Op: "manager.Invoke", Kind: hearth.Service, Message: "The service is shutting down."}
 	}
-	for try := 1; ; try++ {
+	for try, cuts := 1, 0; ; try++ {
 		c, err := m.acquire(ctx, inv)
 		if err != nil {
 			return nil, err
 		}
+		if c.group.key.memory != 0 {
+			inv.Placement.Why += fmt.Sprintf("; the caller asked for %d MiB for this invocation alone", inv.MemoryMiB)
+		}
+		if c.withdrawn.Load() {
+			// Its capacity went before it had begun.
+			m.released(c, false)
+			try--
+			continue
+		}
 		r, err := m.run(ctx, c, inv)
+		if c.group.sub != m.fixed && cutShort(c, r, err, inv) {
+			cuts++
+			try = 0 // it is the capacity that went
+			if err := m.withdrew(c, inv, cuts); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err == nil || hearth.KindOf(err) != hearth.ContainerGone {
 			return r, err
 		}
@@ -151,243 +241,22 @@ func (m *Manager) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.R
 // run has c serve inv and lets go of it, also when the worker panics.
 func (m *Manager) run(ctx context.Context, c *container, inv *hearth.Invocation) (r *hearth.Result, err error) {
 	c.invocations.Add(1)
+	c.serving.Store(inv)
+	if inv.Handing != nil {
+		inv.Handing()
+	}
 	reusable := false
 	defer func() { m.release(c, reusable && hearth.KindOf(err) != hearth.ContainerGone) }()
+	if m.metering() {
+		return m.runMetered(ctx, c, inv, &reusable)
+	}
 	r, reusable, err = c.env.Invoke(ctx, inv)
+	m.learn(c.group, inv)
 	return r, err
 }
 
 func (m *Manager) leave() {
 	if m.inflight.Add(-1) == 0 && m.draining.Load() {
 		m.drainOne.Do(func() { close(m.drained) })
-	}
-}
-
-// group returns the group of f, made if there is none.
-func (m *Manager) group(f *hearth.Function) *group {
-	k := f.Key()
-	if g := m.groups.find(k); g != nil {
-		return g
-	}
-	boot := m.worker.BootOf(f)
-	cost := m.worker.SlotMiB(boot)
-	m.mu.Lock()
-	exact, blank := m.pool.shelf(boot, cost), m.pool.shelves[""]
-	m.mu.Unlock()
-	g, fresh := m.groups.add(&group{key: k, fn: f, boot: boot, mib: max(f.MemoryMiB, 1), exact: exact, blank: blank})
-	if fresh {
-		// In this order, so that either Changed finds the group or the group
-		// finds the generation that Changed has announced.
-		m.mu.Lock()
-		stale := k.Generation < m.floors[versionOf(k)]
-		m.mu.Unlock()
-		if stale {
-			m.retire(g)
-		}
-	}
-	return g
-}
-
-// acquire finds a container for inv, makes it its own, and ends the stage
-// Place and, for a new container, Attach, Boot and Init.
-func (m *Manager) acquire(ctx context.Context, inv *hearth.Invocation) (*container, error) {
-	f, at := inv.Function, m.clock.Now()
-	g := m.group(f)
-	g.mu.Lock()
-	for g.dead {
-		g.mu.Unlock()
-		m.groups.drop(g)
-		g = m.group(f)
-		g.mu.Lock()
-	}
-	g.volume.Add(1, at, m.life.Period)
-	p := &inv.Placement
-	p.Knew = hearth.Knowledge{Idle: len(g.idle), Busy: g.busy, Waiting: len(g.waiters)}
-	if c := g.pop(); c != nil {
-		g.busy++
-		g.mu.Unlock()
-		p.Path, p.Why = hearth.PathReuse, "a container with this code was idle"
-		p.Instance, p.Container = c.inst.env.ID(), c.env.ID()
-		m.ledger.tell(&p.Knew)
-		p.Knew.Pool = g.pooled()
-		m.count.path[reused].Add(1)
-		inv.Timeline.End(hearth.StagePlace, m.clock.Now())
-		return c, nil
-	}
-	w := &waiter{ch: make(chan grant, 1)}
-	g.waiters = append(g.waiters, w)
-	n := g.demand()
-	g.mu.Unlock()
-	m.count.waiting.Add(1)
-	defer m.count.waiting.Add(-1)
-	m.startMakers(g, n)
-
-	gr := m.wait(ctx, g, w)
-	if gr.err != nil {
-		m.ledger.tell(&p.Knew)
-		inv.Timeline.End(hearth.StagePlace, m.clock.Now())
-		return nil, gr.err
-	}
-	if gr.made == nil {
-		m.ledger.tell(&gr.knew)
-		gr.knew.Pool = g.pooled()
-	}
-	p.Path, p.Why, p.Knew = gr.path, gr.why, gr.knew
-	p.Instance, p.Container = gr.c.inst.env.ID(), gr.c.env.ID()
-	m.count.path[pathIndex(gr.path)].Add(1)
-	endPlaced(&inv.Timeline, gr.made, m.clock.Now())
-	return gr.c, nil
-}
-
-// wait waits until w is granted or has waited long enough.
-func (m *Manager) wait(ctx context.Context, g *group, w *waiter) grant {
-	timeout := make(chan struct{}, 1)
-	timer := m.clock.AfterFunc(m.cfg.QueueWait, func() { timeout <- struct{}{} })
-	defer timer.Stop()
-	deadline := m.clock.Now().Add(m.cfg.QueueWait + m.cfg.MakeTimeout)
-	for {
-		var err error
-		select {
-		case gr := <-w.ch:
-			if gr.c != nil && ctx.Err() != nil {
-				// Nobody is there to be served; another may be.
-				m.release(gr.c, true)
-				return grant{err: canceled(ctx, g)}
-			}
-			return gr
-		case <-ctx.Done():
-			err = canceled(ctx, g)
-		case <-timeout:
-			err = m.full(g)
-		}
-		g.mu.Lock()
-		if ctx.Err() == nil && g.beingMade(w) {
-			// Somebody is at work for it: not a shortage but a slow start.
-			if left := deadline.Sub(m.clock.Now()); left > 0 {
-				g.mu.Unlock()
-				timer.Reset(min(m.cfg.QueueWait, left))
-				continue
-			}
-			err = notMade(g, errSlow)
-		}
-		left := g.leave(w)
-		g.callOff()
-		g.mu.Unlock()
-		if left {
-			if hearth.KindOf(err) == hearth.TooManyRequests {
-				m.count.full.Add(1)
-			}
-			return grant{err: err}
-		}
-		// Granted at the last moment: the next round takes it.
-	}
-}
-
-// full is the answer to an invocation that waited in vain.
-func (m *Manager) full(g *group) error {
-	return &hearth.Error{Op: "manager.place", Subject: g.fn.QualifiedARN(), Kind: hearth.TooManyRequests,
-		Message: "Rate Exceeded.", Reason: hearth.ReasonConcurrency, Err: errFull}
-}
-
-// notMade is the answer to an invocation for which no container could be made.
-func notMade(g *group, cause error) error {
-	return &hearth.Error{Op: "manager.place", Subject: g.fn.QualifiedARN(), Kind: hearth.Service,
-		Message: "No execution environment could be made for the function.", Err: cause}
-}
-
-var errSlow = errors.New("the making of a container took too long")
-
-var errFull = errors.New("no container and no memory for one came free in time")
-
-func canceled(ctx context.Context, g *group) error {
-	return &hearth.Error{Op: "manager.place", Subject: g.fn.QualifiedARN(), Kind: hearth.Canceled,
-		Message: "The caller went away.", Err: context.Cause(ctx)}
-}
-
-// release ends c's invocation. A container that can serve on goes to the next
-// waiter, or becomes idle; one that cannot is destroyed in the background.
-func (m *Manager) release(c *container, reusable bool) {
-	c.lastUsed.Store(int64(m.clock.Now().Sub(m.start)))
-	if !reusable || c.died() {
-		g := c.group
-		g.mu.Lock()
-		g.busy--
-		c.mustMove(busy, ending)
-		n := g.demand()
-		g.mu.Unlock()
-		m.startMakers(g, n)
-		m.end(c)
-		return
-	}
-	if !m.hand(c) {
-		m.settle(c, busy)
-	}
-}
-
-// hand gives a busy container to the first waiter; false if there is none.
-func (m *Manager) hand(c *container) bool {
-	g := c.group
-	g.mu.Lock()
-	w := g.next()
-	if w == nil {
-		g.mu.Unlock()
-		return false
-	}
-	gr := g.handed(c)
-	g.callOff()
-	g.mu.Unlock()
-	w.ch <- gr
-	return true
-}
-
-// handed is the grant of a container that came free.
-func (g *group) handed(c *container) grant {
-	return grant{c: c, path: hearth.PathReuse, why: "waited until a container with this code had come free",
-		knew: hearth.Knowledge{Busy: g.busy, Waiting: len(g.waiters)}}
-}
-
-// settle puts a container for which there was no waiter on its group's stack,
-// or gives it to a waiter who has come meanwhile. from is its present state:
-// busy, or loading for one whose maker has outlived its waiter.
-func (m *Manager) settle(c *container, from state) {
-	// Before it can be found on the stack, since Idle must not run beside
-	// Invoke; and before it stops to count, since a waiter who comes now must
-	// not have another one made.
-	c.env.Idle()
-	g := c.group
-	g.mu.Lock()
-	if w := g.next(); w != nil {
-		if from == loading {
-			g.making--
-			g.busy++
-			c.mustMove(loading, busy)
-		}
-		gr := g.handed(c)
-		g.callOff()
-		g.mu.Unlock()
-		w.ch <- gr
-		return
-	}
-	if from == loading {
-		g.making--
-	} else {
-		g.busy--
-	}
-	if g.retired || m.closed.Load() || c.died() {
-		c.mustMove(from, ending)
-		g.mu.Unlock()
-		m.end(c)
-		return
-	}
-	c.mustMove(from, idle)
-	g.idle = append(g.idle, c)
-	g.mu.Unlock()
-	if c.died() {
-		// Its watcher may have found it busy and left it to us.
-		m.lose(c)
-		return
-	}
-	if m.ledger.waiting.Load() > 0 {
-		m.background(m.evictForRoom)
 	}
 }

@@ -12,12 +12,19 @@ import (
 // pool is the warming pool: ready slots by boot, and what they cost. Guarded
 // by Manager.mu, except where said.
 type pool struct {
+	stock Stock
 	// shelves are never removed, and never made by anybody but shelf.
 	shelves map[hearth.Boot]*shelf
+	seasons map[hearth.Boot]Season // of those not made yet
 	// usedMiB is what of the budget is in use: by slots that are ready, being
 	// made or being destroyed, and by the spare slots of instances.
 	usedMiB float64
-	booting int // instances and spare slots being made
+}
+
+// booting is the work of replenishing the warming pool, of all sub-pools.
+// Guarded by Manager.mu.
+type booting struct {
+	now int // instances and spare slots being made
 	// shortSince is when the pool began to lack something; zero while it
 	// lacks nothing.
 	shortSince time.Time
@@ -26,13 +33,27 @@ type pool struct {
 	timer      hearth.Timer
 }
 
+func newPool(s Stock) *pool { return &pool{stock: s, shelves: map[hearth.Boot]*shelf{}} }
+
+// furnish makes the shelves of what the pool holds at least. Called before
+// there is anybody else, or with mu held.
+func (m *Manager) furnish(p *pool) {
+	p.shelf("", m.worker.SlotMiB(""))
+	for b := range p.stock.Min {
+		p.shelf(b, m.worker.SlotMiB(b))
+	}
+}
+
 // shelf is what the pool has of one boot.
 type shelf struct {
 	ready  []*slot
 	count  atomic.Int32 // len(ready), for the warm path
 	making int
 	mib    float64 // what one costs
-	taken  Volume
+	takes  Takes
+	// bootTime is what making one takes, as a mean that forgets.
+	bootTime time.Duration
+	learned  int64 // Season.Last that was kept
 
 	failures  int
 	failed    time.Time // the last time
@@ -43,7 +64,7 @@ type shelf struct {
 func (p *pool) shelf(b hearth.Boot, mib float64) *shelf {
 	s := p.shelves[b]
 	if s == nil {
-		s = &shelf{}
+		s = &shelf{takes: Takes{Season: p.seasons[b]}}
 		p.shelves[b] = s
 	}
 	s.setCost(mib)
@@ -92,11 +113,26 @@ func (sh *shelf) fail(now time.Time, b *Backoff) time.Duration {
 	return hold
 }
 
+// lead is what the pool needs to make up for a few that were taken.
+func (sh *shelf) lead() time.Duration { return leastLead + 8*sh.bootTime }
+
+// leastLead is how long callers' own containers are thought to hold the pool
+// up.
+const leastLead = 250 * time.Millisecond
+
+// booted notes how long it took to make one.
+func (sh *shelf) booted(took time.Duration) {
+	if sh.bootTime == 0 {
+		sh.bootTime = took
+	}
+	sh.bootTime += (took - sh.bootTime) / 4
+}
+
 // view is what Stock is shown.
-func (p *pool) view(now time.Time, period time.Duration) map[hearth.Boot]Shelf {
+func (p *pool) view(now time.Time, t Trend) map[hearth.Boot]Shelf {
 	v := make(map[hearth.Boot]Shelf, len(p.shelves))
 	for b, sh := range p.shelves {
-		v[b] = Shelf{Ready: len(sh.ready), Making: sh.making, Taken: sh.taken.Count(now, period),
+		v[b] = Shelf{Ready: len(sh.ready), Making: sh.making, Coming: t.Coming(&sh.takes, now, sh.lead()),
 			SlotMiB: sh.mib, Held: now.Before(sh.heldUntil)}
 	}
 	return v

@@ -22,16 +22,16 @@ func (m *Manager) kickIn(d time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	due := m.clock.Now().Add(d)
-	if m.closed.Load() || m.cfg.PoolBudgetMiB <= 0 || m.pool.kicked && !due.Before(m.pool.due) {
+	if m.closed.Load() || m.cfg.PoolBudgetMiB <= 0 || m.booting.kicked && !due.Before(m.booting.due) {
 		return
 	}
-	if m.pool.kicked {
-		m.pool.timer.Stop()
+	if m.booting.kicked {
+		m.booting.timer.Stop()
 	}
-	m.pool.kicked, m.pool.due = true, due
-	m.pool.timer = m.clock.AfterFunc(d, m.onTimer(func() {
+	m.booting.kicked, m.booting.due = true, due
+	m.booting.timer = m.clock.AfterFunc(d, m.onTimer(func() {
 		m.mu.Lock()
-		m.pool.kicked = false
+		m.booting.kicked = false
 		m.mu.Unlock()
 		m.replenish()
 	}))
@@ -39,6 +39,7 @@ func (m *Manager) kickIn(d time.Duration) {
 
 // job is one ready slot to be made: in the instance, or with one of its own.
 type job struct {
+	sub  *subpool
 	boot hearth.Boot
 	mib  float64
 	inst *instance
@@ -65,7 +66,7 @@ func (m *Manager) replenish() {
 // something is lacking for which there is no processor now. Called with mu
 // held.
 func (m *Manager) jobs() (jobs []job, starved bool) {
-	p, now := &m.pool, m.clock.Now()
+	p, now := &m.booting, m.clock.Now()
 	if m.closed.Load() || m.cfg.PoolBudgetMiB <= 0 {
 		return nil, false
 	}
@@ -87,16 +88,16 @@ func (m *Manager) jobs() (jobs []job, starved bool) {
 		if now.Sub(p.shortSince) >= starveAfter {
 			atOnce = max(atOnce, 1)
 		}
-		if p.booting >= atOnce {
+		if p.now >= atOnce {
 			// Whoever ends a boot calls again; if there is none, time must.
-			return jobs, p.booting == 0
+			return jobs, p.now == 0
 		}
-		p.booting++
-		p.usedMiB += j.mib
+		p.now++
+		j.sub.pool.usedMiB += j.mib
 		if j.inst != nil {
 			j.inst.making++
 		} else {
-			p.shelves[j.boot].making++
+			j.sub.pool.shelves[j.boot].making++
 		}
 		jobs = append(jobs, j)
 	}
@@ -105,18 +106,21 @@ func (m *Manager) jobs() (jobs []job, starved bool) {
 // nextJob decides on the next ready slot to make: first what the pool lacks,
 // then spare slots for instances whose accounts showed concurrent demand.
 func (m *Manager) nextJob(now time.Time) (job, bool) {
-	p := &m.pool
-	if b, ok := m.stock.Next(p.view(now, m.life.Period), p.usedMiB); ok {
-		return job{boot: b, mib: p.shelves[b].mib}, true
+	for _, s := range m.stocked() {
+		p := s.pool
+		if b, ok := p.stock.Next(p.view(now, m.trend), p.usedMiB); ok {
+			return job{sub: s, boot: b, mib: p.shelves[b].mib}, true
+		}
 	}
 	for _, account := range slices.Sorted(maps.Keys(m.tenants)) { // the same each time, for a simulation
 		for _, inst := range m.tenants[account] {
 			if !inst.wantSpare || inst.making+len(inst.ready) > 0 || inst.room() < inst.spareMiB {
 				continue
 			}
+			p := inst.sub.pool
 			sh := p.shelves[inst.spareBoot]
-			if p.usedMiB+sh.mib <= m.cfg.PoolBudgetMiB && !now.Before(sh.heldUntil) {
-				return job{boot: inst.spareBoot, mib: sh.mib, inst: inst}, true
+			if p.usedMiB+sh.mib <= p.stock.BudgetMiB && !now.Before(sh.heldUntil) {
+				return job{sub: inst.sub, boot: inst.spareBoot, mib: sh.mib, inst: inst}, true
 			}
 		}
 	}
@@ -125,13 +129,15 @@ func (m *Manager) nextJob(now time.Time) (job, bool) {
 
 // boot does a job.
 func (m *Manager) boot(j job) {
+	began := m.clock.Now()
 	s, err := m.bootSlot(j)
 	cost := m.worker.SlotMiB(j.boot)
 
 	m.mu.Lock()
-	now, sh := m.clock.Now(), m.pool.shelves[j.boot]
+	p := j.sub.pool
+	now, sh := m.clock.Now(), p.shelves[j.boot]
 	sh.setCost(cost)
-	m.pool.booting--
+	m.booting.now--
 	if j.inst != nil {
 		j.inst.making--
 	} else {
@@ -139,7 +145,7 @@ func (m *Manager) boot(j job) {
 	}
 	closed := m.closed.Load()
 	if err != nil {
-		m.pool.usedMiB -= j.mib
+		p.usedMiB -= j.mib
 		hold := sh.fail(now, m.reboot)
 		m.mu.Unlock()
 		if !closed {
@@ -149,10 +155,14 @@ func (m *Manager) boot(j job) {
 		}
 		return
 	}
+	sh.booted(now.Sub(began))
 	if now.Sub(sh.failed) > m.reboot.Max {
 		sh.failures = 0
 	}
 	why := "the warming pool held less than is wanted"
+	if d := m.trend.Direction(&sh.takes, now); d != Steady {
+		why += ", and the demand is " + d.String()
+	}
 	switch {
 	case closed || s.inst.ending:
 		m.mu.Unlock()
@@ -162,7 +172,7 @@ func (m *Manager) boot(j job) {
 		s.inst.ready = append(s.inst.ready, s)
 		why = "the account's requests come several at a time"
 	default:
-		m.pool.put(s)
+		p.put(s)
 	}
 	owner := s.inst.owner
 	m.mu.Unlock()
@@ -187,7 +197,7 @@ func (m *Manager) bootSlot(j job) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	inst := &instance{env: env, made: m.clock.Now()}
+	inst := &instance{env: env, sub: j.sub, made: m.clock.Now()}
 	return m.newSlot(inst, env.FirstSlot(), j.boot, j.mib), nil
 }
 
@@ -210,7 +220,7 @@ func (m *Manager) discard(s *slot) {
 		m.destroyed("instance", s.inst.env.ID(), s.inst.env.Destroy())
 	}
 	m.mu.Lock()
-	m.pool.usedMiB -= s.mib
+	s.inst.sub.pool.usedMiB -= s.mib
 	m.mu.Unlock()
 	m.kick()
 }
@@ -220,18 +230,21 @@ func (m *Manager) discard(s *slot) {
 func (m *Manager) trim(now time.Time) {
 	var out []*slot
 	m.mu.Lock()
-	for {
-		b, ok := m.stock.Surplus(m.pool.view(now, m.life.Period))
-		if !ok {
-			break
+	for _, sub := range m.stocked() {
+		p := sub.pool
+		for {
+			b, ok := p.stock.Surplus(p.view(now, m.trend))
+			if !ok {
+				break
+			}
+			s := p.shelves[b].ready[0]
+			p.remove(s)
+			out = append(out, s)
 		}
-		s := m.pool.shelves[b].ready[0]
-		m.pool.remove(s)
-		out = append(out, s)
 	}
 	for _, own := range m.tenants {
 		for _, inst := range own {
-			for len(inst.ready) > 0 && now.Sub(inst.ready[0].made) > spareLife {
+			for !inst.kept && len(inst.ready) > 0 && now.Sub(inst.ready[0].made) > spareLife {
 				out = append(out, inst.ready[0])
 				inst.ready = inst.ready[1:]
 				inst.wantSpare = false

@@ -20,7 +20,12 @@ import "github.com/hearth-faas/hearth"
 //
 // Of several instances that would do, the fullest is taken, so that the
 // emptiest run dry and end; of equals, the first.
-type Search struct{}
+type Search struct {
+	// Spread has the emptiest instance taken instead, so that each of them has a
+	// container of what it is to serve: of instances that stay whether they have
+	// any or not.
+	Spread bool
+}
 
 // Room is what Search sees of an instance of the account.
 type Room struct {
@@ -42,11 +47,11 @@ type Choice struct {
 
 // Choose finds a place for a container of mib MiB. exact and blank count the
 // fitting ready instances of the warming pool.
-func (Search) Choose(mib int, rooms []Room, exact, blank int) Choice {
+func (s Search) Choose(mib int, rooms []Room, exact, blank int) Choice {
 	fullest := func(ready func(Room) bool) int {
 		best := -1
 		for i, r := range rooms {
-			if r.FreeMiB >= mib && ready(r) && (best < 0 || r.FreeMiB < rooms[best].FreeMiB) {
+			if r.FreeMiB >= mib && ready(r) && (best < 0 || (r.FreeMiB < rooms[best].FreeMiB) != s.Spread && r.FreeMiB != rooms[best].FreeMiB) {
 				best = i
 			}
 		}

@@ -10,9 +10,9 @@ import (
 )
 
 // Stock decides what the warming pool holds. Of every boot at least the
-// configured number, and beyond it as many as were taken lately, so that a
-// burst finds as much as the last one used; all within a budget of memory
-// that is never exceeded.
+// configured number, and beyond it as many as Trend expects to be taken before
+// the pool has made up for them; all within a budget of memory that is never
+// exceeded.
 type Stock struct {
 	Min map[hearth.Boot]int
 	// Extra bounds what is kept of one boot beyond its minimum.
@@ -26,16 +26,15 @@ type Stock struct {
 type Shelf struct {
 	Ready   int
 	Making  int
-	Taken   float64 // decayed count of those taken lately
+	Coming  float64 // how many Trend expects
 	SlotMiB float64 // what one costs
 	Held    bool    // not to be made now, after failures
 }
 
 // Want is how many of a boot the pool should hold, if the budget allows.
 func (s Stock) Want(b hearth.Boot, shelf Shelf) int {
-	// Half a slot is not worth its memory: a count that has decayed below it
-	// is forgotten.
-	return s.Min[b] + min(int(math.Round(shelf.Taken)), s.Extra)
+	// Half a slot is not worth its memory.
+	return s.Min[b] + min(int(math.Round(shelf.Coming)), s.Extra)
 }
 
 // Next returns the boot of which one more should be made: the one that lacks

@@ -1,0 +1,351 @@
+package manager_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/manager"
+)
+
+// fates collects what became of what was prepared.
+type fates struct {
+	mu  sync.Mutex
+	all []manager.Fate
+}
+
+func (f *fates) add(fate manager.Fate) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all = append(f.all, fate)
+}
+
+func (f *fates) hits() (hit, wasted int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fate := range f.all {
+		if fate.Hit {
+			hit++
+		} else {
+			wasted++
+		}
+	}
+	return hit, wasted
+}
+
+func foretell(fn *hearth.Function, n int, d time.Duration, f *fates) manager.Preparation {
+	return manager.Preparation{Function: fn, Count: n, Until: time.Now().Add(d), Why: "a test", Fate: f.add}
+}
+
+func preparing(t *testing.T, act func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder), change func(*manager.Config)) {
+	synctest.Test(t, func(t *testing.T) {
+		w, rec := newFakeWorker(), &recorder{}
+		w.bootTime, w.loadTime, w.invokeTime = time.Second, time.Second, time.Second
+		m := newManager(t, w, func(c *manager.Config) {
+			c.Recorder = rec
+			if change != nil {
+				change(c)
+			}
+		})
+		act(t, w, m, rec)
+		drain(t, m, w)
+	})
+}
+
+func TestWhatIsForetoldIsReadyAndOnlyTheShortfallIsMade(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 128), &fates{}
+		first := invoke(t, m, f)
+		if did := m.Prepare(foretell(f, 3, time.Minute, fate)); did.Making != 2 {
+			t.Errorf("one is idle and three are foretold: %+v", did)
+		}
+		if did := m.Prepare(foretell(f, 2, time.Minute, fate)); did.Making != 2 {
+			t.Errorf("two more that others foretold: %+v", did)
+		}
+		time.Sleep(10 * time.Second)
+		served, failed := together(m, f, 5)
+		if len(failed) > 0 {
+			t.Fatal(failed)
+		}
+		old := 0
+		for _, inv := range served {
+			if inv.Placement.Path != hearth.PathReuse || inv.Timeline.Spent[hearth.StagePlace] != 0 {
+				t.Errorf("placed by %+v after %v", inv.Placement, inv.Timeline.Spent)
+			}
+			if inv.Placement.Container == first.Placement.Container {
+				old++
+			}
+		}
+		if old != 1 {
+			t.Errorf("the container that was idle served %d", old)
+		}
+		if hit, wasted := fate.hits(); hit != 4 || wasted != 0 {
+			t.Errorf("%d hit, %d wasted", hit, wasted)
+		}
+		if s := m.PreparedStats(f.Account); s.Made != 4 || s.Hit != 4 || s.IdleMiBSeconds != 4*8*128 {
+			t.Errorf("%+v", s)
+		}
+		if n := rec.kinds()[hearth.DecisionPrepare]; n != 8 {
+			t.Errorf("%d decisions tell of four made and four used", n)
+		}
+	}, nil)
+}
+
+func TestWhatIsNotUsedInTimeIsEndedAndCounted(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 256), &fates{}
+		m.Prepare(foretell(f, 3, 30*time.Second, fate))
+		time.Sleep(10 * time.Second)
+		invoke(t, m, f)
+		time.Sleep(time.Minute)
+		if all, _ := w.loaded(f); all != 1 {
+			t.Errorf("%d containers are left, one was used", all)
+		}
+		if hit, wasted := fate.hits(); hit != 1 || wasted != 2 {
+			t.Errorf("%d hit, %d wasted", hit, wasted)
+		}
+		if s := m.PreparedStats(f.Account); s.WastedMiBSeconds != 2*28*256 {
+			t.Errorf("%v MiB-seconds are wasted; two containers of 256 were ready for 28 s", s.WastedMiBSeconds)
+		}
+	}, nil)
+}
+
+func TestTheLastOfItsCodeIsKeptAsLongAsOneThatWasUsed(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 256), &fates{}
+		inv := invoke(t, m, f)
+		for _, c := range w.containers() {
+			if c.id == inv.Placement.Container {
+				c.die()
+			}
+		}
+		synctest.Wait()
+		m.Prepare(foretell(f, 1, 30*time.Second, fate))
+		time.Sleep(time.Minute)
+		if all, _ := w.loaded(f); all != 1 {
+			t.Errorf("%d containers are left", all)
+		}
+		if _, wasted := fate.hits(); wasted != 1 {
+			t.Error("it is not counted as a waste")
+		}
+		time.Sleep(12 * time.Hour)
+		if all, _ := w.loaded(f); all != 0 {
+			t.Errorf("%d containers are left hours later", all)
+		}
+	}, nil)
+}
+
+func TestAnInvocationTakesOverWhatIsBeingMade(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 128), &fates{}
+		m.Prepare(foretell(f, 1, time.Minute, fate))
+		time.Sleep(1500 * time.Millisecond)
+		inv := invoke(t, m, f)
+		if took := inv.Timeline.Spent[hearth.StagePlace]; took != 500*time.Millisecond {
+			t.Errorf("it waited for %v; half a second of the making was left", took)
+		}
+		if all, _ := w.loaded(f); all != 1 {
+			t.Errorf("%d containers were made", all)
+		}
+		if hit, _ := fate.hits(); hit != 1 {
+			t.Error("that is no hit")
+		}
+	}, nil)
+}
+
+func TestAFailedPreparationThatIsAwaitedIsTriedAgain(t *testing.T) {
+	fails := 1
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		w.onLoad = func(*hearth.Function) error {
+			if fails--; fails >= 0 {
+				return hearth.Errorf(hearth.Service, "fault")
+			}
+			return nil
+		}
+		f, fate := function("000000000001", "f", 128), &fates{}
+		m.Prepare(foretell(f, 1, time.Minute, fate))
+		time.Sleep(time.Second)
+		if inv := invoke(t, m, f); inv.Placement.Container == "" {
+			t.Error("it was not served")
+		}
+	}, nil)
+}
+
+func TestPreparingTakesOnlyMemoryThatNobodyNeeds(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, g, fate := function("000000000001", "f", 256), function("000000000002", "g", 256), &fates{}
+		if _, failed := together(m, g, 2); len(failed) > 0 {
+			t.Fatal(failed)
+		}
+		// 512 of 1024 are g's, and an eighth stays free.
+		if did := m.Prepare(foretell(f, 3, time.Hour, fate)); did.Making != 1 || !strings.Contains(did.Why, "memory") {
+			t.Errorf("%+v", did)
+		}
+		time.Sleep(10 * time.Second)
+		if all, _ := w.loaded(g); all != 2 {
+			t.Errorf("of g's two idle containers %d are left", all)
+		}
+		// A third of g takes what is left, and what was prepared gives way before a
+		// fourth needs it.
+		if _, failed := together(m, g, 3); len(failed) > 0 {
+			t.Fatal(failed)
+		}
+		if all, _ := w.loaded(f); all != 0 {
+			t.Errorf("%d of f are still there", all)
+		}
+		w.set(&w.invokeTime, time.Minute)
+		served, _ := together(m, g, 4)
+		for _, inv := range served {
+			if inv.Timeline.Spent[hearth.StagePlace] != 0 {
+				t.Errorf("one waited: %v", inv.Timeline.Spent)
+			}
+		}
+	}, func(c *manager.Config) { c.MachineMiB = 1024; c.PrepareMiB = 1024 })
+}
+
+func TestWhatIsBeingPreparedGivesWayToThoseWhoWait(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, g, fate := function("000000000001", "f", 512), function("000000000002", "g", 1024), &fates{}
+		w.set(&w.loadTime, time.Hour)
+		m.Prepare(foretell(f, 1, 2*time.Hour, fate))
+		time.Sleep(2 * time.Second)
+		w.set(&w.loadTime, time.Second)
+		if inv := invoke(t, m, g); inv.Timeline.Spent[hearth.StagePlace] != 0 {
+			t.Errorf("it waited %v for what nobody had asked for", inv.Timeline.Spent[hearth.StagePlace])
+		}
+	}, func(c *manager.Config) { c.MachineMiB = 1024; c.PrepareMiB = 1024; c.MakeTimeout = 3 * time.Hour })
+}
+
+func TestAnAccountsBudgetBoundsWhatIsPrepared(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 256), &fates{}
+		p := foretell(f, 9, time.Minute, fate)
+		p.BudgetMiB = 600
+		if did := m.Prepare(p); did.Making != 2 || !strings.Contains(did.Why, "account") {
+			t.Errorf("of 600 MiB for containers of 256: %+v", did)
+		}
+		time.Sleep(10 * time.Second)
+		other := foretell(function("000000000002", "f", 256), 2, time.Minute, fate)
+		other.BudgetMiB = 600
+		if did := m.Prepare(other); did.Making != 2 {
+			t.Errorf("the budget of another account: %+v", did)
+		}
+		time.Sleep(2 * time.Minute)
+		if did := m.Prepare(foretell(f, 1, time.Minute, fate)); did.Making != 1 {
+			t.Errorf("after all has expired: %+v", did)
+		}
+	}, nil)
+}
+
+func TestMakersAreBoundedAndTheRestFollows(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 128), &fates{}
+		if did := m.Prepare(foretell(f, 5, time.Minute, fate)); did.Making != 2 {
+			t.Errorf("with two makers: %+v", did)
+		}
+		time.Sleep(10 * time.Second)
+		if all, _ := w.loaded(f); all != 5 {
+			t.Errorf("in the end %d are ready", all)
+		}
+	}, func(c *manager.Config) { c.PrepareConcurrency = 2 })
+}
+
+func TestAKeyReplacesWhatWasForetoldUnderIt(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 128), &fates{}
+		for n := 1; n <= 3; n++ {
+			p := foretell(f, n, time.Minute, fate)
+			p.Key = "k"
+			if did := m.Prepare(p); did.Making != 1 {
+				t.Errorf("one more than before: %+v", did)
+			}
+		}
+		time.Sleep(30 * time.Second)
+		p := foretell(f, 1, time.Hour, fate)
+		p.Key = "k"
+		m.Prepare(p)
+		time.Sleep(time.Minute)
+		if all, _ := w.loaded(f); all != 1 {
+			t.Errorf("%d are kept of three, of which one is still foretold", all)
+		}
+	}, nil)
+}
+
+func TestNothingIsPreparedOfReplacedCode(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, now, fate := function("000000000001", "f", 128), function("000000000001", "f", 128), &fates{}
+		m.Prepare(foretell(f, 1, time.Hour, fate))
+		time.Sleep(10 * time.Second)
+		m.Changed(f, now)
+		synctest.Wait()
+		if all, _ := w.loaded(f); all != 0 {
+			t.Errorf("%d of the old code are ready", all)
+		}
+		if did := m.Prepare(foretell(f, 1, time.Hour, fate)); did.Making != 0 || !strings.Contains(did.Why, "replaced") {
+			t.Errorf("%+v", did)
+		}
+		if _, wasted := fate.hits(); wasted != 1 {
+			t.Error("it is not counted as a waste")
+		}
+	}, nil)
+}
+
+func TestAKilledPreparedContainerCostsNoInvocation(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 128), &fates{}
+		m.Prepare(foretell(f, 1, time.Minute, fate))
+		time.Sleep(10 * time.Second)
+		for _, c := range w.containers() {
+			c.die()
+		}
+		if inv := invoke(t, m, f); inv.Placement.Container == "" {
+			t.Error("it was not served")
+		}
+		if hit, wasted := fate.hits(); hit != 0 || wasted != 1 {
+			t.Errorf("%d hit, %d wasted", hit, wasted)
+		}
+	}, nil)
+}
+
+func TestAMachineIsReadyWhereNoMoreIsWorthIt(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f := function("000000000001", "f", 128)
+		f.Runtime = "nodejs20.x"
+		time.Sleep(time.Minute)
+		p := foretell(f, 1, time.Minute, &fates{})
+		p.Level = manager.LevelMachine
+		m.Prepare(p)
+		time.Sleep(10 * time.Second)
+		if n := m.Stats().PoolReady["node"]; n != 1 {
+			t.Errorf("the pool has %d slots with its boot", n)
+		}
+		if all, _ := w.loaded(f); all != 0 {
+			t.Errorf("%d containers were made", all)
+		}
+	}, func(c *manager.Config) { c.PoolBudgetMiB = 100 })
+}
+
+func TestServingTellsWhatAContainerRuns(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f := function("000000000001", "f", 128)
+		var seen *hearth.Invocation
+		w.onInvoke = func(c *fakeContainer, inv *hearth.Invocation) (*hearth.Result, bool, error) {
+			seen, _ = m.Serving(c.id)
+			return &hearth.Result{}, true, nil
+		}
+		inv := invocation(f)
+		if _, err := m.Invoke(context.Background(), inv); err != nil {
+			t.Fatal(err)
+		}
+		if seen != inv {
+			t.Errorf("while it ran: %v", seen)
+		}
+		if got, ok := m.Serving(inv.Placement.Container); ok {
+			t.Errorf("afterwards: %v", got)
+		}
+	}, nil)
+}
