@@ -70,7 +70,7 @@ func newFrontend(t testing.TB, m manager, change func(*frontend.Config)) *fronte
 }
 
 func request() *hearth.Invocation {
-	inv := &hearth.Invocation{Account: hearth.DefaultAccount, Name: "f"}
+	inv := &hearth.Invocation{Account: hearth.DefaultAccount, Name: "f", Caller: hearth.Identity{Account: hearth.DefaultAccount}}
 	inv.Timeline.Begin(time.Now())
 	return inv
 }
@@ -86,7 +86,7 @@ func TestWhatTheCallerLeftEmptyIsFilledIn(t *testing.T) {
 	if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(inv.RequestID) {
 		t.Errorf("request id %q", inv.RequestID)
 	}
-	if !regexp.MustCompile(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0$`).MatchString(inv.TraceID) {
+	if !regexp.MustCompile(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0;Lineage=[0-9a-f]{8}:0$`).MatchString(inv.TraceID) {
 		t.Errorf("trace id %q", inv.TraceID)
 	}
 	if inv.InvokedARN != "arn:aws:lambda:us-east-1:000000000000:function:f:live" || inv.Outcome != "ok" {
@@ -98,7 +98,7 @@ func TestWhatTheCallerLeftEmptyIsFilledIn(t *testing.T) {
 	if _, err := f.Invoke(context.Background(), given); err != nil {
 		t.Fatal(err)
 	}
-	if given.RequestID != "r" || given.TraceID != "t" || given.InvokedARN != "a" || string(given.Payload) != "1" {
+	if given.RequestID != "r" || !strings.HasPrefix(given.TraceID, "t;Lineage=") || given.InvokedARN != "a" || string(given.Payload) != "1" {
 		t.Errorf("what the caller gave was changed: %+v", given)
 	}
 }
@@ -147,7 +147,7 @@ func TestAccountsConcurrencyIsALimitAndEachPlaceIsGivenBack(t *testing.T) {
 				return nil, hearth.Errorf(hearth.Service, "no")
 			}
 			return &hearth.Result{}, nil
-		}, func(c *frontend.Config) { c.Concurrency = 10 })
+		}, func(c *frontend.Config) { c.Limits = frontend.NewLimits(10, -1) })
 		for round := range 4 {
 			fail = round == 1
 			var admitted, refused atomic.Int32
@@ -178,7 +178,7 @@ func TestAccountsConcurrencyIsALimitAndEachPlaceIsGivenBack(t *testing.T) {
 
 func TestPanicBelowGivesThePlaceBack(t *testing.T) {
 	f := newFrontend(t, func(context.Context, *hearth.Invocation) (*hearth.Result, error) { panic("below") },
-		func(c *frontend.Config) { c.Concurrency = 1 })
+		func(c *frontend.Config) { c.Limits = frontend.NewLimits(1, -1) })
 	for range 3 {
 		func() {
 			defer func() {
@@ -309,13 +309,14 @@ hearth_invocations_in_flight 0
 }
 
 func TestManyAccountsAreCountedApart(t *testing.T) {
-	f := newFrontend(t, echo, func(c *frontend.Config) { c.Concurrency = 1; c.Functions = anything{} })
+	f := newFrontend(t, echo, func(c *frontend.Config) { c.Limits = frontend.NewLimits(1, -1); c.Functions = anything{} })
 	var wg sync.WaitGroup
 	for i := range 64 {
 		wg.Go(func() {
 			for range 100 {
 				inv := request()
 				inv.Account = hearth.Account(fmt.Sprintf("%012d", i))
+				inv.Caller.Account = inv.Account
 				if _, err := f.Invoke(context.Background(), inv); err != nil {
 					t.Error(err)
 				}
@@ -350,4 +351,22 @@ func BenchmarkInvokeAndDone(b *testing.B) {
 			f.Done(inv)
 		}
 	})
+}
+
+func TestALoopIsStoppedUnlessTheFunctionMayLoop(t *testing.T) {
+	for _, may := range []bool{false, true} {
+		f := newFrontend(t, echo, func(c *frontend.Config) {
+			c.MayLoop = func(*hearth.Function) bool { return may }
+		})
+		trace := ""
+		for i := range 40 {
+			inv := request()
+			inv.TraceID = trace
+			_, err := f.Invoke(context.Background(), inv)
+			if stopped := i >= 16 && !may; stopped != (hearth.KindOf(err) == hearth.Recursive) || !stopped && err != nil {
+				t.Fatalf("may loop %t: invocation %d of the chain: %v", may, i+1, err)
+			}
+			trace = inv.TraceID
+		}
+	}
 }

@@ -72,7 +72,7 @@ func (m *metrics) register(r prometheus.Registerer, inflight *atomic.Int64) erro
 func (m *metrics) count(inv *hearth.Invocation) {
 	took, placed := m.took[inv.Placement.Path]
 	if !placed {
-		if inv.Outcome != "ok" {
+		if inv.Outcome != "ok" && inv.Recorded == "" {
 			m.refused.WithLabelValues(inv.Outcome).Inc()
 		}
 		return

@@ -1,0 +1,88 @@
+package frontend
+
+import (
+	"strconv"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/policy"
+)
+
+// Policies tells functions' resource-based policies, from memory. Safe for
+// concurrent use.
+type Policies interface {
+	// Policy is the policy under a qualifier of a function: "" or Latest is
+	// the function's own. nil is none.
+	Policy(account hearth.Account, name, qualifier string) *policy.Document
+	// Denies tells whether any policy takes something away. While none does,
+	// callers of a function's own account are not looked up.
+	Denies() bool
+}
+
+// authorize tells whether inv's caller may invoke what it names. An account's
+// own principals may invoke its functions unless a policy denies it to them;
+// everybody else needs a statement that allows it. fn is what was resolved,
+// nil if nothing was: that is not for everybody to know. An event or execution
+// that was authorized is not judged again at each attempt: its caller need not
+// be allowed any more, and what a service said of its source is not kept.
+func (f *Frontend) authorize(inv *hearth.Invocation, fn *hearth.Function) error {
+	own := inv.Caller.Account == inv.Account
+	if inv.Authorized || own && (f.policies == nil || !f.policies.Denies()) {
+		return nil
+	}
+	var doc *policy.Document
+	if f.policies != nil {
+		doc = f.policies.Policy(inv.Account, inv.Name, inv.Qualifier)
+	}
+	r := policy.Request{Principal: policy.PrincipalOf(inv.Caller), Resource: invokedARN(inv, fn), Context: f.context(inv)}
+	for _, r.Action = range actionsOf(inv) {
+		switch o, _ := doc.Evaluate(&r); {
+		case o == policy.Allowed, own && o == policy.ImplicitDeny:
+		default:
+			e := policy.Denial(&r, o)
+			e.Op, e.Subject = "frontend.Invoke", r.Resource
+			return e
+		}
+	}
+	return nil
+}
+
+// invokedARN is the ARN that the caller named.
+func invokedARN(inv *hearth.Invocation, fn *hearth.Function) string {
+	switch {
+	case inv.InvokedARN != "":
+		return inv.InvokedARN
+	case fn == nil:
+		return inv.Name
+	case inv.Qualifier == "":
+		return fn.ARN()
+	}
+	return fn.ARN() + ":" + inv.Qualifier
+}
+
+// actionsOf are the actions that must all be allowed. Since October 2025 a
+// call of a function URL needs both.
+func actionsOf(inv *hearth.Invocation) []string {
+	if inv.Source != nil && inv.Source.URLAuthType != "" {
+		return []string{"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
+	}
+	return []string{"lambda:InvokeFunction"}
+}
+
+// context is what conditions may ask about.
+func (f *Frontend) context(inv *hearth.Invocation) map[string][]string {
+	c := policy.ContextOf(inv.Caller, f.clock.Now())
+	s := inv.Source
+	if s == nil {
+		return c
+	}
+	for key, value := range map[string]string{
+		"aws:sourcearn": s.ARN, "aws:sourceaccount": string(s.Account), "aws:principalorgid": s.OrganizationID, "aws:sourceip": s.IP,
+		"lambda:eventsourcetoken": s.EventSourceToken, "lambda:functionurlauthtype": s.URLAuthType,
+		"lambda:invokedviafunctionurl": strconv.FormatBool(s.URLAuthType != ""),
+	} {
+		if value != "" {
+			c[key] = []string{value}
+		}
+	}
+	return c
+}
