@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
@@ -40,7 +39,7 @@ func configurationOf(f *hearth.Function, v view) *types.FunctionConfiguration {
 		EphemeralStorage: &types.EphemeralStorage{Size: new(int32(f.TmpMiB))},
 		PackageType:      types.PackageType(f.PackageType),
 		CodeSize:         f.Package.Size,
-		CodeSha256:       new(codeSHA256(f.Package.SHA256)),
+		CodeSha256:       new(codeHash(f)),
 		LastModified:     new(f.LastModified.UTC().Format("2006-01-02T15:04:05.000+0000")),
 		RevisionId:       new(f.RevisionID),
 		TracingConfig:    &types.TracingConfigResponse{Mode: types.TracingMode(f.TracingMode)},
@@ -57,7 +56,11 @@ func configurationOf(f *hearth.Function, v view) *types.FunctionConfiguration {
 		Handler:   optional(f.Handler),
 		KMSKeyArn: optional(f.KMSKeyARN),
 		MasterArn: optional(f.MasterARN),
+
+		SigningProfileVersionArn: optional(f.SigningProfileVersionARN),
+		SigningJobArn:            optional(f.SigningJobARN),
 	}
+	out.ImageConfigResponse = imageConfigOf(f.Image)
 	for _, a := range f.Architectures {
 		out.Architectures = append(out.Architectures, types.Architecture(a))
 	}
@@ -75,11 +78,18 @@ func configurationOf(f *hearth.Function, v view) *types.FunctionConfiguration {
 			VpcId:                   new(""),
 		}
 	}
+	out.CapacityProviderConfig = placementOf(f.CapacityProvider)
+	if f.TenantIsolation != "" {
+		out.TenancyConfig = &types.TenancyConfig{TenantIsolationMode: types.TenantIsolationMode(f.TenantIsolation)}
+	}
 	for _, l := range f.Layers {
 		out.Layers = append(out.Layers, types.Layer{Arn: new(l.ARN), CodeSize: l.Package.Size})
 	}
 	for _, s := range f.FileSystems {
 		out.FileSystemConfigs = append(out.FileSystemConfigs, types.FileSystemConfig{Arn: new(s.ARN), LocalMountPath: new(s.LocalMountPath)})
+	}
+	if f.Durable != nil {
+		out.DurableConfig = durableConfigOf(f.Durable)
 	}
 	if v.brief {
 		return out
@@ -111,9 +121,18 @@ func listed(fs []*hearth.Function, qualified bool) []types.FunctionConfiguration
 	return out
 }
 
+// codeHash is the hash of f's code as the API spells it: an image's is not in
+// base64.
+func codeHash(f *hearth.Function) string {
+	if f.Image != nil {
+		return f.Package.SHA256
+	}
+	return codeSHA256(f.Package.SHA256)
+}
+
 // codeSHA256 is a package's hash as the API spells it: base64.
 func codeSHA256(hexadecimal string) string {
-	b, err := hex.DecodeString(strings.ToLower(hexadecimal))
+	b, err := hex.DecodeString(hexadecimal)
 	if err != nil {
 		return hexadecimal
 	}

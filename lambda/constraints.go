@@ -35,13 +35,7 @@ var constraints = sync.OnceValue(func() map[string]*constraint {
 		c.max, c.maxText = bound(fields[3])
 		if fields[4] != "" {
 			c.regex = nowadays(fields[4])
-			c.match = sync.OnceValue(func() *pattern {
-				p, err := compilePattern(c.regex)
-				if err != nil {
-					panic("lambda: pattern of " + fields[0] + ": " + err.Error())
-				}
-				return p
-			})
+			c.match = sync.OnceValue(func() *pattern { return mustPattern(fields[0], c.regex) })
 		}
 		if fields[5] != "" {
 			c.enum = hashSetOrder(strings.Split(fields[5], ","))
@@ -53,8 +47,31 @@ var constraints = sync.OnceValue(func() map[string]*constraint {
 	// The model leaves a timeout's maximum to the service.
 	m["Runtime"].enum = nil
 	m["Timeout"].max, m["Timeout"].maxText = bound("900")
+	// The service's own layers have ARNs without region and account, which
+	// the published model does not know.
+	arn := m["LayerVersionArn"]
+	arn.max, arn.maxText = bound("2048")
+	arn.regex = `(arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+)`
+	// This one was recorded in an order of its own.
+	m["EventSourcePosition"].enum = []string{"LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"}
+	// The model does not know what the service has been recorded to ask of
+	// these.
+	for name, regex := range map[string]string{"SubnetId": "subnet-[0-9a-z]*", "SecurityGroupId": "sg-[0-9a-zA-Z]*"} {
+		c := &constraint{regex: regex, match: sync.OnceValue(func() *pattern { return mustPattern(name, regex) })}
+		c.min, c.minText = bound("0")
+		c.max, c.maxText = bound("1024")
+		m[name] = c
+	}
 	return m
 })
+
+func mustPattern(shape, regex string) *pattern {
+	p, err := compilePattern(regex)
+	if err != nil {
+		panic("lambda: pattern of " + shape + ": " + err.Error())
+	}
+	return p
+}
 
 // required are the members that must not be null, by Go type.
 var required = sync.OnceValue(func() map[string][]string {
@@ -98,11 +115,13 @@ func bound(text string) (*float64, string) {
 }
 
 // nowadays brings a pattern of the table to what the service has been recorded
-// to answer: its regions may begin with eusc-, which the published model does
-// not know yet.
+// to answer: its regions may begin with eusc-, and layers are among what can
+// have tags, which the published model does not know.
 func nowadays(regex string) string {
 	const region = `[a-z]{2}((-gov)|(-iso([a-z]?)))?`
-	return strings.ReplaceAll(regex, region, `(eusc-)?`+region)
+	regex = strings.ReplaceAll(regex, region, `(eusc-)?`+region)
+	const function, signing = `(:(\$LATEST|[a-zA-Z0-9-_]+))?|`, `code-signing-config:`
+	return strings.ReplaceAll(regex, function+signing, function+`layer:([a-zA-Z0-9-_]+)|`+signing)
 }
 
 // hashSetOrder orders the values of an enumeration as the service's messages

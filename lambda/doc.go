@@ -1,8 +1,9 @@
 // Package lambda speaks the AWS Lambda API over HTTP: it routes and decodes
 // requests, checks their signatures, maps the operations to the registry and
 // the frontend, and encodes the answers. The few neighbours that Lambda tools
-// need on the same endpoint, STS GetCallerIdentity and the reading half of
-// CloudWatch Logs, are here too.
+// need are on the same endpoint: CloudWatch Logs (reading, and groups), and what
+// speaks the query protocol, STS and IAM, whose operations are in package
+// iam/wire.
 //
 // The wire comes from the SDK. Package schemas of aws-sdk-go-v2/service/lambda
 // lists every operation's method, path and success code and where each member

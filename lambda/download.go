@@ -8,11 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	hearth "github.com/hearth-faas/hearth"
 )
 
-// Code.Location is a URL of this server that downloads a package without
+// Code.Location, and Content.Location of a layer, is a URL of this server that downloads a package without
 // credentials for ten minutes, as the service's S3 URLs do: its expiry and an
 // HMAC stand in the query.
 
@@ -23,15 +21,15 @@ const downloadPath = "/packages/"
 // downloadTime is how long a URL holds.
 const downloadTime = 10 * time.Minute
 
-// codeLocation makes the URL of f's package as r's sender reaches this server.
-func (h *Handler) codeLocation(r *http.Request, f *hearth.Function) string {
+// packageLocation makes the URL of a package as r's sender reaches this server.
+func (h *Handler) packageLocation(r *http.Request, sha string) string {
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
 	expires := strconv.FormatInt(h.Clock.Now().Add(downloadTime).Unix(), 10)
-	return scheme + "://" + r.Host + downloadPath + f.Package.SHA256 +
-		"?expires=" + expires + "&signature=" + hex.EncodeToString(h.signDownload(f.Package.SHA256, expires))
+	return scheme + "://" + r.Host + downloadPath + sha +
+		"?expires=" + expires + "&signature=" + hex.EncodeToString(h.signDownload(sha, expires))
 }
 
 func (h *Handler) signDownload(sha, expires string) []byte {
@@ -56,13 +54,13 @@ func (h *Handler) download(w http.ResponseWriter, c *call) {
 	given, _ := queryValue(r.URL.RawQuery, "signature")
 	signature, err := hex.DecodeString(given)
 	if err != nil || !hmac.Equal(signature, h.signDownload(sha, expires)) {
-		refuse(http.StatusForbidden, "This URL is not one that GetFunction has given.")
+		refuse(http.StatusForbidden, "This URL is not one that GetFunction or GetLayerVersion has given.")
 		return
 	}
 	until, err := strconv.ParseInt(expires, 10, 64)
 	now := h.Clock.Now()
 	if err != nil || now.Unix() > until {
-		refuse(http.StatusForbidden, "This URL has expired; GetFunction gives a new one.")
+		refuse(http.StatusForbidden, "This URL has expired; GetFunction or GetLayerVersion gives a new one.")
 		return
 	}
 	file, _, err := h.Registry.OpenPackage(c.ctx, sha)

@@ -3,6 +3,7 @@ package lambda
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -18,7 +19,6 @@ import (
 // Kinds that only the wire knows.
 const (
 	kindSerialization hearth.Kind = "SerializationException"
-	kindCSCNotFound   hearth.Kind = "CodeSigningConfigNotFoundException"
 )
 
 // errorShape is how an exception looks on the wire.
@@ -85,6 +85,11 @@ func encodeError(err error) answer {
 		"Content-Type":     {"application/json"},
 		"X-Amzn-Errortype": {string(e.Kind)},
 	}}
+	if e.Kind == hearth.TooManyRequests {
+		// Whole seconds, and at least one: what is throttled now is hardly
+		// served at once.
+		a.header["Retry-After"] = []string{strconv.Itoa(max(int(math.Ceil(e.RetryAfter.Seconds())), 1))}
+	}
 	b := make([]byte, 0, 64+len(e.Message))
 	b = append(b, '{')
 	if e.Reason != "" {

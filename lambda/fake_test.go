@@ -1,297 +1,154 @@
 package lambda
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"io"
-	"maps"
+	"log/slog"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
+	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/event"
 	"github.com/hearth-faas/hearth/registry"
+	"github.com/hearth-faas/hearth/signing"
+	"github.com/hearth-faas/hearth/store"
+	"github.com/hearth-faas/hearth/store/files"
+	"github.com/hearth-faas/hearth/store/sqlite"
 	"github.com/hearth-faas/hearth/worker/logs"
 )
 
 const testAccount hearth.Account = "000000000000"
 
-// fakeRegistry keeps functions in a map: enough to see what the wire asks of
-// a registry and what it makes of the answers.
-type fakeRegistry struct {
-	mu        sync.Mutex
-	functions map[string]*fakeFunction
-	packages  map[string][]byte
-	revision  int
+// testRegistry is a registry on a data folder of its own, whose changes have
+// settled when they return: nobody has to wait for states, and what it does
+// else is the real thing.
+type testRegistry struct {
+	*registry.Registry
+	t       testing.TB
+	holding *sync.RWMutex // preparations wait for it
+	records store.Store
+
+	mappings *event.Mappings // on the same store
+	signing  *signing.Configs
+	profiles signing.Profiles
 }
 
-type fakeFunction struct {
-	latest   *hearth.Function
-	versions []*hearth.Function
-	tags     map[string]string
+// hold keeps changes in progress until the returned function is called.
+func (r testRegistry) hold() (release func()) {
+	r.holding.Lock()
+	return r.holding.Unlock
 }
 
-func newFakeRegistry() *fakeRegistry {
-	return &fakeRegistry{functions: map[string]*fakeFunction{}, packages: map[string][]byte{}}
-}
-
-var _ Registry = (*fakeRegistry)(nil)
-
-func (r *fakeRegistry) stamp(f *hearth.Function) *hearth.Function {
-	g := *f
-	r.revision++
-	g.RevisionID = "revision-" + strconv.Itoa(r.revision)
-	g.LastModified = testNow
-	g.State, g.UpdateStatus = hearth.Active, hearth.UpdateSuccessful
-	return &g
-}
-
-func (r *fakeRegistry) store(zip []byte) hearth.Package {
-	sum := sha256.Sum256(zip)
-	sha := hex.EncodeToString(sum[:])
-	r.packages[sha] = zip
-	return hearth.Package{SHA256: sha, Size: int64(len(zip))}
-}
-
-func notFound(account hearth.Account, name, qualifier string) error {
-	arn := fmt.Sprintf("arn:aws:lambda:us-east-1:%s:function:%s", account, name)
-	if qualifier != "" {
-		arn += ":" + qualifier
+func newTestRegistry(t testing.TB, c hearth.Clock) testRegistry {
+	t.Helper()
+	dir := t.TempDir()
+	records, err := sqlite.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return hearth.Errorf(hearth.NotFound, "Function not found: %s", arn)
+	blobs, err := files.Open(filepath.Join(dir, "blobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	holding := new(sync.RWMutex)
+	var r *registry.Registry
+	profiles := signing.Profiles{Dir: filepath.Join(dir, signing.FolderName), Account: string(testAccount), Region: "us-east-1"}
+	configs, err := signing.Open(t.Context(), signing.Options{
+		Store: records, Clock: c, Region: "us-east-1", Profiles: profiles, Log: slog.New(slog.DiscardHandler),
+		Used: func(account hearth.Account, arn string) bool {
+			for c := range r.EverySettings() {
+				if c.Account == account && c.Settings.CodeSigningConfig == arn {
+					return true
+				}
+			}
+			return false
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err = registry.Open(t.Context(), registry.Config{
+		Verify: func(ctx context.Context, account hearth.Account, config, what string, archive io.ReaderAt, size int64) (string, string, error) {
+			claims, err := configs.Verify(ctx, account, config, what, archive, size)
+			return claims.ProfileVersion, claims.Job, err
+		},
+		Prepare: func(context.Context, *hearth.Function) error {
+			holding.RLock()
+			defer holding.RUnlock()
+			return nil
+		},
+		Store: records, Blobs: blobs, Images: testImages{}, Secrets: plain{}, Clock: c, Region: "us-east-1", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mappings, err := event.Open(t.Context(), event.Config{Store: records, Clock: c, Region: "us-east-1", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(mappings.Close(), r.Close(), records.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return testRegistry{r, t, holding, records, mappings, configs, profiles}
 }
 
-func (r *fakeRegistry) find(account hearth.Account, name string) (*fakeFunction, error) {
-	f := r.functions[name]
-	if f == nil {
-		return nil, notFound(account, name, "")
-	}
-	return f, nil
-}
+// plain seals nothing: what is on the disk is the registry's own tests' affair.
+type plain struct{}
 
-func (r *fakeRegistry) Create(_ context.Context, c registry.Create) (*hearth.Function, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.functions[c.Function.Name] != nil {
-		return nil, hearth.Errorf(hearth.Conflict, "Function already exist: %s", c.Function.Name)
-	}
-	f := c.Function
-	f.Package = r.store(c.Zip)
-	made := &fakeFunction{latest: r.stamp(&f), tags: c.Tags}
-	r.functions[f.Name] = made
-	if c.Publish {
-		return r.publish(made), nil
-	}
-	return made.latest, nil
-}
+func (plain) Seal(b, _ []byte) ([]byte, error) { return b, nil }
+func (plain) Open(b, _ []byte) ([]byte, error) { return b, nil }
 
-func (r *fakeRegistry) publish(f *fakeFunction) *hearth.Function {
-	v := r.stamp(f.latest)
-	v.Version = strconv.Itoa(len(f.versions) + 1)
-	f.versions = append(f.versions, v)
-	return v
-}
-
-func (r *fakeRegistry) Get(_ context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f := r.functions[name]
-	if f == nil {
-		return nil, notFound(account, name, qualifier)
-	}
-	if qualifier == "" || qualifier == hearth.Latest {
-		return f.latest, nil
-	}
-	for _, v := range f.versions {
-		if v.Version == qualifier {
-			return v, nil
+// settled waits until nothing of f is in progress and returns what it is then.
+// The registry's jobs give no event to wait on but the state itself.
+func (r testRegistry) settled(f *hearth.Function, err error) (*hearth.Function, error) {
+	for end := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		latest, err := r.Get(context.Background(), f.Account, f.Name, "")
+		if err != nil {
+			return nil, err
+		}
+		this, err := r.Get(context.Background(), f.Account, f.Name, f.Version)
+		if err != nil {
+			return nil, err
+		}
+		if latest.State != hearth.Pending && this.State != hearth.Pending && latest.UpdateStatus != hearth.UpdateInProgress {
+			return this, nil
 		}
 	}
-	return nil, notFound(account, name, qualifier)
+	if err == nil {
+		r.t.Errorf("%s does not settle", f.QualifiedARN())
+	}
+	return f, err
 }
 
-func (r *fakeRegistry) Resolve(ctx context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
-	return r.Get(ctx, account, name, qualifier)
+func (r testRegistry) Create(ctx context.Context, c registry.Create) (*hearth.Function, error) {
+	return r.settled(r.Registry.Create(ctx, c))
 }
 
-func page(fs []*hearth.Function, marker string, limit int) ([]*hearth.Function, string, error) {
-	from := 0
-	if marker != "" {
-		from, _ = strconv.Atoi(marker)
-	}
-	to := min(from+limit, len(fs))
-	next := ""
-	if to < len(fs) {
-		next = strconv.Itoa(to)
-	}
-	return fs[from:to], next, nil
+func (r testRegistry) UpdateCode(ctx context.Context, account hearth.Account, name string, u registry.UpdateCode) (*hearth.Function, error) {
+	return r.settled(r.Registry.UpdateCode(ctx, account, name, u))
 }
 
-func (r *fakeRegistry) List(_ context.Context, _ hearth.Account, marker string, limit int, all bool) ([]*hearth.Function, string, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var fs []*hearth.Function
-	for _, name := range slices.Sorted(maps.Keys(r.functions)) {
-		fs = append(fs, r.functions[name].latest)
-		if all {
-			fs = append(fs, r.functions[name].versions...)
-		}
-	}
-	return page(fs, marker, limit)
+func (r testRegistry) UpdateConfiguration(ctx context.Context, account hearth.Account, name string, u registry.UpdateConfiguration) (*hearth.Function, error) {
+	return r.settled(r.Registry.UpdateConfiguration(ctx, account, name, u))
 }
 
-func (r *fakeRegistry) Versions(_ context.Context, account hearth.Account, name, marker string, limit int) ([]*hearth.Function, string, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f, err := r.find(account, name)
-	if err != nil {
-		return nil, "", err
-	}
-	return page(append([]*hearth.Function{f.latest}, f.versions...), marker, limit)
-}
-
-func (r *fakeRegistry) UpdateCode(_ context.Context, account hearth.Account, name string, u registry.UpdateCode) (*hearth.Function, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f, err := r.find(account, name)
-	if err != nil {
-		return nil, err
-	}
-	if u.RevisionID != "" && u.RevisionID != f.latest.RevisionID {
-		return nil, hearth.Errorf(hearth.PreconditionFailed, "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
-	}
-	g := *f.latest
-	g.Package = r.store(u.Zip)
-	if u.Architectures != nil {
-		g.Architectures = u.Architectures
-	}
-	if u.DryRun {
-		return &g, nil
-	}
-	f.latest = r.stamp(&g)
-	if u.Publish {
-		return r.publish(f), nil
-	}
-	return f.latest, nil
-}
-
-func (r *fakeRegistry) UpdateConfiguration(_ context.Context, account hearth.Account, name string, u registry.UpdateConfiguration) (*hearth.Function, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f, err := r.find(account, name)
-	if err != nil {
-		return nil, err
-	}
-	g := *f.latest
-	before := g
-	apply(u, &g)
-	if u.Env == nil {
-		g.Env = before.Env
-	}
-	f.latest = r.stamp(&g)
-	return f.latest, nil
-}
-
-func (r *fakeRegistry) Delete(_ context.Context, account hearth.Account, name, qualifier string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f, err := r.find(account, name)
-	if err != nil {
-		return err
-	}
-	if qualifier == "" {
-		delete(r.functions, name)
-		return nil
-	}
-	f.versions = slices.DeleteFunc(f.versions, func(v *hearth.Function) bool { return v.Version == qualifier })
-	return nil
-}
-
-func (r *fakeRegistry) Publish(_ context.Context, account hearth.Account, name string, p registry.Publish) (*hearth.Function, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f, err := r.find(account, name)
-	if err != nil {
-		return nil, err
-	}
-	if p.CodeSHA256 != "" && p.CodeSHA256 != codeSHA256(f.latest.Package.SHA256) {
-		return nil, hearth.Errorf(hearth.InvalidParameter, "CodeSHA256 (%s) is different from current CodeSHA256 in $LATEST (%s). Please try again with the CodeSHA256 in $LATEST.", p.CodeSHA256, codeSHA256(f.latest.Package.SHA256))
-	}
-	v := r.publish(f)
-	if p.Description != nil {
-		v.Description = *p.Description
-	}
-	return v, nil
-}
-
-func (r *fakeRegistry) Tags(_ context.Context, account hearth.Account, name string) (map[string]string, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f, err := r.find(account, name)
-	if err != nil {
-		return nil, err
-	}
-	return maps.Clone(f.tags), nil
-}
-
-func (r *fakeRegistry) Tag(_ context.Context, account hearth.Account, name string, tags map[string]string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f, err := r.find(account, name)
-	if err != nil {
-		return err
-	}
-	if f.tags == nil {
-		f.tags = map[string]string{}
-	}
-	maps.Copy(f.tags, tags)
-	return nil
-}
-
-func (r *fakeRegistry) Untag(_ context.Context, account hearth.Account, name string, keys []string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f, err := r.find(account, name)
-	if err != nil {
-		return err
-	}
-	for _, k := range keys {
-		delete(f.tags, k)
-	}
-	return nil
-}
-
-func (r *fakeRegistry) Usage(context.Context, hearth.Account) (registry.Usage, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	u := registry.Usage{Functions: len(r.functions)}
-	for _, f := range r.functions {
-		u.CodeBytes += f.latest.Package.Size
-	}
-	return u, nil
-}
-
-type nopCloser struct{ io.ReadSeeker }
-
-func (nopCloser) Close() error { return nil }
-
-func (r *fakeRegistry) OpenPackage(_ context.Context, sha string) (io.ReadSeekCloser, int64, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	zip, ok := r.packages[sha]
-	if !ok {
-		return nil, 0, hearth.Errorf(hearth.NotFound, "There is no package %s", sha)
-	}
-	return nopCloser{bytes.NewReader(zip)}, int64(len(zip)), nil
+func (r testRegistry) Publish(ctx context.Context, account hearth.Account, name string, p registry.Publish) (*hearth.Function, error) {
+	return r.settled(r.Registry.Publish(ctx, account, name, p))
 }
 
 // fakeInvoker answers with the event and keeps what it was given.
 type fakeInvoker struct {
-	registry *fakeRegistry
+	registry testRegistry
 	answer   func(*hearth.Invocation) (*hearth.Result, error)
 
 	mu   sync.Mutex
@@ -327,13 +184,16 @@ func (i *fakeInvoker) last() *hearth.Invocation {
 }
 
 // fakeLogs is one group with one stream of numbered lines.
-type fakeLogs struct{ lines []string }
+type fakeLogs struct {
+	LogStore // not for writing
+	lines    []string
+}
 
 func (l fakeLogs) Groups(_ context.Context, _ hearth.Account, prefix, _ string, _ int) ([]logs.Group, string, error) {
 	if !strings.HasPrefix("/aws/lambda/hello", prefix) {
 		return nil, "", nil
 	}
-	return []logs.Group{{Name: "/aws/lambda/hello", Created: testNow, StoredBytes: 10}}, "more", nil
+	return []logs.Group{{Name: "/aws/lambda/hello", Created: testNow, StoredBytes: 10, Class: "STANDARD"}}, "more", nil
 }
 
 func (l fakeLogs) Streams(_ context.Context, _ hearth.Account, group string, q logs.StreamQuery) ([]logs.StreamInfo, string, error) {

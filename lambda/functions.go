@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"iter"
 	"maps"
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/policy"
 	"github.com/hearth-faas/hearth/registry"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -34,31 +36,53 @@ type Registry interface {
 	Untag(ctx context.Context, account hearth.Account, name string, keys []string) error
 	Usage(ctx context.Context, account hearth.Account) (registry.Usage, error)
 	OpenPackage(ctx context.Context, sha256 string) (io.ReadSeekCloser, int64, error)
+
+	// Policy and Denies are those of frontend.Policies.
+	Policy(account hearth.Account, name, qualifier string) *policy.Document
+	Denies() bool
+
+	PublishLayer(ctx context.Context, p registry.PublishLayer) (*registry.LayerVersion, error)
+	LayerVersion(account hearth.Account, name string, version int) *registry.LayerVersion
+	Layers(account hearth.Account, runtime, architecture, marker string, max int) (vs []*registry.LayerVersion, next string, err error)
+	LayerVersions(account hearth.Account, name, runtime, architecture, marker string, max int) (vs []*registry.LayerVersion, next string, err error)
+	DeleteLayerVersion(ctx context.Context, account hearth.Account, name string, version int) error
+	ConfigureLayer(ctx context.Context, account hearth.Account, name string, version int, change func(*registry.Policy) (*registry.Policy, error)) (*registry.LayerVersion, error)
+
+	CreateAlias(ctx context.Context, account hearth.Account, name, alias string, c registry.Alias) (*hearth.Alias, error)
+	UpdateAlias(ctx context.Context, account hearth.Account, name, alias string, c registry.Alias) (*hearth.Alias, error)
+	DeleteAlias(ctx context.Context, account hearth.Account, name, alias string) error
+	Alias(ctx context.Context, account hearth.Account, name, alias string) (*hearth.Alias, error)
+	Aliases(ctx context.Context, account hearth.Account, name, version, marker string, max int) (as []*hearth.Alias, next string, err error)
+
+	// Settings and those below are what is configured beside code and
+	// configuration, by qualifier.
+	EverySettings() iter.Seq[registry.Configured]
+	Settings(ctx context.Context, account hearth.Account, name, qualifier string) (*registry.Settings, error)
+	AllSettings(ctx context.Context, account hearth.Account, name string) (map[string]*registry.Settings, error)
+	Configure(ctx context.Context, account hearth.Account, name, qualifier string, change func(*registry.Settings) error) (*registry.Settings, error)
+
+	// Reserve and those below are of an account's concurrency.
+	Reserve(ctx context.Context, account hearth.Account, name string, n *int) error
+	Provision(ctx context.Context, account hearth.Account, name, qualifier string, n int) (*registry.Provisioned, error)
+	Unprovision(ctx context.Context, account hearth.Account, name, qualifier string) error
+	Unreserved(account hearth.Account) int
+	// PlacedOn yields what is placed on a capacity provider.
+	PlacedOn(account hearth.Account, provider string) iter.Seq[*hearth.Function]
 }
 
 var _ Registry = (*registry.Registry)(nil)
 
-// built are the operations that Hearth has, by name; Invoke is served apart.
-var built = map[string]func(*Handler, *call, any) (smithy.Serializable, error){
-	"CreateFunction":               serve((*Handler).createFunction),
-	"DeleteFunction":               serve((*Handler).deleteFunction),
-	"GetAccountSettings":           serve((*Handler).getAccountSettings),
-	"GetFunction":                  serve((*Handler).getFunction),
-	"GetFunctionCodeSigningConfig": serve((*Handler).getFunctionCodeSigningConfig),
-	"GetFunctionConfiguration":     serve((*Handler).getFunctionConfiguration),
-	"ListFunctions":                serve((*Handler).listFunctions),
-	"ListTags":                     serve((*Handler).listTags),
-	"ListVersionsByFunction":       serve((*Handler).listVersions),
-	"PublishVersion":               serve((*Handler).publishVersion),
-	"TagResource":                  serve((*Handler).tagResource),
-	"UntagResource":                serve((*Handler).untagResource),
-	"UpdateFunctionCode":           serve((*Handler).updateFunctionCode),
-	"UpdateFunctionConfiguration":  serve((*Handler).updateFunctionConfiguration),
-}
-
-// serve fits a typed operation into the table.
-func serve[I any](f func(*Handler, *call, *I) (smithy.Serializable, error)) func(*Handler, *call, any) (smithy.Serializable, error) {
-	return func(h *Handler, c *call, in any) (smithy.Serializable, error) { return f(h, c, in.(*I)) }
+var functionOperations = operationTable{
+	"CreateFunction":              serve((*Handler).createFunction),
+	"DeleteFunction":              serve((*Handler).deleteFunction),
+	"GetFunction":                 serve((*Handler).getFunction),
+	"GetFunctionConfiguration":    serve((*Handler).getFunctionConfiguration),
+	"InvokeAsync":                 serve((*Handler).invokeAsync),
+	"ListFunctions":               serve((*Handler).listFunctions),
+	"ListVersionsByFunction":      serve((*Handler).listVersions),
+	"PublishVersion":              serve((*Handler).publishVersion),
+	"UpdateFunctionCode":          serve((*Handler).updateFunctionCode),
+	"UpdateFunctionConfiguration": serve((*Handler).updateFunctionConfiguration),
 }
 
 // pageSize is how many functions or versions an answer holds at most, however
@@ -73,7 +97,7 @@ func pageOf(asked *int32) int {
 }
 
 // target reads a FunctionName that has passed its pattern, and the qualifier
-// beside it.
+// beside it, and sees that the caller may do the action with it.
 func (h *Handler) target(c *call, name, qualifier *string, action string) (target, error) {
 	t, ok := parseName(str(name))
 	if !ok {
@@ -81,7 +105,11 @@ func (h *Handler) target(c *call, name, qualifier *string, action string) (targe
 		// partial ARNs without an account, for one.
 		return t, hearth.Errorf(hearth.InvalidParameter, "%s is not the name or ARN of a function", str(name))
 	}
-	return h.resolve(t, str(qualifier), c.claim.Identity, action)
+	t, err := h.resolve(t, str(qualifier), c.claim.Identity)
+	if err != nil {
+		return t, err
+	}
+	return t, h.authorize(c, t, action)
 }
 
 func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.Serializable, error) {
@@ -92,11 +120,16 @@ func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.S
 	if t.qualifier != "" {
 		return nil, hearth.Errorf(hearth.InvalidParameter, "The function name of a new function must not have a qualifier: %s", str(in.FunctionName))
 	}
-	if err := createUnbuilt(in); err != nil {
+	if in.CodeSigningConfigArn != nil && in.PackageType == types.PackageTypeImage {
+		return nil, imagesAreNotSigned()
+	}
+	zip, release, err := h.codeOfCreate(c.ctx, in)
+	if err != nil {
 		return nil, err
 	}
-	if len(in.Code.ZipFile) == 0 && in.PackageType != types.PackageTypeImage {
-		return nil, noCode(in.Code.S3Bucket, in.Code.ImageUri)
+	defer release()
+	if in.DurableConfig != nil && in.DurableConfig.ExecutionTimeout == nil {
+		return nil, hearth.Errorf(hearth.InvalidParameter, "DurableConfig requires ExecutionTimeout.")
 	}
 	f := hearth.Function{
 		Account:       t.account,
@@ -115,42 +148,36 @@ func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.S
 	if len(in.Architectures) > 0 {
 		f.Architectures = []string{string(in.Architectures[0])}
 	}
-	apply(settingsOfCreate(in), &f)
-	made, err := h.Registry.Create(c.ctx, registry.Create{Function: f, Zip: in.Code.ZipFile, Publish: in.Publish, Tags: in.Tags})
+	if err := h.passRole(t, in.Role); err != nil {
+		return nil, err
+	}
+	if in.TenancyConfig != nil {
+		f.TenantIsolation = string(in.TenancyConfig.TenantIsolationMode)
+	}
+	if f.CapacityProvider, err = h.placement(c, in.CapacityProviderConfig); err != nil {
+		return nil, err
+	}
+	if f.CapacityProvider != nil && f.TenantIsolation != "" {
+		return nil, hearth.Errorf(hearth.InvalidParameter, "Tenant isolation is not supported for functions with a capacity provider.")
+	}
+	settings := settingsOfCreate(in)
+	apply(settings, &f)
+	f.Image = imageOf(in, settings)
+	create := registry.Create{Function: f, Zip: zip, Publish: in.Publish, LatestPublished: in.PublishTo != "", Tags: in.Tags, Caller: c.claim.Identity, CodeSigningConfig: str(in.CodeSigningConfigArn)}
+	var made *hearth.Function
+	register := func() (err error) {
+		made, err = h.Registry.Create(c.ctx, create)
+		return err
+	}
+	if create.CodeSigningConfig != "" {
+		err = h.SigningConfigs.Bind(t.account, create.CodeSigningConfig, register)
+	} else {
+		err = register()
+	}
 	if err != nil {
 		return nil, err
 	}
 	return configurationOf(made, view{}), nil
-}
-
-// createUnbuilt refuses the parts of CreateFunction that Hearth does not have.
-func createUnbuilt(in *sdk.CreateFunctionInput) error {
-	switch {
-	case in.CapacityProviderConfig != nil:
-		return notBuilt("CreateFunction with CapacityProviderConfig")
-	case in.DurableConfig != nil:
-		return notBuilt("CreateFunction with DurableConfig")
-	case in.TenancyConfig != nil:
-		return notBuilt("CreateFunction with TenancyConfig")
-	case in.PublishTo != "":
-		return notBuilt("CreateFunction with PublishTo")
-	case in.CodeSigningConfigArn != nil:
-		return hearth.Errorf(hearth.NotFound, "The Lambda code signing configuration %s can not be found.", *in.CodeSigningConfigArn)
-	case in.ImageConfig != nil && (len(in.ImageConfig.Command) > 0 || len(in.ImageConfig.EntryPoint) > 0 || in.ImageConfig.WorkingDirectory != nil):
-		return hearth.Errorf(hearth.InvalidParameter, "Please don't provide ImageConfig when creating a function with packageType Zip.")
-	}
-	return nil
-}
-
-// noCode says what is wrong with a request that brings no zip.
-func noCode(bucket, image *string) error {
-	switch {
-	case image != nil:
-		return hearth.Errorf(hearth.InvalidParameter, "Please don't provide ImageUri when updating a function with packageType Zip.")
-	case bucket != nil:
-		return notBuilt("Code from an S3 bucket (send it as ZipFile)")
-	}
-	return hearth.Errorf(hearth.InvalidParameter, "Please provide a source for function code.")
 }
 
 func (h *Handler) getFunction(c *call, in *sdk.GetFunctionInput) (smithy.Serializable, error) {
@@ -166,12 +193,14 @@ func (h *Handler) getFunction(c *call, in *sdk.GetFunctionInput) (smithy.Seriali
 	if err != nil {
 		return nil, err
 	}
+	settings, err := h.Registry.Settings(c.ctx, t.account, t.name, "")
+	if err != nil {
+		return nil, err
+	}
 	out := &sdk.GetFunctionOutput{
-		Configuration: configurationOf(f, view{qualifier: t.qualifier, update: true}),
-		Code: &types.FunctionCodeLocation{
-			RepositoryType: new("S3"),
-			Location:       new(h.codeLocation(c.http, f)),
-		},
+		Concurrency:   concurrencyOf(settings),
+		Configuration: h.readable(f, configurationOf(f, view{qualifier: t.qualifier, update: true})),
+		Code:          h.locationOf(c, f),
 	}
 	if len(tags) > 0 {
 		out.Tags = maps.Clone(tags)
@@ -188,7 +217,20 @@ func (h *Handler) getFunctionConfiguration(c *call, in *sdk.GetFunctionConfigura
 	if err != nil {
 		return nil, err
 	}
-	return configurationOf(f, view{qualifier: t.qualifier, update: true}), nil
+	return h.readable(f, configurationOf(f, view{qualifier: t.qualifier, update: true})), nil
+}
+
+// readable hides the environment of a function whose key cannot be used, as
+// the service does: with the reason in its place.
+func (h *Handler) readable(f *hearth.Function, c *types.FunctionConfiguration) *types.FunctionConfiguration {
+	if f.KMSKeyARN == "" || h.CheckKey == nil {
+		return c
+	}
+	if err := h.CheckKey(f.KMSKeyARN); err != nil {
+		e := asError(err)
+		c.Environment = &types.EnvironmentResponse{Error: &types.EnvironmentError{ErrorCode: new(string(e.Kind)), Message: new(e.Message)}}
+	}
+	return c
 }
 
 func (h *Handler) listFunctions(c *call, in *sdk.ListFunctionsInput) (smithy.Serializable, error) {
@@ -223,13 +265,12 @@ func (h *Handler) updateFunctionCode(c *call, in *sdk.UpdateFunctionCodeInput) (
 	if err != nil {
 		return nil, err
 	}
-	if in.PublishTo != "" {
-		return nil, notBuilt("UpdateFunctionCode with PublishTo")
+	zip, release, err := h.codeOfUpdate(c.ctx, t, in)
+	if err != nil {
+		return nil, err
 	}
-	if len(in.ZipFile) == 0 {
-		return nil, noCode(in.S3Bucket, in.ImageUri)
-	}
-	u := registry.UpdateCode{Zip: in.ZipFile, Publish: in.Publish, DryRun: in.DryRun, RevisionID: str(in.RevisionId)}
+	defer release()
+	u := registry.UpdateCode{Zip: zip, ImageURI: str(in.ImageUri), Publish: in.Publish, LatestPublished: in.PublishTo != "", DryRun: in.DryRun, RevisionID: str(in.RevisionId)}
 	for _, a := range in.Architectures {
 		u.Architectures = append(u.Architectures, string(a))
 	}
@@ -238,7 +279,7 @@ func (h *Handler) updateFunctionCode(c *call, in *sdk.UpdateFunctionCodeInput) (
 		return nil, err
 	}
 	v := view{update: true}
-	if in.Publish && f.Version != hearth.Latest {
+	if f.Version != hearth.Latest {
 		v.qualifier = f.Version
 	}
 	return configurationOf(f, v), nil
@@ -249,13 +290,25 @@ func (h *Handler) updateFunctionConfiguration(c *call, in *sdk.UpdateFunctionCon
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case in.CapacityProviderConfig != nil:
-		return nil, notBuilt("UpdateFunctionConfiguration with CapacityProviderConfig")
-	case in.DurableConfig != nil:
-		return nil, notBuilt("UpdateFunctionConfiguration with DurableConfig")
+	if in.DurableConfig != nil {
+		// Whether a function is durable never changes.
+		f, err := h.Registry.Get(c.ctx, t.account, t.name, "")
+		if err != nil {
+			return nil, err
+		}
+		if f.Durable == nil {
+			return nil, hearth.Errorf(hearth.InvalidParameter, "You cannot enable durable execution on an existing function. Set DurableConfig when creating the function.")
+		}
 	}
-	f, err := h.Registry.UpdateConfiguration(c.ctx, t.account, t.name, settingsOfUpdate(in))
+	if err := h.passRole(t, in.Role); err != nil {
+		return nil, err
+	}
+	u := settingsOfUpdate(in)
+	u.Caller = c.claim.Identity
+	if u.CapacityProvider, err = h.placement(c, in.CapacityProviderConfig); err != nil {
+		return nil, err
+	}
+	f, err := h.Registry.UpdateConfiguration(c.ctx, t.account, t.name, u)
 	if err != nil {
 		return nil, err
 	}
@@ -278,13 +331,12 @@ func (h *Handler) publishVersion(c *call, in *sdk.PublishVersionInput) (smithy.S
 	if err != nil {
 		return nil, err
 	}
-	if in.PublishTo != "" {
-		return nil, notBuilt("PublishVersion with PublishTo")
-	}
 	f, err := h.Registry.Publish(c.ctx, t.account, t.name, registry.Publish{
 		Description: in.Description,
 		CodeSHA256:  str(in.CodeSha256),
 		RevisionID:  str(in.RevisionId),
+
+		LatestPublished: in.PublishTo != "",
 	})
 	if err != nil {
 		return nil, err
@@ -306,19 +358,6 @@ func (h *Handler) listVersions(c *call, in *sdk.ListVersionsByFunctionInput) (sm
 		out.NextMarker = &next
 	}
 	return out, nil
-}
-
-// getFunctionCodeSigningConfig answers as for a function without code signing,
-// which is every function here: Terraform reads it with each refresh.
-func (h *Handler) getFunctionCodeSigningConfig(c *call, in *sdk.GetFunctionCodeSigningConfigInput) (smithy.Serializable, error) {
-	t, err := h.unqualified(c, in.FunctionName, "GetFunctionCodeSigningConfig")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := h.Registry.Get(c.ctx, t.account, t.name, ""); err != nil {
-		return nil, err
-	}
-	return &sdk.GetFunctionCodeSigningConfigOutput{}, nil
 }
 
 func str(s *string) string {

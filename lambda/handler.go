@@ -6,49 +6,91 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/awsjson"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
+	"github.com/hearth-faas/hearth/query"
 
 	"github.com/aws/smithy-go"
 	"github.com/google/uuid"
 )
 
-// Config is what the handler works with. All but Logs, Done, Log and
-// DownloadKey must be set.
+// Config is what the handler works with. All of which it is not said what nil
+// or 0 is must be set.
 type Config struct {
-	Registry    Registry
-	Invoker     hearth.Invoker
-	Credentials sigv4.Credentials
-	Clock       hearth.Clock
-	Region      string // such as us-east-1
+	Registry Registry
+	Mappings Mappings
 
+	SigningConfigs SigningConfigs
+	Invoker        hearth.Invoker
+	Credentials    sigv4.Credentials
+	Clock          hearth.Clock
+	Region         string // such as us-east-1
+
+	// CapacityProviders keeps the capacity providers.
+	CapacityProviders CapacityProviders
+	// Rate is how many requests beside invocations an account may make in a
+	// second; 0 is any number.
+	Rate int
+	// Provisioner tells how far provisioned environments are; nil answers that
+	// they are not there yet.
+	Provisioner Provisioner
 	// Logs serves the CloudWatch Logs operations; nil answers that there are
 	// no log groups.
-	Logs LogReader
+	Logs LogStore
+	// Objects is where code from S3 is; nil is nowhere.
+	Objects Objects
+	// Queries are the neighbours that speak the query protocol, by the name
+	// that their requests are signed for, such as sts; nil is none.
+	Queries map[string]*query.Service
+	// Neighbours are the services that answer for themselves, by the name that
+	// their requests are signed for, such as sqs; nil is none.
+	Neighbours map[string]awsjson.Handler
+	// Roles is asked before a function gets a role; nil lets every role pass.
+	Roles Roles
+	// CheckKey tells whether the key that a function names can be used: its
+	// environment is shown only then. nil is always.
+	CheckKey func(arn string) error
 	// Concurrency is how many invocations an account may run at once, as
 	// GetAccountSettings tells it; 0 is 1,000.
 	Concurrency int
+	// Durable serves the operations of durable executions.
+	Durable Durable
 	// Done is called after each invocation that reached the Invoker, when
 	// its answer was written and its Timeline is complete.
 	Done func(*hearth.Invocation)
+	// Recorder is told of requests beyond Rate, once in a second for each
+	// account; nil is no one.
+	Recorder hearth.Recorder
 	// Log takes the errors that are the server's; nil is slog.Default.
 	Log *slog.Logger
+	// Within tells from which container's code a request came; "" is from
+	// outside. nil is always.
+	Within func(*http.Request) string
+	// FunctionURL is where the function with the URL of that id is served;
+	// nil is the service's own form.
+	FunctionURL func(id string) string
+	// StreamStall is how long the client of a streamed response may take to
+	// accept a piece of it; 0 is stream.Stall.
+	StreamStall time.Duration
 	// DownloadKey signs the URLs of Code.Location; nil is a random one, so
 	// that no URL outlives the process.
 	DownloadKey []byte
 }
 
-// Handler serves the Lambda API, STS GetCallerIdentity and the reading half of
-// CloudWatch Logs on one endpoint. Safe for concurrent use.
+// Handler serves the Lambda API and its neighbours on one endpoint. Safe for concurrent use.
 type Handler struct {
 	Config
 	region   string
 	router   *router
 	verifier *sigv4.Verifier
+	callers  callers
 }
 
 // New makes the handler.
@@ -56,18 +98,27 @@ func New(c Config) *Handler {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.Provisioner == nil {
+		c.Provisioner = nobody{}
+	}
 	if c.Concurrency == 0 {
 		c.Concurrency = 1000
+	}
+	if c.Objects == nil {
+		c.Objects = noObjects{}
 	}
 	if c.DownloadKey == nil {
 		c.DownloadKey = make([]byte, 32)
 		rand.Read(c.DownloadKey) // never fails
 	}
+	if c.FunctionURL == nil {
+		c.FunctionURL = func(id string) string { return "https://" + id + ".lambda-url." + c.Region + ".on.aws/" }
+	}
 	return &Handler{
 		Config:   c,
 		region:   c.Region,
 		router:   newRouter(operations),
-		verifier: sigv4.New(c.Credentials, c.Clock, c.Region, "lambda", "sts", "logs"),
+		verifier: sigv4.New(c.Credentials, c.Clock, c.Region, slices.Concat([]string{"lambda", "logs"}, slices.Sorted(maps.Keys(c.Queries)), slices.Sorted(maps.Keys(c.Neighbours)))...),
 	}
 }
 
@@ -93,16 +144,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var err error
 	if c.claim, err = h.verifier.Open(r); err != nil {
-		h.refuse(w, &c, protocolOf(r, ""), err)
+		h.refuse(w, &c, protocolOf(r), err)
 		return
 	}
 	switch c.claim.Service {
-	case "sts":
-		h.serveSTS(w, &c)
+	case "lambda":
+		h.serveLambda(w, &c)
 	case "logs":
 		h.serveLogs(w, &c)
 	default:
-		h.serveLambda(w, &c)
+		if n := h.Neighbours[c.claim.Service]; n != nil {
+			h.serveNeighbour(w, &c, n)
+			return
+		}
+		h.serveQuery(w, &c, h.Queries[c.claim.Service])
 	}
 }
 
@@ -112,16 +167,19 @@ type protocol uint8
 const (
 	restJSON protocol = iota // Lambda
 	awsJSON                  // CloudWatch Logs
-	awsQuery                 // STS
+	awsQuery                 // STS, IAM
+	restXML                  // S3, which is not here
 )
 
 // protocolOf tells the protocol of a request whose signature could not be
 // read, so that the caller's SDK understands the refusal.
-func protocolOf(r *http.Request, service string) protocol {
+func protocolOf(r *http.Request) protocol {
 	switch {
-	case service == "logs" || r.Header.Get("X-Amz-Target") != "":
+	case isS3(r):
+		return restXML
+	case r.Header.Get("X-Amz-Target") != "":
 		return awsJSON
-	case service == "sts" || strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"),
+	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"),
 		r.URL.Path == "/" && strings.Contains(r.URL.RawQuery, "Action="):
 		return awsQuery
 	}
@@ -144,7 +202,9 @@ func (h *Handler) refuse(w http.ResponseWriter, c *call, p protocol, err error) 
 	case awsJSON:
 		a = encodeJSONError(err)
 	case awsQuery:
-		a = encodeQueryError(err, c.requestID)
+		a = h.encodeQueryError(c, err)
+	case restXML:
+		a = encodeS3Error(err, c.requestID)
 	default:
 		a = encodeError(err)
 	}
@@ -168,13 +228,20 @@ func (h *Handler) serveLambda(w http.ResponseWriter, c *call) {
 		return
 	}
 	op := c.route.op
-	if op == invokeOperation {
+	switch op {
+	case invokeOperation:
 		h.invoke(w, c)
+		return
+	case streamOperation:
+		h.invokeStream(w, c)
 		return
 	}
 	body, err := readBody(r, maxRequest, op.name)
 	if err == nil {
 		err = h.verifier.Check(&c.claim, r, body)
+	}
+	if err == nil {
+		err = h.admit(c)
 	}
 	var out smithy.Serializable
 	if err == nil {
@@ -226,8 +293,11 @@ const maxDrain = 256 << 20
 func readBody(r *http.Request, limit int64, op string) ([]byte, error) {
 	tooLarge := func() error {
 		kind := hearth.EntityTooLarge
-		if op == invokeOperation.name {
+		switch op {
+		case invokeOperation.name:
 			kind, op = hearth.RequestTooLarge, "InvokeFunction"
+		case streamOperation.name:
+			kind = hearth.RequestTooLarge
 		}
 		_, _ = io.CopyN(io.Discard, r.Body, maxDrain) // the answer is the same whatever comes of it
 		return hearth.Errorf(kind, "Request must be smaller than %d bytes for the %s operation", limit, op)

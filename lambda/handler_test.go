@@ -23,6 +23,11 @@ import (
 	"github.com/aws/smithy-go"
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/clock"
+	"github.com/hearth-faas/hearth/durable"
+	"github.com/hearth-faas/hearth/iam/wire"
+	"github.com/hearth-faas/hearth/internal/sdkhttp"
+	"github.com/hearth-faas/hearth/query"
+	"github.com/hearth-faas/hearth/s3"
 )
 
 // testNow is the real time, since the SDK's clients sign with it.
@@ -40,65 +45,105 @@ func (testKeys) Lookup(key, token string) (string, hearth.Identity, error) {
 // world is a handler over fakes, and the SDK's clients of it.
 type world struct {
 	t        *testing.T
-	registry *fakeRegistry
+	registry testRegistry
 	invoker  *fakeInvoker
+	durable  *durable.Executions
 	clock    *clock.Fake
 	mu       sync.Mutex
 	done     []*hearth.Invocation
 	url      string
 	lambda   *sdk.Client
 	aws      aws.Config
+	buckets  string // a folder whose folders are S3's buckets
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld makes a handler over a real registry; change may alter what it is
+// made with.
+func newWorld(t *testing.T, change ...func(*Config)) *world {
 	t.Helper()
-	reg := newFakeRegistry()
-	w := &world{t: t, registry: reg, invoker: &fakeInvoker{registry: reg}, clock: clock.NewFake(testNow)}
-	h := New(Config{
-		Registry: reg, Invoker: w.invoker, Credentials: testKeys{}, Clock: w.clock, Region: "us-east-1",
-		Logs: fakeLogs{[]string{"START", "hello world", "ERROR bad", "END"}},
+	c := clock.NewFake(testNow)
+	reg := newTestRegistry(t, c)
+	w := &world{t: t, registry: reg, invoker: &fakeInvoker{registry: reg}, clock: c, buckets: t.TempDir()}
+	executions, err := durable.Open(t.Context(), durable.Config{
+		Store: reg.records, Functions: reg, Invoker: w.invoker, Clock: c, ParseName: ParseFunctionName,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := executions.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.durable = executions
+	objects, err := s3.New(s3.Config{Endpoint: "file://" + w.buckets, TempDir: t.TempDir(), Clock: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{
+		Durable:  executions,
+		Registry: reg, Mappings: reg.mappings, SigningConfigs: reg.signing, Invoker: w.invoker, Credentials: testKeys{}, Clock: w.clock, Region: "us-east-1",
+		Objects: objects,
+		Queries: map[string]*query.Service{"sts": wire.STS(nil, nil)}, // as far as it needs neither
+		Logs:    fakeLogs{lines: []string{"START", "hello world", "ERROR bad", "END"}},
 		Done: func(inv *hearth.Invocation) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.done = append(w.done, inv)
 		},
 		Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	withProviders(t, &cfg)
+	for _, f := range change {
+		f(&cfg)
+	}
+	h := New(cfg)
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	w.url = server.URL
 	w.aws = aws.Config{
-		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1,
+		Region: "us-east-1", BaseEndpoint: &server.URL, RetryMaxAttempts: 1, HTTPClient: sdkhttp.Client{},
 		Credentials: credentials.NewStaticCredentialsProvider("AKIDROOT", "secret", ""),
 	}
 	w.lambda = sdk.NewFromConfig(w.aws)
 	return w
 }
 
+// zipOf makes an archive. t may be nil, where a failure panics.
 func zipOf(t testing.TB, files map[string]string) []byte {
-	t.Helper()
+	fail := func(err error) { panic(err) }
+	if t != nil {
+		t.Helper()
+		fail = func(err error) { t.Helper(); t.Fatal(err) }
+	}
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for name, text := range files {
 		f, err := z.Create(name)
 		if err != nil {
-			t.Fatal(err)
+			fail(err)
 		}
 		if _, err := io.WriteString(f, text); err != nil {
-			t.Fatal(err)
+			fail(err)
 		}
 	}
 	if err := z.Close(); err != nil {
-		t.Fatal(err)
+		fail(err)
 	}
 	return b.Bytes()
 }
+
+// anyZip and otherZip are packages that nothing runs.
+var (
+	anyZip   = zipOf(nil, map[string]string{"app.py": "def handler(event, context): return event"})
+	otherZip = zipOf(nil, map[string]string{"app.py": "def handler(event, context): return 1"})
+)
 
 func createInput(name string) *sdk.CreateFunctionInput {
 	return &sdk.CreateFunctionInput{
 		FunctionName: &name, Role: new("arn:aws:iam::000000000000:role/r"),
 		Runtime: types.RuntimePython312, Handler: new("app.handler"),
-		Code: &types.FunctionCode{ZipFile: []byte("a zip, as far as the wire knows")},
+		Code: &types.FunctionCode{ZipFile: anyZip},
 	}
 }
 
@@ -161,16 +206,20 @@ func TestAFunctionIsMadeShownChangedAndDeleted(t *testing.T) {
 	if *updated.MemorySize != 512 || *updated.Timeout != 7 || *updated.Description != "says hello" || updated.LoggingConfig.SystemLogLevel != types.SystemLogLevelInfo {
 		t.Errorf("updated %+v", updated)
 	}
-	code, err := w.lambda.UpdateFunctionCode(ctx, &sdk.UpdateFunctionCodeInput{FunctionName: new("hello"), ZipFile: []byte("other"), Publish: true})
+	code, err := w.lambda.UpdateFunctionCode(ctx, &sdk.UpdateFunctionCodeInput{FunctionName: new("hello"), ZipFile: otherZip, Publish: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if *code.Version != "1" || *code.FunctionArn != *made.FunctionArn+":1" || *code.CodeSha256 == *made.CodeSha256 {
 		t.Errorf("code %+v", code)
 	}
-	_, err = w.lambda.UpdateFunctionCode(ctx, &sdk.UpdateFunctionCodeInput{FunctionName: new("hello"), ZipFile: []byte("x"), RevisionId: made.RevisionId})
+	_, err = w.lambda.UpdateFunctionCode(ctx, &sdk.UpdateFunctionCodeInput{FunctionName: new("hello"), ZipFile: otherZip, RevisionId: made.RevisionId})
 	wantError(t, err, "PreconditionFailedException", "The Revision Id provided does not match")
 
+	changed, err := w.lambda.UpdateFunctionConfiguration(ctx, &sdk.UpdateFunctionConfigurationInput{FunctionName: new("hello"), Timeout: new(int32(9))})
+	if err != nil || *changed.Timeout != 9 {
+		t.Fatal(changed, err)
+	}
 	published, err := w.lambda.PublishVersion(ctx, &sdk.PublishVersionInput{FunctionName: new("hello"), Description: new("two"), CodeSha256: code.CodeSha256})
 	if err != nil {
 		t.Fatal(err)
@@ -250,14 +299,7 @@ func TestWhatCannotBeIsRefusedInTheServicesWords(t *testing.T) {
 	_, err := w.lambda.DeleteFunction(ctx, &sdk.DeleteFunctionInput{FunctionName: new("hello"), Qualifier: new("$LATEST")})
 	wantError(t, err, "InvalidParameterValueException", "$LATEST version cannot be deleted without deleting the function.")
 	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.Code = &types.FunctionCode{} }), "InvalidParameterValueException", "Please provide a source for function code.")
-	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.PublishTo = types.FunctionVersionLatestPublishedLatestPublished }), "NotImplementedException", "CreateFunction with PublishTo is not built yet")
-	wantError(t, create(func(in *sdk.CreateFunctionInput) {
-		in.Code = &types.FunctionCode{S3Bucket: new("bucket"), S3Key: new("k")}
-	}), "NotImplementedException", "Code from an S3 bucket")
-	_, err = w.lambda.CreateAlias(ctx, &sdk.CreateAliasInput{FunctionName: new("hello"), Name: new("a"), FunctionVersion: new("1")})
-	wantError(t, err, "NotImplementedException", "The operation CreateAlias is not built yet in this version of Hearth.")
-	_, err = w.lambda.InvokeWithResponseStream(ctx, &sdk.InvokeWithResponseStreamInput{FunctionName: new("hello")})
-	wantError(t, err, "NotImplementedException", "The operation InvokeWithResponseStream")
+	wantError(t, create(func(in *sdk.CreateFunctionInput) { in.PublishTo = types.FunctionVersionLatestPublishedLatestPublished }), "InvalidParameterValueException", "PublishTo LATEST_PUBLISHED is supported only for functions that are configured with a capacity provider: arn:aws:lambda:us-east-1:000000000000:function:other has none.")
 }
 
 func TestARequestThatIsTooLargeIsRefused(t *testing.T) {

@@ -1,30 +1,33 @@
 package lambda
 
 import (
-	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	hearth "github.com/hearth-faas/hearth"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
 
-// invokeOperation is Invoke, which is served by hand.
-var invokeOperation = func() *operation {
+// The operations that are served by hand.
+var (
+	invokeOperation = theOperation("Invoke")
+	streamOperation = theOperation("InvokeWithResponseStream")
+)
+
+func theOperation(name string) *operation {
 	for _, op := range operations {
-		if op.name == "Invoke" {
+		if op.name == name {
 			return op
 		}
 	}
-	panic("lambda: the SDK has no Invoke")
-}()
+	panic("lambda: the SDK has no " + name)
+}
 
 // maxClientContext bounds X-Amz-Client-Context, in bytes of base64.
 const maxClientContext = 3583
@@ -37,10 +40,22 @@ const (
 	headerClientContext   = "X-Amz-Client-Context"
 	headerTenantID        = "X-Amz-Tenant-Id"
 	headerDurableName     = "X-Amz-Durable-Execution-Name"
+	headerDurableARN      = "X-Amz-Durable-Execution-Arn"
 	headerTraceID         = "X-Amzn-Trace-Id"
 	headerExecutedVersion = "X-Amz-Executed-Version"
 	headerFunctionError   = "X-Amz-Function-Error"
 	headerLogResult       = "X-Amz-Log-Result"
+	// Hearth's own: which code must run, and which did.
+	headerRequireCode = "X-Hearth-Require-Code"
+	headerCodeSHA256  = "X-Hearth-Code-Sha256"
+	// headerMemory is Hearth's own: the MiB of memory that this invocation, and
+	// no other, is to have at least.
+	headerMemory = "X-Hearth-Memory"
+	// Hearth's own, of functions that are declared idempotent: with "true" the
+	// function is run, though nothing have changed; an answer that was not
+	// computed anew has the id of the request that it was computed for.
+	headerRecompute = "X-Hearth-Recompute"
+	headerRecorded  = "X-Hearth-Recorded"
 )
 
 // invoke serves Invoke. It is the warm path: nothing here goes by reflection
@@ -50,33 +65,48 @@ const (
 // while its event is still being written to it; a buffer that went to the next
 // request meanwhile would show one tenant's event to another.
 func (h *Handler) invoke(w http.ResponseWriter, c *call) {
-	inv := &hearth.Invocation{RequestID: c.requestID}
-	inv.Timeline.Begin(c.began)
-	body, err := readBody(c.http, hearth.MaxPayload, invokeOperation.name)
+	inv, err := h.takeIn(c)
 	if err != nil {
 		h.refuse(w, c, restJSON, err)
 		return
 	}
-	readErr := h.readInvocation(inv, c, body)
-	inv.Timeline.End(hearth.StageParse, h.Clock.Now())
-	if err := h.verifier.Check(&c.claim, c.http, body); err != nil {
-		h.refuse(w, c, restJSON, err)
-		return
-	}
-	inv.Timeline.End(hearth.StageVerify, h.Clock.Now())
-	if readErr != nil {
-		h.refuse(w, c, restJSON, readErr)
-		return
-	}
 	result, err := h.Invoker.Invoke(c.ctx, inv)
+	c.requestID = inv.RequestID // one that is stored gets an id of its own, by which the log and hearth explain know it
 	switch {
 	case err != nil:
 		h.refuse(w, c, restJSON, err)
 	case inv.DryRun:
 		h.send(w, c, answer{status: http.StatusNoContent})
+	case inv.Async:
+		if inv.DurableARN != "" {
+			w.Header()[headerDurableARN] = []string{inv.DurableARN}
+		}
+		h.send(w, c, answer{status: http.StatusAccepted})
 	default:
 		h.writeResult(w, inv, result)
 	}
+	h.finish(inv)
+}
+
+// takeIn reads an invocation and checks its signature.
+func (h *Handler) takeIn(c *call) (*hearth.Invocation, error) {
+	inv := &hearth.Invocation{RequestID: c.requestID}
+	inv.Timeline.Begin(c.began)
+	body, err := readBody(c.http, hearth.MaxPayload, c.route.op.name)
+	if err != nil {
+		return nil, err
+	}
+	readErr := h.readInvocation(inv, c, body)
+	inv.Timeline.End(hearth.StageParse, h.Clock.Now())
+	if err := h.verifier.Check(&c.claim, c.http, body); err != nil {
+		return nil, err
+	}
+	inv.Timeline.End(hearth.StageVerify, h.Clock.Now())
+	return inv, readErr
+}
+
+// finish ends an invocation whose answer was written.
+func (h *Handler) finish(inv *hearth.Invocation) {
 	inv.Timeline.End(hearth.StageAnswer, h.Clock.Now())
 	if h.Done != nil {
 		h.Done(inv)
@@ -101,14 +131,14 @@ func (h *Handler) readInvocation(inv *hearth.Invocation, c *call, body []byte) e
 	if !ok || qualifier != "" && !isQualifier(qualifier) {
 		return h.whyInvalid(c, body)
 	}
-	t, err := h.resolve(t, qualifier, c.claim.Identity, "InvokeFunction")
+	t, err := h.resolve(t, qualifier, c.claim.Identity)
 	if err != nil {
 		return err
 	}
 	inv.Account, inv.Name, inv.Qualifier = t.account, t.name, t.qualifier
-	inv.InvokedARN = "arn:aws:lambda:" + h.region + ":" + string(t.account) + ":function:" + t.name
-	if t.qualifier != "" {
-		inv.InvokedARN += ":" + t.qualifier
+	inv.InvokedARN = t.arn(h.region)
+	if t.account != inv.Caller.Account || h.Registry.Denies() {
+		inv.Source = &hearth.Source{IP: callerIP(c.http)} // only policies ask for it
 	}
 
 	switch types.InvocationType(one(header[headerInvocationType])) {
@@ -116,7 +146,10 @@ func (h *Handler) readInvocation(inv *hearth.Invocation, c *call, body []byte) e
 	case types.InvocationTypeDryRun:
 		inv.DryRun = true
 	case types.InvocationTypeEvent:
-		return notBuilt("Invoke with InvocationType Event (asynchronous invocation)")
+		if c.route.op == streamOperation { // it has no such type
+			return h.whyInvalid(c, body)
+		}
+		inv.Async = true
 	default:
 		return h.whyInvalid(c, body)
 	}
@@ -127,8 +160,10 @@ func (h *Handler) readInvocation(inv *hearth.Invocation, c *call, body []byte) e
 	default:
 		return h.whyInvalid(c, body)
 	}
-	if one(header[headerDurableName]) != "" {
-		return notBuilt("Invoke with DurableExecutionName (durable execution)")
+	if inv.DurableName = one(header[headerDurableName]); inv.DurableName != "" {
+		if err := h.whyInvalid(c, body); err != nil {
+			return err
+		}
 	}
 	if context := one(header[headerClientContext]); context != "" {
 		if inv.ClientContext, err = decodeClientContext(context); err != nil {
@@ -140,8 +175,25 @@ func (h *Handler) readInvocation(inv *hearth.Invocation, c *call, body []byte) e
 			return err
 		}
 	}
-	if inv.TraceID = one(header[headerTraceID]); inv.TraceID == "" {
-		inv.TraceID = newTraceID(c.began)
+	if required := one(header[headerRequireCode]); required != "" {
+		if inv.RequireCode, err = requiredCode(required); err != nil {
+			return err
+		}
+	}
+	if memory := one(header[headerMemory]); memory != "" {
+		inv.MemoryMiB, err = strconv.Atoi(memory)
+		if err != nil || inv.MemoryMiB < hearth.MinMemoryMiB || inv.MemoryMiB > hearth.MaxMemoryMiB {
+			return hearth.Errorf(hearth.InvalidParameter, "%s: %q is not a number of MiB between %d and %d.", headerMemory, memory, hearth.MinMemoryMiB, hearth.MaxMemoryMiB)
+		}
+	}
+	if recompute := one(header[headerRecompute]); recompute != "" {
+		if inv.Recompute, err = strconv.ParseBool(recompute); err != nil {
+			return hearth.Errorf(hearth.InvalidParameter, "%s: %q is neither true nor false.", headerRecompute, recompute)
+		}
+	}
+	inv.TraceID = one(header[headerTraceID])
+	if h.Within != nil {
+		inv.Within = h.Within(c.http)
 	}
 	if len(body) == 0 {
 		inv.Payload = []byte("{}")
@@ -176,6 +228,20 @@ func decodeClientContext(s string) (string, error) {
 	return string(decoded), nil
 }
 
+// requiredCode reads which code a caller insists on: the newest, or that with a
+// SHA-256, in hexadecimal or as CodeSha256 has it.
+func requiredCode(s string) (string, error) {
+	if s == hearth.NewestCode {
+		return s, nil
+	}
+	for _, decode := range []func(string) ([]byte, error){hex.DecodeString, base64.StdEncoding.DecodeString} {
+		if sum, err := decode(s); err == nil && len(sum) == sha256.Size {
+			return hex.EncodeToString(sum), nil
+		}
+	}
+	return "", hearth.Errorf(hearth.InvalidParameter, "%s: %q is neither %s nor a CodeSha256", headerRequireCode, s, hearth.NewestCode)
+}
+
 // writeResult answers with what the function returned.
 func (h *Handler) writeResult(w http.ResponseWriter, inv *hearth.Invocation, result *hearth.Result) {
 	header := w.Header()
@@ -183,7 +249,7 @@ func (h *Handler) writeResult(w http.ResponseWriter, inv *hearth.Invocation, res
 	if contentType == "" {
 		contentType = "application/json"
 	}
-	var values [7]string // one allocation for the headers' values, not seven
+	var values [10]string // one allocation for the headers' values, not nine
 	n := 0
 	set := func(name, value string) {
 		values[n] = value
@@ -195,6 +261,15 @@ func (h *Handler) writeResult(w http.ResponseWriter, inv *hearth.Invocation, res
 	set("X-Amzn-Requestid", inv.RequestID)
 	set(headerExecutedVersion, result.Version)
 	set(headerTraceID, inv.TraceID)
+	if inv.Function != nil && inv.Function.Package.SHA256 != "" {
+		set(headerCodeSHA256, inv.Function.Package.SHA256)
+	}
+	if inv.DurableARN != "" {
+		set(headerDurableARN, inv.DurableARN)
+	}
+	if inv.Recorded != "" {
+		set(headerRecorded, inv.Recorded)
+	}
 	if result.FunctionError != "" {
 		set(headerFunctionError, result.FunctionError)
 	}
@@ -205,22 +280,6 @@ func (h *Handler) writeResult(w http.ResponseWriter, inv *hearth.Invocation, res
 	if _, err := w.Write(result.Payload); err != nil {
 		h.Log.Debug("the caller left before the answer", "request", inv.RequestID, "error", err)
 	}
-}
-
-// newTraceID makes an X-Ray trace header for a request that brought none: not
-// sampled.
-func newTraceID(at time.Time) string {
-	var id [24]byte
-	binary.BigEndian.PutUint32(id[:], uint32(at.Unix()))
-	rand.Read(id[4:]) // never fails
-	b := make([]byte, 0, 74)
-	b = append(b, "Root=1-"...)
-	b = hex.AppendEncode(b, id[:4])
-	b = append(b, '-')
-	b = hex.AppendEncode(b, id[4:16])
-	b = append(b, ";Parent="...)
-	b = hex.AppendEncode(b, id[16:])
-	return string(append(b, ";Sampled=0"...))
 }
 
 func one(values []string) string {

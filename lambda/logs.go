@@ -11,17 +11,29 @@ import (
 )
 
 // CloudWatch Logs speaks awsJson1.1: the operation stands in X-Amz-Target, the
-// input and the output are JSON bodies. Only reading is here, as much as `aws
-// logs tail` and its like need. The structures are written out, since the
+// input and the output are JSON bodies. Here is reading, as much as `aws logs
+// tail` and its like need, and groups (loggroups.go), which deployers make
+// beside functions; functions are what writes. The structures are written out, since the
 // SDK's package for them would cost every start more memory than it saves here.
 
 const logsTarget = "Logs_20140328."
 
 var logOperations = map[string]func(*Handler, *call, []byte) (any, error){
-	"DescribeLogGroups":  serveLog((*Handler).describeLogGroups),
-	"DescribeLogStreams": serveLog((*Handler).describeLogStreams),
-	"GetLogEvents":       serveLog((*Handler).getLogEvents),
-	"FilterLogEvents":    serveLog((*Handler).filterLogEvents),
+	"CreateLogGroup":                serveLog((*Handler).createLogGroup),
+	"DeleteLogGroup":                serveLog((*Handler).deleteLogGroup),
+	"DeleteRetentionPolicy":         serveLog((*Handler).deleteRetentionPolicy),
+	"DescribeLogGroups":             serveLog((*Handler).describeLogGroups),
+	"DescribeLogStreams":            serveLog((*Handler).describeLogStreams),
+	"FilterLogEvents":               serveLog((*Handler).filterLogEvents),
+	"GetLogEvents":                  serveLog((*Handler).getLogEvents),
+	"ListTagsForResource":           serveLog((*Handler).listTagsForLogGroup),
+	"ListTagsLogGroup":              serveLog((*Handler).listTagsLogGroup),
+	"PutLogGroupDeletionProtection": serveLog((*Handler).putLogGroupDeletionProtection),
+	"PutRetentionPolicy":            serveLog((*Handler).putRetentionPolicy),
+	"TagLogGroup":                   serveLog((*Handler).tagLogGroup),
+	"TagResource":                   serveLog((*Handler).tagLogResource),
+	"UntagLogGroup":                 serveLog((*Handler).untagLogGroup),
+	"UntagResource":                 serveLog((*Handler).untagLogResource),
 }
 
 func serveLog[I, O any](f func(*Handler, *call, *I) (O, error)) func(*Handler, *call, []byte) (any, error) {
@@ -54,10 +66,12 @@ func (h *Handler) serveLogs(w http.ResponseWriter, c *call) {
 		h.refuse(w, c, awsJSON, err)
 		return
 	}
-	encoded, err := json.Marshal(out)
-	if err != nil {
-		h.refuse(w, c, awsJSON, err)
-		return
+	encoded := []byte{} // of an operation without an output
+	if out != nil {
+		if encoded, err = json.Marshal(out); err != nil {
+			h.refuse(w, c, awsJSON, err)
+			return
+		}
 	}
 	h.send(w, c, answer{status: http.StatusOK, header: http.Header{"Content-Type": {"application/x-amz-json-1.1"}}, body: encoded})
 }
@@ -106,69 +120,6 @@ func limited(asked *int, max int) (int, error) {
 			"1 validation error detected: Value '%d' at 'limit' failed to satisfy constraint: Member must have value between 1 and %d", *asked, max)
 	}
 	return *asked, nil
-}
-
-type describeLogGroupsInput struct {
-	Prefix  string `json:"logGroupNamePrefix"`
-	Pattern string `json:"logGroupNamePattern"`
-	Token   string `json:"nextToken"`
-	Limit   *int   `json:"limit"`
-}
-
-type logGroupJSON struct {
-	Name          string `json:"logGroupName"`
-	Created       int64  `json:"creationTime"`
-	RetentionDays int    `json:"retentionInDays,omitempty"`
-	MetricFilters int    `json:"metricFilterCount"`
-	ARN           string `json:"arn"`
-	StoredBytes   int64  `json:"storedBytes"`
-	Class         string `json:"logGroupClass"`
-	GroupARN      string `json:"logGroupArn"`
-}
-
-type describeLogGroupsOutput struct {
-	Groups []logGroupJSON `json:"logGroups"`
-	Next   string         `json:"nextToken,omitempty"`
-}
-
-func (h *Handler) describeLogGroups(c *call, in *describeLogGroupsInput) (out describeLogGroupsOutput, err error) {
-	out.Groups = []logGroupJSON{}
-	limit, err := limited(in.Limit, 50)
-	if err != nil || h.Logs == nil {
-		return out, err
-	}
-	if in.Pattern != "" {
-		return out, notBuilt("DescribeLogGroups with logGroupNamePattern")
-	}
-	groups, next, err := h.Logs.Groups(c.ctx, c.account(), in.Prefix, in.Token, limit)
-	for _, g := range groups {
-		arn := h.groupARN(c, g.Name)
-		out.Groups = append(out.Groups, logGroupJSON{
-			Name: g.Name, Created: millis(g.Created), RetentionDays: g.RetentionDays,
-			ARN: arn + ":*", StoredBytes: g.StoredBytes, Class: "STANDARD", GroupARN: arn,
-		})
-	}
-	out.Next = next
-	return out, err
-}
-
-func (h *Handler) groupARN(c *call, name string) string {
-	return "arn:aws:logs:" + h.region + ":" + string(c.account()) + ":log-group:" + name
-}
-
-// groupName is the group that a request names: by its name, or by an
-// identifier, which may also be its ARN.
-func (h *Handler) groupName(c *call, name, identifier string) (string, error) {
-	if name == "" {
-		name = strings.TrimSuffix(strings.TrimPrefix(identifier, h.groupARN(c, "")), ":*")
-	}
-	switch {
-	case name == "":
-		return "", hearth.Errorf(hearth.InvalidParameter, "1 validation error detected: Value null at 'logGroupName' failed to satisfy constraint: Member must not be null")
-	case h.Logs == nil:
-		return "", hearth.Errorf(hearth.NotFound, "The specified log group does not exist.")
-	}
-	return name, nil
 }
 
 type describeLogStreamsInput struct {
@@ -261,7 +212,7 @@ func (h *Handler) getLogEvents(c *call, in *getLogEventsInput) (out getLogEvents
 		return out, err
 	}
 	if in.Stream == "" {
-		return out, hearth.Errorf(hearth.InvalidParameter, "1 validation error detected: Value null at 'logStreamName' failed to satisfy constraint: Member must not be null")
+		return out, missing("logStreamName")
 	}
 	to := instant(in.End)
 	if !to.IsZero() {

@@ -57,7 +57,7 @@ func parseName(s string) (t target, ok bool) {
 	}
 	var qualified bool
 	t.name, t.qualifier, qualified = strings.Cut(rest, ":")
-	if !isWord(t.name, ".") || qualified && t.qualifier != hearth.Latest && !isWord(t.qualifier, "") {
+	if !isWord(t.name, ".") || qualified && t.qualifier != hearth.Latest && t.qualifier != hearth.LatestPublished && !isWord(t.qualifier, "") {
 		return target{}, false
 	}
 	return t, true
@@ -112,19 +112,13 @@ func isWord(s, also string) bool {
 }
 
 // resolve merges what a FunctionName says with the Qualifier beside it and the
-// caller's account. action is for the answer to a caller of another account.
-func (h *Handler) resolve(t target, qualifier string, id hearth.Identity, action string) (target, error) {
+// caller's account. Whether the caller may is another question.
+func (h *Handler) resolve(t target, qualifier string, id hearth.Identity) (target, error) {
 	if t.region != "" && t.region != h.region {
 		return t, hearth.Errorf(hearth.NotFound, "Functions from '%s' are not reachable in this region ('%s')", t.region, h.region)
 	}
 	if t.account == "" {
 		t.account = id.Account
-	}
-	if t.account != id.Account {
-		arn := "arn:aws:lambda:" + h.region + ":" + string(t.account) + ":function:" + t.name
-		return t, hearth.Errorf(hearth.AccessDenied,
-			"User: %s is not authorized to perform: lambda:%s on resource: %s because no resource-based policy allows the lambda:%s action",
-			id.ARN, action, arn, action)
 	}
 	if qualifier != "" {
 		if t.qualifier != "" && t.qualifier != qualifier {
@@ -133,4 +127,13 @@ func (h *Handler) resolve(t target, qualifier string, id hearth.Identity, action
 		t.qualifier = qualifier
 	}
 	return t, nil
+}
+
+// arn is the ARN of what t names, with its qualifier.
+func (t target) arn(region string) string {
+	arn := "arn:aws:lambda:" + region + ":" + string(t.account) + ":function:" + t.name
+	if t.qualifier != "" {
+		arn += ":" + t.qualifier
+	}
+	return arn
 }

@@ -2,10 +2,19 @@ package lambda
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 
+	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/worker/logs"
+
+	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
+
 	sdklogs "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
@@ -15,8 +24,8 @@ func TestSTSTellsTheCallerWhoItIs(t *testing.T) {
 	if err != nil || *id.Account != "000000000000" || *id.Arn != "arn:aws:iam::000000000000:root" || *id.UserId != "000000000000" {
 		t.Errorf("identity %+v %v", id, err)
 	}
-	_, err = sts.NewFromConfig(w.aws).GetSessionToken(t.Context(), &sts.GetSessionTokenInput{})
-	wantError(t, err, "InvalidAction", "Could not find operation GetSessionToken for version 2011-06-15")
+	_, err = sts.NewFromConfig(w.aws).GetFederationToken(t.Context(), &sts.GetFederationTokenInput{Name: new("bob")})
+	wantError(t, err, "InvalidAction", "GetFederationToken is not built")
 }
 
 func TestAPresignedSTSRequestIsServed(t *testing.T) {
@@ -59,6 +68,123 @@ func TestLogsAreReadWithTheSDK(t *testing.T) {
 	}
 	_, err = c.FilterLogEvents(ctx, &sdklogs.FilterLogEventsInput{LogGroupName: groups.LogGroups[0].LogGroupName, FilterPattern: new(`"open`)})
 	wantError(t, err, "InvalidParameterException", "Invalid filter pattern")
-	_, err = c.DeleteLogGroup(ctx, &sdklogs.DeleteLogGroupInput{LogGroupName: groups.LogGroups[0].LogGroupName})
-	wantError(t, err, "UnknownOperationException", "DeleteLogGroup")
+	_, err = c.PutMetricFilter(ctx, &sdklogs.PutMetricFilterInput{LogGroupName: groups.LogGroups[0].LogGroupName, FilterName: new("f"), FilterPattern: new(""), MetricTransformations: []types.MetricTransformation{{MetricName: new("m"), MetricNamespace: new("n"), MetricValue: new("1")}}})
+	wantError(t, err, "UnknownOperationException", "PutMetricFilter")
+}
+
+func TestLogGroupsAreMadeChangedAndDeletedWithTheSDK(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		store, err := logs.Open(logs.Options{Dir: t.TempDir(), Clock: c.Clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		c.Logs = store
+	})
+	c, ctx := sdklogs.NewFromConfig(w.aws), t.Context()
+	name, arn := new("/aws/lambda/f"), new("arn:aws:logs:us-east-1:000000000000:log-group:/aws/lambda/f")
+	for range 2 {
+		_, err := c.CreateLogGroup(ctx, &sdklogs.CreateLogGroupInput{LogGroupName: name, Tags: map[string]string{"a": "1", "b": "2"}})
+		if err == nil {
+			continue
+		}
+		wantError(t, err, "ResourceAlreadyExistsException", "The specified log group already exists")
+	}
+	for _, in := range []*sdklogs.CreateLogGroupInput{
+		{LogGroupName: new("no spaces")}, {LogGroupName: new(strings.Repeat("x", 513))},
+		{LogGroupName: new("ok"), LogGroupClass: "GREEN"}, {LogGroupName: new("ok"), Tags: map[string]string{"aws:x": ""}},
+	} {
+		_, err := c.CreateLogGroup(ctx, in)
+		wantError(t, err, "InvalidParameterException", "")
+	}
+	describe := func(in *sdklogs.DescribeLogGroupsInput) []types.LogGroup {
+		t.Helper()
+		out, err := c.DescribeLogGroups(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.LogGroups
+	}
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := c.PutRetentionPolicy(ctx, &sdklogs.PutRetentionPolicyInput{LogGroupName: name, RetentionInDays: new(int32(2))})
+	wantError(t, err, "InvalidParameterException", "Member must satisfy enum value set: [1, 3, 5, 7, 14")
+	_, err = c.PutRetentionPolicy(ctx, &sdklogs.PutRetentionPolicyInput{LogGroupName: name, RetentionInDays: new(int32(14))})
+	do(err)
+	if gs := describe(&sdklogs.DescribeLogGroupsInput{LogGroupNamePattern: new("lambda")}); len(gs) != 1 || *gs[0].RetentionInDays != 14 || gs[0].LogGroupClass != types.LogGroupClassStandard || *gs[0].LogGroupArn != *arn {
+		t.Errorf("%+v", gs)
+	}
+	if gs := describe(&sdklogs.DescribeLogGroupsInput{LogGroupNamePattern: new("other")}); len(gs) != 0 {
+		t.Errorf("%+v", gs)
+	}
+	_, err = c.DeleteRetentionPolicy(ctx, &sdklogs.DeleteRetentionPolicyInput{LogGroupName: name})
+	do(err)
+	if gs := describe(&sdklogs.DescribeLogGroupsInput{}); len(gs) != 1 || gs[0].RetentionInDays != nil {
+		t.Errorf("%+v", gs)
+	}
+	_, err = c.TagResource(ctx, &sdklogs.TagResourceInput{ResourceArn: arn, Tags: map[string]string{"b": "3", "c": "4"}})
+	do(err)
+	_, err = c.UntagResource(ctx, &sdklogs.UntagResourceInput{ResourceArn: arn, TagKeys: []string{"a"}})
+	do(err)
+	tags, err := c.ListTagsForResource(ctx, &sdklogs.ListTagsForResourceInput{ResourceArn: arn})
+	if err != nil || !maps.Equal(tags.Tags, map[string]string{"b": "3", "c": "4"}) {
+		t.Errorf("%+v %v", tags, err)
+	}
+	many := map[string]string{}
+	for i := range 50 {
+		many[strconv.Itoa(i)] = ""
+	}
+	_, err = c.TagResource(ctx, &sdklogs.TagResourceInput{ResourceArn: arn, Tags: many})
+	wantError(t, err, "TooManyTagsException", "50")
+	_, err = c.PutLogGroupDeletionProtection(ctx, &sdklogs.PutLogGroupDeletionProtectionInput{LogGroupIdentifier: arn, DeletionProtectionEnabled: new(true)})
+	do(err)
+	_, err = c.DeleteLogGroup(ctx, &sdklogs.DeleteLogGroupInput{LogGroupName: name})
+	wantError(t, err, "InvalidParameterException", "deletion protection")
+	_, err = c.PutLogGroupDeletionProtection(ctx, &sdklogs.PutLogGroupDeletionProtectionInput{LogGroupIdentifier: name, DeletionProtectionEnabled: new(false)})
+	do(err)
+	_, err = c.DeleteLogGroup(ctx, &sdklogs.DeleteLogGroupInput{LogGroupName: name})
+	do(err)
+	_, err = c.DeleteLogGroup(ctx, &sdklogs.DeleteLogGroupInput{LogGroupName: name})
+	wantError(t, err, "ResourceNotFoundException", "The specified log group does not exist.")
+	_, err = c.ListTagsForResource(ctx, &sdklogs.ListTagsForResourceInput{ResourceArn: arn})
+	wantError(t, err, "ResourceNotFoundException", "")
+}
+
+// onlyRole lets pass one role alone.
+type onlyRole string
+
+func (r onlyRole) PassToFunction(account hearth.Account, role, function string) error {
+	if role != string(r) || account != testAccount || function != "arn:aws:lambda:us-east-1:000000000000:function:f" {
+		return hearth.Errorf(hearth.InvalidParameter, "The role defined for the function cannot be assumed by Lambda.")
+	}
+	return nil
+}
+
+func TestAFunctionGetsOnlyARoleThatMayBePassed(t *testing.T) {
+	const good, bad = "arn:aws:iam::000000000000:role/good", "arn:aws:iam::000000000000:role/bad"
+	w := newWorld(t, func(c *Config) { c.Roles = onlyRole(good) })
+	in := createInput("f")
+	in.Role = new(bad)
+	_, err := w.lambda.CreateFunction(t.Context(), in)
+	wantError(t, err, "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
+	in.Role = new(good)
+	if _, err := w.lambda.CreateFunction(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	update := func(role *string) error {
+		_, err := w.lambda.UpdateFunctionConfiguration(t.Context(), &sdk.UpdateFunctionConfigurationInput{FunctionName: new("f"), Timeout: new(int32(5)), Role: role})
+		return err
+	}
+	wantError(t, update(new(bad)), "InvalidParameterValueException", "The role defined for the function cannot be assumed by Lambda.")
+	if err := update(nil); err != nil {
+		t.Error(err)
+	}
 }

@@ -18,10 +18,12 @@ func settingsOfCreate(in *sdk.CreateFunctionInput) registry.UpdateConfiguration 
 	return settingsOfUpdate(&sdk.UpdateFunctionConfigurationInput{
 		DeadLetterConfig:  in.DeadLetterConfig,
 		Description:       in.Description,
+		DurableConfig:     in.DurableConfig,
 		Environment:       in.Environment,
 		EphemeralStorage:  in.EphemeralStorage,
 		FileSystemConfigs: in.FileSystemConfigs,
 		Handler:           in.Handler,
+		ImageConfig:       in.ImageConfig,
 		KMSKeyArn:         in.KMSKeyArn,
 		Layers:            in.Layers,
 		LoggingConfig:     in.LoggingConfig,
@@ -64,6 +66,9 @@ func settingsOfUpdate(in *sdk.UpdateFunctionConfigurationInput) registry.UpdateC
 			s.Layers[i].ARN = arn
 		}
 	}
+	if c := in.ImageConfig; c != nil {
+		s.Image = &hearth.Image{EntryPoint: c.EntryPoint, Command: c.Command, WorkingDirectory: str(c.WorkingDirectory)}
+	}
 	if l := in.LoggingConfig; l != nil {
 		s.Logging = loggingOf(l)
 	}
@@ -85,8 +90,21 @@ func settingsOfUpdate(in *sdk.UpdateFunctionConfigurationInput) registry.UpdateC
 			s.FileSystems[i] = hearth.FileSystem{ARN: str(f.Arn), LocalMountPath: str(f.LocalMountPath)}
 		}
 	}
+	if d := in.DurableConfig; d != nil {
+		s.Durable = &registry.Durable{KMSKeyARN: d.KMSKeyArn}
+		if d.ExecutionTimeout != nil {
+			s.Durable.ExecutionTimeout = new(time.Duration(*d.ExecutionTimeout) * time.Second)
+		}
+		if d.RetentionPeriodInDays != nil {
+			s.Durable.RetentionDays = new(int(*d.RetentionPeriodInDays))
+		}
+	}
 	return s
 }
+
+// defaultRetentionDays is how long an ended durable execution is kept unless
+// its function says otherwise.
+const defaultRetentionDays = 14
 
 // loggingOf fills in what the service does: text has no levels, JSON has INFO
 // for both.
@@ -126,6 +144,10 @@ func apply(s registry.UpdateConfiguration, f *hearth.Function) {
 	set(&f.DeadLetterTarget, s.DeadLetterTarget)
 	set(&f.SnapStart, s.SnapStart)
 	set(&f.VPC, s.VPC)
+	if s.Durable != nil {
+		f.Durable = &hearth.Durable{RetentionDays: defaultRetentionDays}
+		s.Durable.Apply(f.Durable)
+	}
 	f.Env, f.Layers, f.FileSystems = s.Env, s.Layers, s.FileSystems
 }
 

@@ -19,6 +19,7 @@ import (
 // service's ValidationException, which lists every violation.
 func validate(op *operation, in any) error {
 	c := checker{}
+	c.layerRuntimes(in)
 	c.structure(reflect.ValueOf(in).Elem(), op.plan(), "")
 	return c.err()
 }

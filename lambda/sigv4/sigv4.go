@@ -64,6 +64,7 @@ func New(credentials Credentials, clock hearth.Clock, region string, services ..
 // Check has accepted it.
 type Claim struct {
 	Identity  hearth.Identity
+	AccessKey string // the key's id
 	Service   string // of the scope: one of the verifier's
 	Presigned bool
 
@@ -107,6 +108,7 @@ func (v *Verifier) Open(r *http.Request) (Claim, error) {
 	if err != nil {
 		return c, err
 	}
+	c.AccessKey = key
 	if err := c.checkTime(v.clock.Now().UTC(), expires); err != nil {
 		return c, err
 	}
@@ -226,10 +228,14 @@ func (c *Claim) readScope(v *Verifier, credential string) (key string, err error
 	var wrong strings.Builder
 	if !slices.Contains(v.services, c.Service) {
 		wrong.WriteString("Credential should be scoped to correct service: '" + v.services[0] + "'. ")
+		if c.Service != "" && len(c.Service) < 64 {
+			wrong.WriteString("Hearth serves " + strings.Join(slices.Sorted(slices.Values(v.services)), ", ") + ", and not '" + c.Service +
+				"': have that service's clients use another endpoint (AWS_ENDPOINT_URL_ and its name). ")
+		}
 	}
-	// STS is a global service at heart: its clients may sign for us-east-1
-	// wherever they are.
-	if c.region != v.region && !(c.Service == "sts" && c.region == "us-east-1") {
+	// IAM is a global service, and STS one at heart: their clients may sign for
+	// us-east-1 wherever they are.
+	if c.region != v.region && !((c.Service == "sts" || c.Service == "iam") && c.region == "us-east-1") {
 		wrong.WriteString("Credential should be scoped to a valid region, not '" + c.region + "'. ")
 	}
 	if parts[4] != terminator {

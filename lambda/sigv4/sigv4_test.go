@@ -151,7 +151,7 @@ func TestRefusalsAreTheServicesOwn(t *testing.T) {
 		"unknown key":         {s: signing{key: "AKIDOTHER"}, kind: hearth.UnrecognizedClient, text: "The security token included in the request is invalid."},
 		"session unknown":     {s: signing{token: "x"}, kind: hearth.UnrecognizedClient, text: "The security token included in the request is invalid."},
 		"wrong secret":        {s: signing{secret: "guess"}, kind: hearth.InvalidSignature, text: "The request signature we calculated does not match"},
-		"foreign service":     {s: signing{service: "s3"}, kind: hearth.InvalidSignature, text: "Credential should be scoped to correct service: 'lambda'."},
+		"foreign service":     {s: signing{service: "s3"}, kind: hearth.InvalidSignature, text: "Credential should be scoped to correct service: 'lambda'. Hearth serves hearth, lambda, logs, sts, and not 's3': have that service's clients use another endpoint (AWS_ENDPOINT_URL_ and its name)."},
 		"foreign region":      {s: signing{region: "eu-west-1"}, kind: hearth.InvalidSignature, text: "Credential should be scoped to a valid region"},
 		"old":                 {s: signing{at: now.Add(-6 * time.Minute)}, kind: hearth.InvalidSignature, text: "Signature expired: 20260304T050007Z is now earlier than 20260304T050107Z (20260304T050607Z - 5 min.)"},
 		"ahead":               {s: signing{at: now.Add(6 * time.Minute)}, kind: hearth.InvalidSignature, text: "Signature not yet current: 20260304T051207Z is still later than 20260304T051107Z (20260304T050607Z + 5 min.)"},

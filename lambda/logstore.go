@@ -24,4 +24,22 @@ type LogReader interface {
 	Filter(ctx context.Context, account hearth.Account, group string, q logs.FilterQuery) (page []logs.Event, next string, err error)
 }
 
-var _ LogReader = (*logs.Store)(nil)
+// LogStore is a LogReader whose groups can be made and changed, too.
+type LogStore interface {
+	LogReader
+	// CreateGroup makes an empty group. Errors: AlreadyExists, TooManyTags.
+	CreateGroup(ctx context.Context, account hearth.Account, name string, n logs.NewGroup) error
+	// DeleteGroup deletes a group with its events. Errors: NotFound, and
+	// Validation for one that is protected.
+	DeleteGroup(ctx context.Context, account hearth.Account, name string) error
+	// SetRetention sets how many days a group's events are kept; 0 is as long
+	// as those of others.
+	SetRetention(ctx context.Context, account hearth.Account, name string, days int) error
+	// Protect sets whether a group is protected against deletion.
+	Protect(ctx context.Context, account hearth.Account, name string, protected bool) error
+	GroupTags(ctx context.Context, account hearth.Account, name string) (map[string]string, error)
+	TagGroup(ctx context.Context, account hearth.Account, name string, tags map[string]string) error
+	UntagGroup(ctx context.Context, account hearth.Account, name string, keys []string) error
+}
+
+var _ LogStore = (*logs.Store)(nil)

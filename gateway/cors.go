@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hearth-faas/hearth/registry"
+)
+
+// isPreflight tells a browser's question whether a page may make a request.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// corsHeaders are those that a URL's configuration decides about, whatever the
+// function says.
+var corsHeaders = []string{
+	"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers",
+	"Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Max-Age",
+}
+
+// allowOrigin sets what lets a page of the request's origin see the response,
+// and reports whether it may.
+func allowOrigin(header http.Header, r *http.Request, c *registry.CORS) bool {
+	if c == nil {
+		return false
+	}
+	for _, name := range corsHeaders {
+		delete(header, name)
+	}
+	origin := r.Header.Get("Origin")
+	credentials := c.AllowCredentials != nil && *c.AllowCredentials
+	wild := slices.Contains(c.AllowOrigins, "*")
+	switch {
+	case origin == "":
+		return false
+	case wild && !credentials:
+		origin = "*"
+	case wild || slices.ContainsFunc(c.AllowOrigins, func(o string) bool { return strings.EqualFold(o, origin) }):
+		// The answer is of this origin only; a cache must know.
+		header.Add("Vary", "Origin")
+	default:
+		header.Add("Vary", "Origin")
+		return false
+	}
+	header["Access-Control-Allow-Origin"] = []string{origin}
+	if credentials {
+		header["Access-Control-Allow-Credentials"] = []string{"true"}
+	}
+	if len(c.ExposeHeaders) > 0 {
+		header["Access-Control-Expose-Headers"] = []string{strings.Join(c.ExposeHeaders, ",")}
+	}
+	return true
+}
+
+// answerPreflight answers in the function's place.
+func answerPreflight(w http.ResponseWriter, r *http.Request, c *registry.CORS) {
+	header := w.Header()
+	if allowOrigin(header, r, c) {
+		delete(header, "Access-Control-Expose-Headers") // it is about real answers
+		credentials := c.AllowCredentials != nil && *c.AllowCredentials
+		list := func(name, asked string, allowed []string) {
+			switch {
+			case len(allowed) == 0:
+			case credentials && slices.Contains(allowed, "*") && asked != "":
+				// With credentials browsers take "*" for a name.
+				header[name] = []string{asked}
+			default:
+				header[name] = []string{strings.Join(allowed, ",")}
+			}
+		}
+		list("Access-Control-Allow-Methods", r.Header.Get("Access-Control-Request-Method"), c.AllowMethods)
+		list("Access-Control-Allow-Headers", r.Header.Get("Access-Control-Request-Headers"), c.AllowHeaders)
+		if c.MaxAge != nil {
+			header["Access-Control-Max-Age"] = []string{strconv.Itoa(*c.MaxAge)}
+		}
+	}
+	header["Content-Length"] = []string{"0"}
+	w.WriteHeader(http.StatusOK)
+}
