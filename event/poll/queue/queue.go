@@ -1,0 +1,205 @@
+// Package queue reads Hearth's own SQS queues for event source mappings.
+package queue
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/event"
+	"github.com/hearth-faas/hearth/event/poll"
+	"github.com/hearth-faas/hearth/sqs"
+)
+
+// Queues are what a queue is taken from; see sqs.Service, which says what each
+// does.
+type Queues interface {
+	Receive(ctx context.Context, arn string, o sqs.ReceiveOptions) ([]sqs.Message, error)
+	Delete(ctx context.Context, arn string, handles ...string) []error
+	ChangeVisibility(ctx context.Context, arn string, changes ...sqs.Visibility) []error
+	Release(ctx context.Context, arn string, handles ...string) []error
+	Attributes(ctx context.Context, account hearth.Account, name string, names []string) (map[string]string, error)
+}
+
+// Opener opens the queues that mappings name.
+func Opener(q Queues) poll.Opener {
+	return poll.OpenerFunc(func(ctx context.Context, m *event.Mapping, _ poll.Place) (poll.Source, error) {
+		return Open(ctx, q, m.Source)
+	})
+}
+
+// leastHold is how long taken messages are kept from others at least, so that
+// they can be kept for longer before that ends.
+const leastHold = 5 * time.Second
+
+// Open opens the queue with the ARN. An error says that there is none.
+func Open(ctx context.Context, q Queues, arn string) (*Queue, error) {
+	account, name, ok := sqs.ParseARN(arn)
+	if !ok {
+		return nil, fmt.Errorf("%s is no queue's ARN", arn)
+	}
+	attributes, err := q.Attributes(ctx, account, name, []string{"VisibilityTimeout"})
+	if err != nil {
+		return nil, fmt.Errorf("the queue %s cannot be read: %w", arn, err)
+	}
+	seconds, err := strconv.Atoi(attributes["VisibilityTimeout"])
+	if err != nil {
+		return nil, fmt.Errorf("the visibility timeout of %s: %w", arn, err)
+	}
+	region := ""
+	if parts := strings.SplitN(arn, ":", 5); len(parts) == 5 {
+		region = parts[3]
+	}
+	return &Queue{queues: q, arn: arn, region: region, hold: max(time.Duration(seconds)*time.Second, leastHold)}, nil
+}
+
+// Queue is a poll.Queue. Its messages' receives are counted by the queue, whose
+// redrive policy says what becomes of those that fail.
+type Queue struct {
+	queues      Queues
+	arn, region string
+	hold        time.Duration
+}
+
+var _ poll.Queue = (*Queue)(nil)
+
+// Traits implements poll.Queue.
+func (q *Queue) Traits() poll.Traits { return poll.Traits{Redelivers: true, Hold: q.hold} }
+
+// Take implements poll.Queue.
+func (q *Queue) Take(ctx context.Context, most int, wait time.Duration) (records []*poll.Record, err error) {
+	for size := 0; len(records) < most && size < poll.MaxEvent; {
+		messages, err := q.queues.Receive(ctx, q.arn, sqs.ReceiveOptions{Max: most - len(records), Wait: wait, Visibility: &q.hold})
+		if err != nil && ctx.Err() == nil {
+			return records, err
+		}
+		for i := range messages {
+			r := q.record(&messages[i])
+			size += len(r.Body)
+			records = append(records, r)
+		}
+		if len(messages) < sqs.MaxReceive {
+			break
+		}
+		wait = 0
+	}
+	return records, nil
+}
+
+// Ack implements poll.Queue.
+func (q *Queue) Ack(ctx context.Context, records []*poll.Record) error {
+	return errors.Join(q.queues.Delete(ctx, q.arn, handles(records)...)...)
+}
+
+// Release implements poll.Queue. A message that failed comes again when its
+// visibility timeout ends, as the service has it.
+func (q *Queue) Release(ctx context.Context, records []*poll.Record, why poll.Reason) error {
+	if why == poll.Failed {
+		return nil
+	}
+	return errors.Join(q.queues.Release(ctx, q.arn, handles(records)...)...)
+}
+
+// Extend implements poll.Queue.
+func (q *Queue) Extend(ctx context.Context, records []*poll.Record) error {
+	changes := make([]sqs.Visibility, len(records))
+	for i, r := range records {
+		changes[i] = sqs.Visibility{Handle: r.Handle.(string), Timeout: q.hold}
+	}
+	return errors.Join(q.queues.ChangeVisibility(ctx, q.arn, changes...)...)
+}
+
+// Close implements poll.Source: what is in flight comes again by itself.
+func (q *Queue) Close() error { return nil }
+
+func handles(records []*poll.Record) []string {
+	all := make([]string, len(records))
+	for i, r := range records {
+		all[i] = r.Handle.(string)
+	}
+	return all
+}
+
+// Event implements poll.Source.
+func (q *Queue) Event(records []*poll.Record) ([]byte, error) { return poll.Records(records) }
+
+// View implements poll.Source: the record, whose body stands there as JSON if
+// it is JSON.
+func (q *Queue) View(r *poll.Record) []byte {
+	var fields map[string]json.RawMessage
+	var body string
+	if json.Unmarshal(r.Body, &fields) != nil || json.Unmarshal(fields["body"], &body) != nil {
+		return r.Body
+	}
+	fields["body"] = poll.TextOrJSON([]byte(body))
+	view, err := json.Marshal(fields)
+	if err != nil {
+		return r.Body
+	}
+	return view
+}
+
+// message is a record of an SQS event.
+type message struct {
+	ID            string               `json:"messageId"`
+	Handle        string               `json:"receiptHandle"`
+	Body          string               `json:"body"`
+	Attributes    map[string]string    `json:"attributes"`
+	Own           map[string]attribute `json:"messageAttributes"`
+	AttributesMD5 string               `json:"md5OfMessageAttributes,omitempty"`
+	BodyMD5       string               `json:"md5OfBody"`
+	Source        string               `json:"eventSource"`
+	ARN           string               `json:"eventSourceARN"`
+	Region        string               `json:"awsRegion"`
+}
+
+type attribute struct {
+	String   *string  `json:"stringValue,omitempty"`
+	Binary   *string  `json:"binaryValue,omitempty"`
+	Strings  []string `json:"stringListValues"`
+	Binaries []string `json:"binaryListValues"`
+	Type     string   `json:"dataType"`
+}
+
+func (q *Queue) record(m *sqs.Message) *poll.Record {
+	out := message{
+		ID: m.ID, Handle: m.Handle, Body: m.Body, BodyMD5: sqs.BodyMD5(m.Body), AttributesMD5: sqs.AttributesMD5(m.Attributes),
+		Source: "aws:sqs", ARN: q.arn, Region: q.region, Own: map[string]attribute{},
+		Attributes: map[string]string{
+			"ApproximateReceiveCount":          strconv.Itoa(m.Receives),
+			"SentTimestamp":                    millis(m.Sent),
+			"SenderId":                         m.SenderID,
+			"ApproximateFirstReceiveTimestamp": millis(m.FirstReceived),
+		},
+	}
+	for name, value := range map[string]string{
+		"MessageGroupId": m.Group, "MessageDeduplicationId": m.Deduplication, "SequenceNumber": m.Sequence,
+		"AWSTraceHeader": m.TraceHeader, "DeadLetterQueueSourceArn": m.DeadLetterOf,
+	} {
+		if value != "" {
+			out.Attributes[name] = value
+		}
+	}
+	for name, a := range m.Attributes {
+		shown := attribute{Strings: []string{}, Binaries: []string{}, Type: a.Type}
+		if a.Binary() {
+			shown.Binary = new(base64.StdEncoding.EncodeToString(a.Value))
+		} else {
+			shown.String = new(string(a.Value))
+		}
+		out.Own[name] = shown
+	}
+	body, err := json.Marshal(out)
+	if err != nil {
+		panic(err) // of plain types
+	}
+	return &poll.Record{ID: m.ID, Body: body, Group: m.Group, Sent: m.Sent, Receives: m.Receives, Handle: m.Handle}
+}
+
+func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
