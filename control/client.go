@@ -2,7 +2,10 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +59,18 @@ func (c *Client) Doctor(ctx context.Context) (Report, error) {
 	return get[Report](ctx, c, "/doctor", nil)
 }
 
+// Parked lists parked events, the oldest first, at most limit.
+func (c *Client) Parked(ctx context.Context, limit int) ([]ParkedEvent, error) {
+	list, err := get[ParkedList](ctx, c, "/parked", url.Values{"limit": {strconv.Itoa(limit)}})
+	return list.Events, err
+}
+
+// Redrive takes a parked event back into the queue.
+func (c *Client) Redrive(ctx context.Context, id string) error {
+	_, err := send[Redriven](ctx, c, http.MethodPost, "/parked/redrive", url.Values{"id": {id}}, nil)
+	return err
+}
+
 // Logs calls emit with each line that q selects until there are no more, emit
 // returns an error, or ctx ends. q.Account is not sent: it is the caller's.
 func (c *Client) Logs(ctx context.Context, q LogQuery, emit func(LogLine) error) error {
@@ -67,7 +82,7 @@ func (c *Client) Logs(ctx context.Context, q LogQuery, emit func(LogLine) error)
 	if q.Follow {
 		v.Set("follow", "true")
 	}
-	body, err := c.open(ctx, "/logs", v)
+	body, err := c.open(ctx, http.MethodGet, "/logs", v, nil)
 	if err != nil {
 		return err
 	}
@@ -99,7 +114,11 @@ func set(v url.Values, name, value string) {
 }
 
 func get[T any](ctx context.Context, c *Client, path string, q url.Values) (v T, err error) {
-	body, err := c.open(ctx, path, q)
+	return send[T](ctx, c, http.MethodGet, path, q, nil)
+}
+
+func send[T any](ctx context.Context, c *Client, method, path string, q url.Values, content []byte) (v T, err error) {
+	body, err := c.open(ctx, method, path, q, content)
 	if err != nil {
 		return v, err
 	}
@@ -110,17 +129,14 @@ func get[T any](ctx context.Context, c *Client, path string, q url.Values) (v T,
 	return v, nil
 }
 
-// emptySHA256 is the hash of no body, which is part of what is signed.
-const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
 // open sends a signed request and returns the body of a 200; anything else is
 // a *Failure.
-func (c *Client) open(ctx context.Context, path string, q url.Values) (io.ReadCloser, error) {
+func (c *Client) open(ctx context.Context, method, path string, q url.Values, body []byte) (io.ReadCloser, error) {
 	u := c.Endpoint + Prefix + path
 	if len(q) > 0 {
 		u += "?" + q.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +144,8 @@ func (c *Client) open(ctx context.Context, path string, q url.Values) (io.ReadCl
 	if err != nil {
 		return nil, err
 	}
-	if err := v4.NewSigner().SignHTTP(ctx, creds, req, emptySHA256, SigningService, c.Region, time.Now()); err != nil {
+	hash := sha256.Sum256(body)
+	if err := v4.NewSigner().SignHTTP(ctx, creds, req, hex.EncodeToString(hash[:]), SigningService, c.Region, time.Now()); err != nil {
 		return nil, err
 	}
 	client := c.HTTP
@@ -146,7 +163,7 @@ func (c *Client) open(ctx context.Context, path string, q url.Values) (io.ReadCl
 	// The Lambda API's verifier answers with "message"; both spellings decode.
 	var f Failure
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&f); err != nil || f.Message == "" {
-		return nil, fmt.Errorf("GET %s%s: %s", Prefix, path, resp.Status)
+		return nil, fmt.Errorf("%s %s%s: %s", method, Prefix, path, resp.Status)
 	}
 	return nil, &f
 }

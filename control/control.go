@@ -1,5 +1,6 @@
 // Package control is Hearth's own small API, under /_hearth/v1/: what the
-// Lambda API has no words for. It reads and never changes anything.
+// Lambda API has no words for. GET reads and never changes anything; the few
+// things that can be done are a POST each.
 //
 // The handler knows none of the parts that it tells about: each is a small
 // interface here, over plain types, which the server fills in. The client
@@ -29,16 +30,40 @@ type Snapshot struct {
 	PoolBudgetMiB int        `json:"poolBudgetMiB"`
 	PoolMiB       float64    `json:"poolMiB"`
 	Instances     []Instance `json:"instances"`
+	// Pool is what the warming pool has of each boot.
+	Pool []Shelf `json:"pool"`
+	// Subpools are the kinds of capacity; absent where there is one, without a
+	// price.
+	Subpools []Subpool `json:"subpools,omitempty"`
+	// InFlight counts the invocations being served or waiting, Waiting those of
+	// them that have no container yet, of all accounts.
+	InFlight int `json:"inFlight"`
+	Waiting  int `json:"waiting"`
+	// Placed counts invocations since the start by the path to their
+	// container, of all accounts.
+	Placed map[hearth.Path]uint64 `json:"placed"`
+}
+
+// Shelf is what the warming pool has of one boot, and what it expects.
+type Shelf struct {
+	Boot   hearth.Boot `json:"boot"` // "" is nothing but the sandbox
+	Ready  int         `json:"ready"`
+	Making int         `json:"making"`
+	// Expected is how many will be taken before the pool has made up for them.
+	Expected float64 `json:"expected"`
+	Trend    string  `json:"trend"` // steady, rising or falling
 }
 
 // Instance is one isolation boundary. Account is empty while it waits in the
 // warming pool.
 type Instance struct {
-	ID         string         `json:"id"`
-	Account    hearth.Account `json:"account,omitempty"`
-	Since      time.Time      `json:"since"`     // when it was made
-	MemoryMiB  int            `json:"memoryMiB"` // what it offers to containers; 0 in the pool
-	Containers []Container    `json:"containers"`
+	ID      string         `json:"id"`
+	Account hearth.Account `json:"account,omitempty"`
+	// Capacity is the kind that it is of, if that is not fixed.
+	Capacity   hearth.CapacityKind `json:"capacity,omitempty"`
+	Since      time.Time           `json:"since"`     // when it was made
+	MemoryMiB  int                 `json:"memoryMiB"` // what it offers to containers; 0 in the pool
+	Containers []Container         `json:"containers"`
 }
 
 // Container is one execution environment, or a slot for one.
@@ -53,6 +78,10 @@ type Container struct {
 	// The rest is empty in a slot.
 	Function    string  `json:"function,omitempty"`
 	Version     string  `json:"version,omitempty"`
+	Generation  uint64  `json:"generation,omitempty"`  // of the code and configuration
+	Tenant      string  `json:"tenant,omitempty"`      // that it serves for ever, of a function that isolates them
+	Provisioned bool    `json:"provisioned,omitempty"` // made before anybody called
+	Prepared    bool    `json:"prepared,omitempty"`    // made on a prediction, and not used yet
 	Invocations int64   `json:"invocations"`
 	LimitMiB    int     `json:"limitMiB,omitempty"`
 	UsedMiB     float64 `json:"usedMiB"`
@@ -152,4 +181,24 @@ type Doctor interface {
 // returns when ctx is done, with nil. Safe for concurrent use.
 type Logs interface {
 	Read(ctx context.Context, q LogQuery, emit func(LogLine) error) error
+}
+
+// ParkedEvent is an asynchronous invocation that was given up and that
+// nothing else took.
+type ParkedEvent struct {
+	ID        string    `json:"id"` // its request id
+	Function  string    `json:"function"`
+	Qualifier string    `json:"qualifier,omitempty"`
+	Accepted  time.Time `json:"accepted"`
+	Attempts  int       `json:"attempts"` // that ran the function
+	Reason    string    `json:"reason"`
+	Last      string    `json:"last"` // what the last attempt answered
+}
+
+// ParkedEvents lists parked events, the oldest first, and takes them back into
+// the queue. Safe for concurrent use.
+type ParkedEvents interface {
+	List(ctx context.Context, account hearth.Account, limit int) ([]ParkedEvent, error)
+	// Redrive takes one back. Errors: ResourceNotFound.
+	Redrive(ctx context.Context, account hearth.Account, id string) error
 }

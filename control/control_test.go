@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/sizing"
 )
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
@@ -27,10 +28,16 @@ const ours, theirs hearth.Account = "000000000000", "111111111111"
 
 // parts is every source at once, with one of everything.
 type parts struct {
-	asked DecisionQuery
-	logs  LogQuery
-	err   error
-	more  chan LogLine
+	hinted     Hint
+	noticed    string
+	policies   map[string]*hearth.ExecutionPolicy
+	asked      DecisionQuery
+	logs       LogQuery
+	redriven   string
+	declared   *hearth.Idempotence
+	declaredOf string
+	err        error
+	more       chan LogLine
 }
 
 func (p *parts) Snapshot(context.Context) (Snapshot, error) {
@@ -39,8 +46,25 @@ func (p *parts) Snapshot(context.Context) (Snapshot, error) {
 		{ID: "ours", Account: ours, MemoryMiB: 2048, Containers: []Container{{
 			ID: "c", State: StateFrozen, Since: noon, IdleMillis: 3, Function: "f", Version: hearth.Latest,
 			Invocations: 3, LimitMiB: 128, UsedMiB: 20.5, PeakMiB: 30, CPUMillis: 12}}},
-		{ID: "theirs", Account: theirs},
-	}}, p.err
+		{ID: "theirs", Account: theirs, Capacity: hearth.CapacityDedicated},
+	}, Subpools: []Subpool{{Kind: hearth.CapacityFixed}, {Kind: hearth.CapacityDedicated, Account: theirs}}}, p.err
+}
+
+type busParts struct{ *parts }
+
+func (p busParts) Follow(_ context.Context, _ hearth.Account, bus string, emit func(BusLine) error) error {
+	if p.err != nil {
+		return p.err
+	}
+	return errors.Join(emit(BusLine{}), emit(BusLine{Missed: 3}), emit(BusLine{Event: json.RawMessage(`{"bus":"` + bus + `"}`)}))
+}
+
+func TestEventsAreShownAsTheyCome(t *testing.T) {
+	var got []BusLine
+	err := serve(t, &parts{}, root, nil).Events(t.Context(), "b", func(l BusLine) error { got = append(got, l); return nil })
+	if err != nil || len(got) != 2 || got[0].Missed != 3 || string(got[1].Event) != `{"bus":"b"}` {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
 
 func (p *parts) Query(_ context.Context, q DecisionQuery) ([]hearth.Decision, error) {
@@ -81,19 +105,87 @@ func (p *parts) Read(ctx context.Context, q LogQuery, emit func(LogLine) error) 
 	return p.err
 }
 
+type parkedParts struct{ *parts }
+
+func (p parkedParts) List(_ context.Context, account hearth.Account, _ int) ([]ParkedEvent, error) {
+	return []ParkedEvent{{ID: "e", Function: "f", Accepted: noon, Attempts: 3, Reason: "RetriesExhausted", Last: "Unhandled"}}, p.err
+}
+
+func (p parkedParts) Redrive(_ context.Context, account hearth.Account, id string) error {
+	p.redriven = string(account) + "/" + id
+	return p.err
+}
+
+type policyParts struct{ *parts }
+
+func (p policyParts) Own(_ hearth.Account, function string) *hearth.ExecutionPolicy {
+	return p.policies[function]
+}
+
+func (p policyParts) Of(_ hearth.Account, function string) *hearth.ExecutionPolicy {
+	if own := p.policies[function]; own != nil {
+		return own
+	}
+	return &hearth.ExecutionPolicy{Update: &hearth.UpdatePolicy{}}
+}
+
+func (p policyParts) Set(_ context.Context, _ hearth.Account, function string, policy *hearth.ExecutionPolicy) error {
+	if p.err == nil {
+		p.policies = map[string]*hearth.ExecutionPolicy{function: policy}
+	}
+	return p.err
+}
+
+func (p policyParts) Advice(_ context.Context, account hearth.Account, function string) ([]Advice, error) {
+	if account != ours || function == "unknown" {
+		return nil, p.err
+	}
+	return []Advice{{
+		Function: "f", Version: "$LATEST", Since: time.Now(), Mode: "advise", ConfiguredMiB: 256, CurrentMiB: 256, CPUs: 0.14,
+		Suggestion: "grow", SuggestedMiB: 384, SavedGBSeconds: -1.5, Why: "because", Notes: []string{"a note"},
+		Evidence: sizing.Summary{Runs: 10, Kills: 3, PeakP99MiB: 200.5, TooLittle: 256},
+	}, {Function: "g", Version: "1", Mode: "off", Since: time.Now(), ConfiguredMiB: 128, CurrentMiB: 128}}, p.err
+}
+
+func (p *parts) Capacity(context.Context, hearth.Account) (Capacity, error) {
+	return Capacity{
+		Subpools:  []Subpool{{Kind: hearth.CapacityFixed, CapacityMiB: 1024}, {Kind: hearth.CapacityDedicated, Account: ours, Price: 0.5, Cost: 0.25}},
+		Feed:      &Feed{Source: "/prices.json", Known: true, Price: 0.5, AvailableMiB: -1, At: &noon, Error: "no"},
+		Functions: []Spending{{Function: "f", Kind: hearth.CapacityVariable, Invocations: 3, GiBSeconds: 1.5, Cost: 0.1, Withdrawn: 1}},
+	}, p.err
+}
+
+type nodeParts struct{ *parts }
+
+func (n nodeParts) List(context.Context) (NodeList, error) {
+	return NodeList{Listening: "127.0.0.1:9071", WaitingLow: 1, Nodes: []Node{
+		{Name: "local", ID: "local", Local: true, State: "up", Fleet: "auto", Fleets: []string{"low", "high"}, MemoryMiB: 1024},
+		{Name: "rack2", ID: "n-1", Address: "10.0.0.2:9072", State: "draining", Fleet: "low", MemoryMiB: 2048, Since: noon, Heard: noon},
+	}}, n.err
+}
+
+func (n nodeParts) Drain(_ context.Context, node string, on bool) error {
+	if n.err == nil && node == "rack3" {
+		return hearth.Errorf(hearth.NotFound, "There is no node %s.", node)
+	}
+	return n.err
+}
+
 func serve(t *testing.T, p *parts, identity hearth.Identity, authErr error) *Client {
 	t.Helper()
 	h := &Handler{
-		Authenticate: func(r *http.Request) (hearth.Identity, error) {
+		Authenticate: func(r *http.Request, _ []byte) (hearth.Identity, error) {
 			if !strings.Contains(r.Header.Get("Authorization"), "/us-east-1/hearth/aws4_request") {
 				return hearth.Identity{}, hearth.Errorf(hearth.MissingToken, "unsigned")
 			}
 			return identity, authErr
 		},
-		Instances: p, Decisions: p, Runtimes: p, Doctor: p, Logs: p,
+		Instances: p, Decisions: p, Runtimes: p, Doctor: p, Logs: p, Parked: parkedParts{p}, Policies: policyParts{p}, Sizes: policyParts{p}, Nodes: nodeParts{p}, Sources: sourceParts{p},
+		Idempotence: idempotentParts{p}, Predictions: predictionParts{p}, Learned: predictionParts{p}, Capacities: p, Backfills: backfillParts{p},
 		Log: slog.New(slog.DiscardHandler),
 	}
 	srv := httptest.NewServer(h)
+	h.BusEvents = busParts{p}
 	t.Cleanup(srv.Close)
 	return &Client{Endpoint: srv.URL, Region: "us-east-1", HTTP: srv.Client(), Credentials: aws.CredentialsProviderFunc(
 		func(context.Context) (aws.Credentials, error) {
@@ -107,6 +199,11 @@ var root = hearth.Identity{Account: ours, ARN: "arn:aws:iam::000000000000:root",
 // failure if it was one.
 func raw(t *testing.T, c *Client, pathAndQuery string) ([]byte, error) {
 	t.Helper()
+	return rawBy(t, c, http.MethodGet, pathAndQuery)
+}
+
+func rawBy(t *testing.T, c *Client, method, pathAndQuery string) ([]byte, error) {
+	t.Helper()
 	path, query, _ := strings.Cut(pathAndQuery, "?")
 	values := map[string][]string{}
 	for pair := range strings.SplitSeq(query, "&") {
@@ -114,7 +211,17 @@ func raw(t *testing.T, c *Client, pathAndQuery string) ([]byte, error) {
 			values[k] = []string{v}
 		}
 	}
-	body, err := c.open(t.Context(), path, values)
+	var content []byte
+	if path == "/triggers/set" {
+		content = []byte(`{"name":"t","functions":["f"]}`)
+	}
+	if path == "/sources/add" {
+		content = []byte(`{"url":"redis://h","secret":"s"}`)
+	}
+	if path == "/backfills/start" {
+		content = []byte(`{"source":"lines:///x","function":"f"}`)
+	}
+	body, err := c.open(t.Context(), method, path, values, content)
 	if err != nil {
 		return nil, err
 	}
@@ -130,18 +237,11 @@ func TestEveryRouteAnswersAsDocumented(t *testing.T) {
 	d := load(t)
 	c := serve(t, &parts{}, root, nil)
 	for path, methods := range d.Paths {
-		op, ok := methods["get"]
-		if !ok || len(methods) != 1 {
-			t.Errorf("%s: not just GET", path)
-			continue
+		method, op := d.only(t, path)
+		if len(methods) != 1 {
+			t.Errorf("%s: by more than %s", path, method)
 		}
-		query := ""
-		for _, p := range op.Parameters {
-			if p.Required {
-				query += "&" + p.Name + "=f"
-			}
-		}
-		body, err := raw(t, c, path+"?"+query)
+		body, err := rawBy(t, c, method, path+"?"+op.needs())
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
@@ -174,14 +274,32 @@ func TestEveryRouteFailsAsDocumented(t *testing.T) {
 	d := load(t)
 	c := serve(t, &parts{err: errors.New("the disk is gone")}, root, nil)
 	for path := range d.Paths {
-		if path == "/openapi.json" || path == "/logs" { // the one can't fail, the other has lines before it does
+		if path == "/openapi.json" || path == "/policy" || path == "/logs" { // the first two can't fail, the last has lines before it does
 			continue
 		}
-		_, err := raw(t, c, path)
+		method, op := d.only(t, path)
+		_, err := rawBy(t, c, method, path+"?id=e"+op.needs())
 		f, ok := errors.AsType[*Failure](err)
 		if !ok || f.Kind != hearth.Service || strings.Contains(f.Message, "disk") {
 			t.Errorf("%s: %v; want a service failure without what is for the log", path, err)
 		}
+	}
+}
+
+func TestNodesAreListedAndDrained(t *testing.T) {
+	c := serve(t, &parts{}, root, nil)
+	list, err := c.Nodes(t.Context())
+	if err != nil || len(list.Nodes) != 2 || list.Nodes[1].State != "draining" || list.Listening != "127.0.0.1:9071" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := c.Drain(t.Context(), "rack2", false); err != nil {
+		t.Error(err)
+	}
+	if f, ok := errors.AsType[*Failure](c.Drain(t.Context(), "rack3", true)); !ok || f.Kind != hearth.NotFound {
+		t.Errorf("an unknown node is drained: %v", f)
+	}
+	if _, err := rawBy(t, c, http.MethodPost, "/nodes/drain?node=rack2&on=perhaps"); err == nil {
+		t.Error("on=perhaps was taken")
 	}
 }
 
@@ -267,6 +385,20 @@ func TestLogThatFailsHalfWaySaysSo(t *testing.T) {
 	}
 }
 
+func TestAParkedEventIsRedrivenForItsAccount(t *testing.T) {
+	p := &parts{}
+	c := serve(t, p, root, nil)
+	if list, err := c.Parked(t.Context(), 5); err != nil || len(list) != 1 || list[0].Reason != "RetriesExhausted" {
+		t.Errorf("%+v %v", list, err)
+	}
+	if err := c.Redrive(t.Context(), "e"); err != nil || p.redriven != "000000000000/e" {
+		t.Errorf("%q %v", p.redriven, err)
+	}
+	if _, err := raw(t, c, "/parked/redrive?id=e"); err == nil {
+		t.Error("it is done by GET, too")
+	}
+}
+
 func TestBadQuestionsGetOneSentence(t *testing.T) {
 	c := serve(t, &parts{}, root, nil)
 	for path, kind := range map[string]hearth.Kind{
@@ -325,5 +457,29 @@ func TestRunningServerIsFoundAndADeadOneIsNotAlive(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); left != nil {
 		t.Errorf("left %v", left)
+	}
+}
+
+func TestAPolicyIsSetShownAndTakenBack(t *testing.T) {
+	p := &parts{}
+	c := serve(t, p, root, nil)
+	want := &hearth.ExecutionPolicy{Sizing: &hearth.SizingPolicy{Mode: "auto"}}
+	for _, ask := range []func() (Policy, error){
+		func() (Policy, error) { return c.SetPolicy(t.Context(), "f", want) },
+		func() (Policy, error) { return c.Policy(t.Context(), "f") },
+	} {
+		got, err := ask()
+		if err != nil || got.Function != "f" || got.Own == nil || got.Own.Sizing.Mode != "auto" {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if got, err := c.SetPolicy(t.Context(), "f", nil); err != nil || got.Own != nil || got.Effective == nil {
+		t.Errorf("taken back: %+v, %v", got, err)
+	}
+	for _, body := range []string{`{"sizing":{"mode":"auto","more":1}}`, `[]`, `{} {}`, `{`} {
+		_, err := send[Policy](t.Context(), c, http.MethodPost, "/policy/set", about("f"), []byte(body))
+		if f, ok := errors.AsType[*Failure](err); !ok || f.Kind != hearth.InvalidParameter {
+			t.Errorf("%s: %v", body, err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -20,36 +21,100 @@ import (
 //go:embed openapi.json
 var openAPI []byte
 
-// MaxDecisions bounds one answer of /decisions.
+// MaxDecisions bounds one answer of /decisions, and of /parked.
 const MaxDecisions = 1000
 
 // Handler serves the API. All fields but Log must be set before the first
 // request.
 type Handler struct {
-	// Authenticate finds out who signed a request; its error, of a kind with
-	// a status, is the answer. Only an account's root is let in: a function's
+	// Authenticate finds out who signed a request with that body; its error, of
+	// a kind with a status, is the answer. Only an account's root is let in: a function's
 	// own session has no business here.
-	Authenticate func(*http.Request) (hearth.Identity, error)
+	Authenticate func(r *http.Request, body []byte) (hearth.Identity, error)
 
 	Instances Instances
 	Decisions Decisions
 	Runtimes  Runtimes
 	Doctor    Doctor
 	Logs      Logs
+	Parked    ParkedEvents
+	BusEvents BusEvents
+	Policies  Policies
+	Sizes     Sizes
+	Nodes     Nodes
+	Sources   Sources
+
+	Idempotence Idempotence
+	Predictions Predictions
+	Capacities  Capacities
+	Learned     Learned
+	Backfills   Backfills
+
 	// Log takes what went wrong on Hearth's side; nil is slog.Default.
 	Log *slog.Logger
 }
 
-type answer func(ctx context.Context, account hearth.Account, q url.Values) (any, error)
+// ask is a request that was let in.
+type ask struct {
+	account hearth.Account
+	q       url.Values
+	body    []byte // of a POST
+}
 
-// routes are the paths below Prefix that answer one JSON document. /logs and
-// /openapi.json stand apart: the one streams, the other is for everybody.
+type answer func(ctx context.Context, a ask) (any, error)
+
+// maxBody bounds the body of a POST.
+const maxBody = 1 << 20
+
+// noticePath is where a trigger's notice is given with its token.
+const noticePath = "/trigger"
+
+// routes are the paths below Prefix that answer one JSON document. /logs, /events and
+// /openapi.json stand apart: two stream, the third is for everybody.
 func (h *Handler) routes() map[string]answer {
 	return map[string]answer{
-		"/ps":        h.ps,
-		"/decisions": h.decisions,
-		"/runtimes":  h.runtimes,
-		"/doctor":    h.doctor,
+		"/ps":         h.ps,
+		"/decisions":  h.decisions,
+		"/runtimes":   h.runtimes,
+		"/doctor":     h.doctor,
+		"/parked":     h.parked,
+		"/policy":     h.policy,
+		"/idempotent": h.idempotent,
+		"/advice":     h.advice,
+		"/nodes":      h.nodes,
+		"/learned":    h.learned,
+		"/triggers":   h.triggers,
+		"/capacity":   h.capacity,
+		"/sources":    h.sources,
+
+		"/backfills":        h.backfills,
+		"/backfills/report": h.backfillReport,
+	}
+}
+
+// actions are the paths below Prefix that change something, by POST. What they
+// change stands in the query, and what they make of it in the body, if it is
+// more than a word.
+func (h *Handler) actions() map[string]answer {
+	return map[string]answer{
+		"/parked/redrive":    h.redrive,
+		"/nodes/drain":       h.drainNode,
+		"/policy/set":        h.setPolicy,
+		"/idempotent/set":    h.declare,
+		"/idempotent/forget": h.forget,
+		"/hint":              h.hint,
+		"/triggers/set":      h.setTrigger,
+		"/triggers/remove":   h.removeTrigger,
+		"/triggers/fire":     h.fire,
+		"/sources/add":       h.addSource,
+		"/sources/remove":    h.removeSource,
+		notifyPath:           nil, // for whoever has a token
+		noticePath:           nil, // for whoever has a token
+
+		"/backfills/start":  h.startBackfill,
+		"/backfills/cancel": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Cancel }),
+		"/backfills/resume": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Resume }),
+		"/backfills/remove": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Remove }),
 	}
 }
 
@@ -57,14 +122,19 @@ func (h *Handler) routes() map[string]answer {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, ok := strings.CutPrefix(r.URL.Path, Prefix)
 	route, known := h.routes()[path]
-	if !ok || !known && path != "/openapi.json" && path != "/logs" {
+	action, acts := h.actions()[path]
+	if !ok || !known && !acts && path != "/openapi.json" && path != "/logs" && path != "/events" {
 		h.fail(w, r, hearth.Errorf(hearth.UnknownOperation,
 			"There is no %s here; %s/openapi.json lists what is.", r.URL.Path, Prefix))
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		h.write(w, http.StatusMethodNotAllowed, Failure{Kind: hearth.UnknownOperation, Message: r.Method + " changes things, and nothing here can be changed."})
+	allowed := "GET, HEAD"
+	if acts {
+		route, allowed = action, http.MethodPost
+	}
+	if !strings.Contains(allowed, r.Method) {
+		w.Header().Set("Allow", allowed)
+		h.write(w, http.StatusMethodNotAllowed, Failure{Kind: hearth.UnknownOperation, Message: "It is not used by " + r.Method + ", but by " + allowed + "."})
 		return
 	}
 	if path == "/openapi.json" {
@@ -72,7 +142,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(openAPI) // a client that is gone needs no answer
 		return
 	}
-	id, err := h.Authenticate(r)
+	if path == noticePath {
+		h.notice(w, r)
+		return
+	}
+	if path == notifyPath {
+		h.notify(w, r)
+		return
+	}
+	var body []byte
+	if acts {
+		var err error
+		if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+			h.fail(w, r, hearth.Errorf(hearth.InvalidParameter, "The body can't be read: %v.", err))
+			return
+		}
+	}
+	id, err := h.Authenticate(r, body)
 	if err == nil && !strings.HasSuffix(id.ARN, ":root") {
 		err = hearth.Errorf(hearth.AccessDenied, "%s is not the account's root, who alone may look here.", id.ARN)
 	}
@@ -85,7 +171,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.logs(w, r, id.Account, q)
 		return
 	}
-	v, err := route(r.Context(), id.Account, q)
+	if path == "/events" {
+		h.events(w, r, id.Account, q)
+		return
+	}
+	v, err := route(r.Context(), ask{id.Account, q, body})
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -94,18 +184,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // An account sees its own instances and those that are nobody's.
-func (h *Handler) ps(ctx context.Context, account hearth.Account, _ url.Values) (any, error) {
+func (h *Handler) ps(ctx context.Context, a ask) (any, error) {
 	s, err := h.Instances.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.Instances = slices.DeleteFunc(slices.Clone(s.Instances), func(i Instance) bool {
-		return i.Account != "" && i.Account != account
+		return i.Account != "" && i.Account != a.account
 	})
 	for i := range s.Instances {
 		s.Instances[i].Containers = some(s.Instances[i].Containers)
 	}
-	s.Instances = some(s.Instances)
+	s.Subpools = slices.DeleteFunc(slices.Clone(s.Subpools), func(p Subpool) bool { return p.Account != "" && p.Account != a.account })
+	s.Instances, s.Pool = some(s.Instances), some(s.Pool)
+	if s.Placed == nil {
+		s.Placed = map[hearth.Path]uint64{}
+	}
 	return s, nil
 }
 
@@ -114,16 +208,16 @@ type DecisionList struct {
 	Decisions []hearth.Decision `json:"decisions"`
 }
 
-func (h *Handler) decisions(ctx context.Context, account hearth.Account, q url.Values) (any, error) {
-	limit, err := number(q, "limit", 100, MaxDecisions)
+func (h *Handler) decisions(ctx context.Context, a ask) (any, error) {
+	limit, err := number(a.q, "limit", 100, MaxDecisions)
 	if err != nil {
 		return nil, err
 	}
 	ds, err := h.Decisions.Query(ctx, DecisionQuery{
-		Account:   account,
-		RequestID: q.Get("request"),
-		Function:  q.Get("function"),
-		Kind:      hearth.DecisionKind(q.Get("kind")),
+		Account:   a.account,
+		RequestID: a.q.Get("request"),
+		Function:  a.q.Get("function"),
+		Kind:      hearth.DecisionKind(a.q.Get("kind")),
 		Limit:     limit,
 	})
 	return DecisionList{some(ds)}, err
@@ -134,15 +228,42 @@ type RuntimeList struct {
 	Runtimes []Runtime `json:"runtimes"`
 }
 
-func (h *Handler) runtimes(ctx context.Context, _ hearth.Account, _ url.Values) (any, error) {
+func (h *Handler) runtimes(ctx context.Context, _ ask) (any, error) {
 	list, err := h.Runtimes.List(ctx)
 	return RuntimeList{some(list)}, err
 }
 
-func (h *Handler) doctor(ctx context.Context, _ hearth.Account, _ url.Values) (any, error) {
+func (h *Handler) doctor(ctx context.Context, _ ask) (any, error) {
 	r, err := h.Doctor.Report(ctx)
 	r.Checks = some(r.Checks)
 	return r, err
+}
+
+// ParkedList is the answer of /parked, the oldest first.
+type ParkedList struct {
+	Events []ParkedEvent `json:"events"`
+}
+
+func (h *Handler) parked(ctx context.Context, a ask) (any, error) {
+	limit, err := number(a.q, "limit", 100, MaxDecisions)
+	if err != nil {
+		return nil, err
+	}
+	list, err := h.Parked.List(ctx, a.account, limit)
+	return ParkedList{some(list)}, err
+}
+
+// Redriven is the answer of /parked/redrive.
+type Redriven struct {
+	ID string `json:"id"`
+}
+
+func (h *Handler) redrive(ctx context.Context, a ask) (any, error) {
+	id := a.q.Get("id")
+	if id == "" {
+		return nil, hearth.Errorf(hearth.InvalidParameter, "Which event? Add ?id=ID.")
+	}
+	return Redriven{id}, h.Parked.Redrive(ctx, a.account, id)
 }
 
 // logs streams one JSON document a line. An error after the first line ends

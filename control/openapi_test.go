@@ -3,11 +3,18 @@ package control
 import (
 	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hearth-faas/hearth"
 )
 
 // document is as much of OpenAPI as openapi.json uses.
@@ -59,6 +66,16 @@ func load(t *testing.T) *document {
 		t.Fatal(err)
 	}
 	return &d
+}
+
+// only is the one method by which a path is used, and its operation.
+func (d *document) only(t *testing.T, path string) (string, operation) {
+	t.Helper()
+	for method, op := range d.Paths[path] {
+		return strings.ToUpper(method), op
+	}
+	t.Fatalf("%s has no method", path)
+	return "", operation{}
 }
 
 // check returns what in v, decoded JSON, is not as s says.
@@ -123,6 +140,7 @@ func (d *document) check(s *schema, v any, at string) (wrong []string) {
 		if !ok || s.Type == "integer" && n != float64(int64(n)) {
 			return bad()
 		}
+	case "": // any JSON
 	default:
 		return []string{at + ": the document has an unknown type " + s.Type}
 	}
@@ -130,11 +148,80 @@ func (d *document) check(s *schema, v any, at string) (wrong []string) {
 }
 
 func TestDocumentNamesEveryRouteAndNoOther(t *testing.T) {
-	want := slices.Sorted(maps.Keys((&Handler{}).routes()))
-	want = append(want, "/logs", "/openapi.json")
+	want := slices.Concat(slices.Sorted(maps.Keys((&Handler{}).routes())), slices.Sorted(maps.Keys((&Handler{}).actions())))
+	want = append(want, "/events", "/logs", "/openapi.json")
 	slices.Sort(want)
 	if got := slices.Sorted(maps.Keys(load(t).Paths)); !slices.Equal(got, want) {
 		t.Errorf("documented %v, served %v", got, want)
+	}
+}
+
+func TestSchemasHaveEveryFieldThatIsSentAndNoOther(t *testing.T) {
+	d := load(t)
+	for _, sent := range []any{Snapshot{}, Instance{}, Container{}, hearth.Decision{}, hearth.Knowledge{}, Runtime{}, Report{}, Check{}, LogLine{}, ParkedEvent{}, Failure{}, Capacity{}, Subpool{}, Feed{}, Spending{}, Node{}, NodeList{}, Drained{}, hearth.Idempotence{}, hearth.Dependency{}, Idempotent{}, IdempotentCounts{}, Forgotten{}} {
+		typ := reflect.TypeOf(sent)
+		s := d.Components.Schemas[typ.Name()]
+		if s == nil {
+			t.Errorf("there is no schema %s", typ.Name())
+			continue
+		}
+		var fields, required []string
+		for i := range typ.NumField() {
+			name, options, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			fields = append(fields, name)
+			if options == "" {
+				required = append(required, name)
+			}
+		}
+		slices.Sort(fields)
+		slices.Sort(required)
+		if got := slices.Sorted(maps.Keys(s.Properties)); !slices.Equal(got, fields) {
+			t.Errorf("%s: documented %v, sent %v", typ.Name(), got, fields)
+		}
+		if got := slices.Sorted(slices.Values(s.Required)); !slices.Equal(got, required) {
+			t.Errorf("%s: documented as always there %v, sent always %v", typ.Name(), got, required)
+		}
+	}
+}
+
+// constants are the values of a file's string constants of a type.
+func constants(t *testing.T, path, typ string) (values []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if name, ok := spec.Type.(*ast.Ident); ok && name.Name == typ {
+			for _, v := range spec.Values {
+				if lit, ok := v.(*ast.BasicLit); ok {
+					s, err := strconv.Unquote(lit.Value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					values = append(values, s)
+				}
+			}
+		}
+		return true
+	})
+	return values
+}
+
+func TestSchemasNameEveryKindAndState(t *testing.T) {
+	d := load(t)
+	for at, want := range map[string][]string{
+		"Decision.kind":   constants(t, "../decision.go", "DecisionKind"),
+		"Container.state": constants(t, "control.go", "ContainerState"),
+	} {
+		of, field, _ := strings.Cut(at, ".")
+		if got := d.Components.Schemas[of].Properties[field].Enum; len(want) == 0 || !slices.Equal(got, want) {
+			t.Errorf("%s: documented %q, there are %q", at, got, want)
+		}
 	}
 }
 

@@ -4,7 +4,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
+
+	"github.com/hearth-faas/hearth/node"
 )
 
 // What the bodies of functions' own calls of the API may make this process
@@ -34,6 +37,20 @@ type insideMeter struct {
 
 func newInsideMeter(next http.Handler) *insideMeter {
 	return &insideMeter{next: next, held: map[string]int64{}}
+}
+
+// within tells from which container's code a request came; "" is from outside.
+func (s *Server) within(r *http.Request) string {
+	if id, ok := node.Container(r); ok {
+		return id
+	}
+	// The ids of sandboxes begin so, and no IP address does.
+	if !strings.HasPrefix(r.RemoteAddr, "s-") {
+		return ""
+	}
+	sandbox, _, _ := strings.Cut(r.RemoteAddr, ":")
+	id, _ := s.worker.ContainerOf(sandbox)
+	return id
 }
 
 // ServeHTTP implements http.Handler.

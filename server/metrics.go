@@ -3,6 +3,7 @@ package server
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/decision"
 	"github.com/hearth-faas/hearth/manager"
 )
@@ -27,6 +28,9 @@ var (
 	waitingDesc    = desc("invocations_waiting", "Invocations that wait for a container.")
 	poolDesc       = desc("pool_mebibytes", "What the ready slots cost.")
 	poolReadyDesc  = desc("pool_ready", "Ready instances in the warming pool, by boot.", "boot")
+	poolComingDesc = desc("pool_expected", "How many are expected to be taken from the warming pool before it has made up for them, by boot.", "boot")
+	poolTrendDesc  = desc("pool_trend", "Where the demand for the warming pool goes: 1 rising, -1 falling, 0 steady; by boot.", "boot")
+	packedDesc     = desc("instances_packed_total", "Instances given up because their account's load needed one less.")
 	endedDesc      = desc("containers_ended_total", "Containers ended while idle, by reason.", "reason")
 	failuresDesc   = desc("worker_failures_total", "Calls of the worker that failed, by call.", "call")
 	recordedDesc   = desc("decisions_total", "Decisions recorded.")
@@ -35,7 +39,7 @@ var (
 // Describe implements prometheus.Collector.
 func (p poolMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{placedDesc, committedDesc, capacityDesc, instancesDesc, containersDesc,
-		waitingDesc, poolDesc, poolReadyDesc, endedDesc, failuresDesc, recordedDesc} {
+		waitingDesc, poolDesc, poolReadyDesc, poolComingDesc, poolTrendDesc, packedDesc, endedDesc, failuresDesc, recordedDesc} {
 		ch <- d
 	}
 }
@@ -60,7 +64,10 @@ func (p poolMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(poolDesc, s.PoolMiB)
 	for boot, n := range s.PoolReady {
 		gauge(poolReadyDesc, float64(n), string(boot))
+		gauge(poolComingDesc, s.PoolComing[boot], string(boot))
+		gauge(poolTrendDesc, map[manager.Direction]float64{manager.Rising: 1, manager.Falling: -1}[s.PoolTrend[boot]], string(boot))
 	}
+	count(packedDesc, s.Packed)
 	for reason, n := range map[string]uint64{"lost": s.Lost, "evicted": s.Evicted, "expired": s.Expired, "retired": s.Retired} {
 		count(endedDesc, n, reason)
 	}
@@ -68,4 +75,34 @@ func (p poolMetrics) Collect(ch chan<- prometheus.Metric) {
 		count(failuresDesc, n, call)
 	}
 	count(recordedDesc, p.decisions.Last())
+}
+
+// eventMetrics tells Prometheus about asynchronous invocations.
+type eventMetrics struct{ queue *async.Queue }
+
+var (
+	eventsDesc        = desc("events_total", "Asynchronous invocations since the start, by what became of them.", "outcome")
+	eventsWaitingDesc = desc("events_waiting", "Asynchronous invocations that wait, due or not.")
+	eventsHeldDesc    = desc("events_held", "Of those that wait, those that wait for capacity to be cheap, idle or there.")
+	eventsRunningDesc = desc("events_running", "Asynchronous invocations at work.")
+)
+
+// Describe implements prometheus.Collector.
+func (e eventMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{eventsDesc, eventsWaitingDesc, eventsHeldDesc, eventsRunningDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (e eventMetrics) Collect(ch chan<- prometheus.Metric) {
+	c := e.queue.Counts()
+	for outcome, n := range map[string]uint64{
+		"accepted": c.Accepted, "succeeded": c.Succeeded, "failed": c.Failed, "retried": c.Retried, "parked": c.Parked,
+	} {
+		ch <- prometheus.MustNewConstMetric(eventsDesc, prometheus.CounterValue, float64(n), outcome)
+	}
+	ch <- prometheus.MustNewConstMetric(eventsWaitingDesc, prometheus.GaugeValue, float64(c.Waiting))
+	ch <- prometheus.MustNewConstMetric(eventsHeldDesc, prometheus.GaugeValue, float64(c.Held))
+	ch <- prometheus.MustNewConstMetric(eventsRunningDesc, prometheus.GaugeValue, float64(c.Running))
 }

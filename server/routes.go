@@ -17,16 +17,29 @@ import (
 func (s *Server) routes(api http.Handler) http.Handler {
 	verifier := sigv4.New(s.authority, s.clock, s.cfg.Region, control.SigningService)
 	own := &control.Handler{
-		Authenticate: func(r *http.Request) (hearth.Identity, error) {
-			claim, err := verifier.Verify(r, nil)
+		Authenticate: func(r *http.Request, body []byte) (hearth.Identity, error) {
+			claim, err := verifier.Verify(r, body)
 			return claim.Identity, err
 		},
-		Instances: instances{s.manager, s.cfg},
+		Instances: instances{s},
 		Decisions: decisions{s.decisions},
 		Runtimes:  runtimeList{s.runtimes},
 		Doctor:    doctor{s},
 		Logs:      logLines{s},
-		Log:       s.log,
+		Parked:    parkedEvents{s},
+		BusEvents: busEvents{s.buses},
+		Policies:  executionPolicies{s},
+		Sizes:     sizes{s.manager},
+		Nodes:     nodeList{s},
+		Sources:   registeredSources{s},
+
+		Idempotence: idempotence{s},
+		Predictions: predictions{s.predictor},
+		Capacities:  kinds{s},
+		Learned:     learned{s},
+		Backfills:   s.backfills,
+
+		Log: s.log,
 	}
 	metrics := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -7,12 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -20,22 +18,38 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/hearth-faas/hearth"
-	"github.com/hearth-faas/hearth/archive"
+	"github.com/hearth-faas/hearth/async"
+	"github.com/hearth-faas/hearth/backfill"
+	"github.com/hearth-faas/hearth/bus"
+	"github.com/hearth-faas/hearth/capacity"
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/control"
+	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/decision"
+	"github.com/hearth-faas/hearth/delivery"
+	"github.com/hearth-faas/hearth/durable"
+	"github.com/hearth-faas/hearth/event"
+	"github.com/hearth-faas/hearth/event/poll"
+	"github.com/hearth-faas/hearth/event/source"
+	"github.com/hearth-faas/hearth/execution"
 	"github.com/hearth-faas/hearth/frontend"
+	"github.com/hearth-faas/hearth/gateway"
+	"github.com/hearth-faas/hearth/iam"
+	"github.com/hearth-faas/hearth/idempotent"
 	"github.com/hearth-faas/hearth/identity"
-	"github.com/hearth-faas/hearth/lambda"
+	"github.com/hearth-faas/hearth/image"
 	"github.com/hearth-faas/hearth/manager"
+	"github.com/hearth-faas/hearth/market"
+	"github.com/hearth-faas/hearth/prediction"
 	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/runtimes"
+	"github.com/hearth-faas/hearth/s3"
 	"github.com/hearth-faas/hearth/sandbox"
 	"github.com/hearth-faas/hearth/sandbox/egress"
-	"github.com/hearth-faas/hearth/sandbox/namespace"
+	"github.com/hearth-faas/hearth/schedule"
+	"github.com/hearth-faas/hearth/signing"
+	"github.com/hearth-faas/hearth/sqs"
 	"github.com/hearth-faas/hearth/store"
-	"github.com/hearth-faas/hearth/store/files"
-	"github.com/hearth-faas/hearth/store/sqlite"
 	"github.com/hearth-faas/hearth/worker"
 	"github.com/hearth-faas/hearth/worker/logs"
 )
@@ -44,24 +58,52 @@ import (
 // Serve serves until its context ends and then puts everything away. A Server
 // serves once.
 type Server struct {
-	cfg      Config
-	log      *slog.Logger
-	clock    hearth.Clock
-	listener net.Listener
-	ready    chan struct{}
-	metrics  *prometheus.Registry
+	cfg        Config
+	log        *slog.Logger
+	clock      hearth.Clock
+	listener   net.Listener
+	ready      chan struct{}
+	registered chan struct{} // closed once registry is set
+	metrics    *prometheus.Registry
 
-	authority *identity.Authority
-	registry  *registry.Registry
-	runtimes  *runtimes.Set
-	network   *egress.Network
-	driver    sandbox.Driver
-	worker    *worker.Worker
-	manager   *manager.Manager
-	frontend  *frontend.Frontend
-	decisions *decision.Recorder
-	logs      *logs.Store
+	authority  *identity.Authority
+	records    store.Store
+	taken      chan error // by another server: the database
+	policies   *execution.Policies
+	roles      *iam.Directory
+	registry   *registry.Registry
+	mappings   *event.Mappings
+	sources    *source.Sources
+	poller     *poll.Poller
+	signing    *signing.Configs
+	runtimes   *runtimes.Set
+	network    *egress.Network
+	driver     sandbox.Driver
+	worker     *worker.Worker
+	manager    *manager.Manager
+	limits     *frontend.Limits
+	predictor  *prediction.Predictor
+	avoider    *idempotent.Avoider
+	frontend   *frontend.Frontend
+	capacity   *capacity.Providers
+	durable    *durable.Executions
+	calls      *deadline.Calls
+	async      *async.Queue
+	queues     *sqs.Service
+	feed       *market.Feed // of variable capacity; nil without any
+	timing     market.Timing
+	buses      *bus.Buses
+	schedules  *schedule.Schedules
+	timers     *schedule.Timers
+	deliveries *delivery.Queue
+	backfills  *backfill.Jobs
+	decisions  *decision.Recorder
+	logs       *logs.Store
+	objects    *s3.Bucket
+	images     *image.Store
+	nodes      nodes
 
+	urls    gateway.Index
 	outside *http.Server // for clients
 	inside  *http.Server // for functions
 	closers []closer     // in the order in which they were opened
@@ -79,7 +121,8 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), metrics: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), metrics: prometheus.NewRegistry()}
+	s.limits = frontend.NewLimits(cfg.Concurrency, cfg.Rate)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -92,10 +135,28 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openRecords,
 		s.openRuntimes,
 		s.openSandboxes,
+		s.openImages,
 		s.openWorker,
+		s.openStore,
+		s.openPolicies,
 		s.openManager,
+		s.openFleets,
+		s.openRoles,
 		s.openRegistry,
+		s.openObjects,
+		s.openPrediction,
+		s.openIdempotent,
 		s.openFrontend,
+		s.openDeadline,
+		s.openCapacity,
+		s.openDurable,
+		s.openQueues,
+		s.openEvents,
+		s.openAsync,
+		s.openFeed,
+		s.openBackfills,
+		s.openAPI,
+		s.openNodes,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err
@@ -133,184 +194,20 @@ func (s *Server) listen(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) openFolder(context.Context) error {
-	folder, err := store.OpenFolder(s.cfg.DataDir)
-	if err != nil {
-		return err
-	}
-	s.opened("data folder", folder.Close)
-	s.cfg.DataDir = folder.Path
-	s.authority, err = identity.LoadOrCreate(identity.Config{
-		Dir: folder.Path, Account: s.cfg.Account, Region: s.cfg.Region, Clock: s.clock, Log: s.log,
-	})
-	if err != nil {
-		return store.Explain(folder.Path, err)
-	}
-	s.cfg.Account, s.cfg.Region = s.authority.Root().Account, s.authority.Root().Region
-	return nil
+// mayLoop tells whether fn's recursion configuration allows loops.
+func (s *Server) mayLoop(fn *hearth.Function) bool {
+	settings, err := s.registry.Settings(context.Background(), fn.Account, fn.Name, "")
+	return err == nil && settings.Recursion == "Allow"
 }
 
-func (s *Server) dir(name ...string) string {
-	return filepath.Join(append([]string{s.cfg.DataDir}, name...)...)
-}
-
-// openRecords opens what keeps the decisions and the functions' logs.
-func (s *Server) openRecords(context.Context) (err error) {
-	s.decisions, err = decision.Open(decision.Config{
-		Clock: s.clock, Log: s.log, Keep: s.cfg.Decisions,
-		Dir: s.dir("decisions"), MaxBytes: int64(s.cfg.DecisionLogMiB) << 20,
-	})
+// functionURL is where the function with the URL of that id is served: browsers
+// and most resolvers take every name under localhost for this machine.
+func (s *Server) functionURL(id string) string {
+	_, port, err := net.SplitHostPort(s.Addr().String())
 	if err != nil {
-		return store.Explain(s.cfg.DataDir, err)
+		panic(err) // the address of a TCP listener has a port
 	}
-	s.opened("decisions", s.decisions.Close)
-	s.logs, err = logs.Open(logs.Options{
-		Dir: s.dir("logs"), Clock: s.clock, Log: s.log,
-		MaxBytes: int64(s.cfg.LogMiB) << 20, Retention: s.cfg.LogRetention,
-	})
-	if err != nil {
-		return store.Explain(s.cfg.DataDir, err)
-	}
-	s.opened("logs", s.logs.Close)
-	return nil
-}
-
-func (s *Server) openRuntimes(ctx context.Context) (err error) {
-	files := s.dir("runtimes")
-	if s.runtimes, err = discover(ctx, s.cfg, files); err != nil {
-		return err
-	}
-	return s.runtimes.Install(ctx)
-}
-
-// discover finds this machine's interpreters; files is where the runtime
-// clients will be.
-func discover(ctx context.Context, cfg Config, files string) (*runtimes.Set, error) {
-	return runtimes.Discover(ctx, runtimes.Options{
-		Files: files, Dirs: cfg.Interpreters, Path: os.Getenv("PATH"), Home: os.Getenv("HOME"),
-		Cache: filepath.Join(cfg.DataDir, "interpreters.json"), Strict: cfg.StrictRuntimes,
-	})
-}
-
-func (s *Server) openSandboxes(ctx context.Context) (err error) {
-	s.network, err = egress.New(egress.Config{Clock: s.clock, Log: s.log})
-	if err != nil {
-		return fmt.Errorf("the sandboxes' network: %w", err)
-	}
-	s.opened("network", s.network.Close)
-	program := "/proc/self/exe"
-	if len(s.cfg.SandboxProgram) > 0 {
-		if program, err = namespace.Unpack(s.cfg.DataDir, s.cfg.SandboxProgram); err != nil {
-			return store.Explain(s.cfg.DataDir, err)
-		}
-	}
-	s.driver, err = namespace.New(ctx, namespace.Config{
-		Program: program, DataDir: s.cfg.DataDir, Network: s.network, Log: s.log,
-	})
-	if err != nil {
-		return fmt.Errorf("the sandboxes: %w", err)
-	}
-	s.opened("sandboxes", s.driver.Close)
-	for _, c := range s.driver.Report().Checks {
-		if !c.OK {
-			s.log.Warn("not enforced on this machine: "+c.Name, "because", c.Detail, "fix", c.Fix)
-		}
-	}
-	return nil
-}
-
-func (s *Server) openWorker(context.Context) (err error) {
-	s.worker, err = worker.New(worker.Config{
-		Driver: s.driver, Runtimes: s.runtimes, Logs: s.logs, Clock: s.clock, Log: s.log,
-		Packages: packages{s},
-		Unpack: func(ctx context.Context, r io.ReaderAt, size int64, dir string) error {
-			return archive.Unpack(ctx, r, size, dir, archive.Lambda)
-		},
-		Session:  s.authority.Mint,
-		Endpoint: "http://" + s.network.Guest().API.String(),
-		DataDir:  s.cfg.DataDir,
-	})
-	if err != nil {
-		return store.Explain(s.cfg.DataDir, err)
-	}
-	return nil
-}
-
-// packages lets the worker, which is opened first, read from the registry.
-type packages struct{ s *Server }
-
-func (p packages) OpenPackage(ctx context.Context, sha256 string) (io.ReadSeekCloser, int64, error) {
-	return p.s.registry.OpenPackage(ctx, sha256)
-}
-
-func (s *Server) openManager(context.Context) (err error) {
-	mib, err := s.cfg.promisedMiB()
-	if err != nil {
-		return err
-	}
-	least := map[hearth.Boot]int{"": 2}
-	for _, boot := range s.runtimes.Boots() {
-		least[boot] = 1
-	}
-	s.manager, err = manager.New(manager.Config{
-		Worker: s.worker, Clock: s.clock, Recorder: s.decisions, Log: s.log, Seed: uint64(s.clock.Now().UnixNano()),
-		MachineMiB: mib + s.cfg.PoolMiB, Overcommit: s.cfg.Overcommit, InstanceMiB: s.cfg.InstanceMiB,
-		PoolBudgetMiB: float64(s.cfg.PoolMiB), PoolMin: least,
-		Life: manager.IdleLife{Min: s.cfg.IdleMin, Max: s.cfg.IdleMax},
-	})
-	if err != nil {
-		return err
-	}
-	s.opened("pools", func() error {
-		// Whoever may wait for invocations has waited: what still runs ends now.
-		ended, cancel := context.WithCancel(context.Background())
-		cancel()
-		if err := s.manager.Drain(ended); err != nil && !errors.Is(err, context.Canceled) {
-			return err
-		}
-		return nil
-	})
-	s.metrics.MustRegister(poolMetrics{s.manager, s.decisions})
-	return nil
-}
-
-func (s *Server) openRegistry(ctx context.Context) error {
-	records, err := sqlite.Open(ctx, s.cfg.DataDir)
-	if err != nil {
-		return store.Explain(s.cfg.DataDir, err)
-	}
-	s.opened("records", records.Close)
-	blobs, err := files.Open(s.dir("blobs"))
-	if err != nil {
-		return store.Explain(s.cfg.DataDir, err)
-	}
-	s.registry, err = registry.Open(ctx, registry.Config{
-		Store: records, Blobs: blobs, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Secrets: s.authority.Key(),
-		Prepare: s.worker.Prepare, Changed: s.manager.Changed,
-	})
-	if err != nil {
-		return err
-	}
-	s.opened("registry", s.registry.Close)
-	return nil
-}
-
-func (s *Server) openFrontend(context.Context) (err error) {
-	s.frontend, err = frontend.New(frontend.Config{
-		Functions: s.registry, Manager: s.manager, Clock: s.clock, Recorder: s.decisions,
-		Concurrency: s.cfg.Concurrency, Metrics: s.metrics,
-	})
-	if err != nil {
-		return err
-	}
-	api := lambda.New(lambda.Config{
-		Registry: s.registry, Invoker: s.frontend, Done: s.frontend.Done,
-		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
-		Logs: s.logs, Concurrency: s.cfg.Concurrency,
-	})
-	s.outside = s.httpServer(s.routes(api))
-	s.inside = s.httpServer(newInsideMeter(api))
-	return nil
+	return "http://" + net.JoinHostPort(gateway.Host(id, s.cfg.Region, "localhost"), port) + "/"
 }
 
 // httpServer bounds what a client can make the server hold.
@@ -334,7 +231,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Config.ShutdownGrace) and puts everything away.
 func (s *Server) Serve(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	serve := func(h *http.Server, l net.Listener) {
 		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
@@ -342,6 +239,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	}
 	go serve(s.outside, s.listener)
 	go serve(s.inside, s.network.APIListener())
+	go s.serveNodes(failed)
 	err = control.WriteRunning(s.cfg.DataDir, control.Running{
 		PID: os.Getpid(), Endpoint: "http://" + s.Addr().String(), Account: s.cfg.Account, Region: s.cfg.Region,
 		Version: s.cfg.Version, Started: s.clock.Now(),
@@ -350,21 +248,44 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("server.json", func() error { return control.RemoveRunning(s.cfg.DataDir) })
+	s.durable.Run()
+	s.async.Start()
+	s.deliveries.Start()
+	s.timers.Start()
+	s.poller.Start()
+	s.backfills.Run()
 	close(s.ready)
 	debug.FreeOSMemory() // what starting took and serving does not need
+	if err := releaseProgram(); err != nil {
+		s.log.Warn("the program's memory is not given back", "error", err)
+	}
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 		s.log.Error("stopped serving", "err", err)
+	case err = <-s.taken:
+		s.log.Error("stopped serving", "err", err)
+		s.cfg.ShutdownGrace = 0 // nothing that ends from now on can be stored
 	}
 	s.log.Info("stopping", "invocations", s.frontend.InFlight(), "grace", s.cfg.ShutdownGrace)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownGrace)
 	defer cancel()
+	// Durable executions stop where they are, and go on in the next process.
+	s.durable.Drain()
+	s.async.Hold()
+	s.calls.Hasten()
+	s.timers.Stop()
+	s.deliveries.Stop(grace)
+	s.mappings.Hold()
+	s.backfills.Hold()
 	// Invocations first: while they end, their callers' connections and the
 	// functions' own calls still work.
 	if derr := s.frontend.Drain(grace); derr != nil {
 		s.log.Warn("invocations were still running when the grace ended", "invocations", s.frontend.InFlight())
 	}
+	s.async.Stop(grace)
+	s.mappings.Stop(grace)
+	s.queues.Hold()
 	for _, h := range []*http.Server{s.outside, s.inside} {
 		if serr := h.Shutdown(grace); serr != nil {
 			_ = h.Close() // what did not end by itself is cut off

@@ -24,6 +24,8 @@ type app struct {
 
 	// newServer makes the server of hearth up.
 	newServer func(context.Context, server.Config) (runner, error)
+	// newNode makes the node of hearth node.
+	newNode func(context.Context, server.NodeConfig) (nodeRunner, error)
 
 	json     bool
 	data     string // "" is the default folder
@@ -104,9 +106,13 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 	if a.newServer != nil {
 		group("server", a.upCmd())
 	}
-	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.lsCmd(), a.rmCmd())
-	group("insight", a.psCmd(), a.explainCmd(), a.runtimesCmd(), a.doctorCmd())
+	if a.newNode != nil {
+		group("server", a.nodeCmd())
+	}
+	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.urlCmd(), a.lsCmd(), a.rmCmd(), a.parkedCmd(), a.scheduleCmd(), a.sourceCmd(), a.durableCmd(), a.idempotentCmd(), a.backfillCmd(), a.hintCmd(), a.triggerCmd(), a.signCmd(), a.signingCmd(), a.keysCmd())
+	group("insight", a.psCmd(), a.topCmd(), a.capacityCmd(), a.nodesCmd(), a.explainCmd(), a.decisionsCmd(), a.adviseCmd(), a.simCmd(), a.policyCmd(), a.runtimesCmd(), a.apiCmd(), a.doctorCmd())
 	root.AddCommand(a.demoCmd(), a.versionCmd())
+	group("functions", a.eventsCmd())
 	return root
 }
 

@@ -16,6 +16,7 @@ import (
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/identity"
+	"github.com/hearth-faas/hearth/internal/sdkhttp"
 )
 
 // remote is a server, seen through its public APIs.
@@ -55,7 +56,7 @@ func (a *app) connect() (*remote, error) {
 	// run is not for us to repeat.
 	noRetry := func() aws.Retryer { return aws.NopRetryer{} }
 	cfg := aws.Config{
-		Region: r.region, Credentials: static, HTTPClient: client,
+		Region: r.region, Credentials: static, HTTPClient: sdkhttp.Client{C: client},
 		BaseEndpoint: &r.endpoint, Retryer: noRetry,
 	}
 	r.lambda, r.sts = lambda.NewFromConfig(cfg), sts.NewFromConfig(cfg)

@@ -68,7 +68,18 @@ func (a *app) printEnv(vars [][2]string, format string) error {
 			return err
 		}
 	}
-	return nil
+	_, err := fmt.Fprint(a.out, awsFunctions[format])
+	return err
+}
+
+// awsFunctions is what makes aws sqs work with version 1 of the AWS command
+// line: it sends SQS's commands to its own address whatever AWS_ENDPOINT_URL
+// says, unless it is told on the command line.
+var awsFunctions = map[string]string{
+	"sh": `aws() { if [ "$1" = sqs ] && [ -n "$AWS_ENDPOINT_URL" ]; then command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; else command aws "$@"; fi; }
+`,
+	"fish": `function aws; if test "$argv[1]" = sqs -a -n "$AWS_ENDPOINT_URL"; command aws --endpoint-url "$AWS_ENDPOINT_URL" $argv; else; command aws $argv; end; end
+`,
 }
 
 // shellQuote quotes s for sh and fish, if it needs it.

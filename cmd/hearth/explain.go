@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,20 +16,31 @@ import (
 )
 
 func (a *app) explainCmd() *cobra.Command {
-	var last string
+	var last, updates string
 	cmd := &cobra.Command{
-		Use:   "explain REQUEST_ID | --last NAME",
-		Short: "Tell the story of an invocation: its way, why, and where its time went",
+		Use:   "explain REQUEST_ID | FUNCTION | --last NAME | --updates NAME",
+		Short: "Tell the story of an invocation: its way, why, and where its time went; or what was learned about a function",
 		Example: `  hearth explain --last hello
+  hearth explain hello
+  hearth explain --updates hello    how its new code took over from old, step by step
   hearth explain 6f0c2a54-9c1e-4b0a-8f55-0d5a5f2b7c11`,
 		Args: between(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := valid(cmd, (len(args) == 1) != (last != ""), "either a request id or --last NAME is wanted"); err != nil {
+			if err := valid(cmd, (len(args) == 1) != (last != "" || updates != "") && (last == "" || updates == ""), "either a request id, --last NAME or --updates NAME is wanted, or the name of a function"); err != nil {
 				return err
 			}
 			r, err := a.connect()
 			if err != nil {
 				return err
+			}
+			if updates != "" {
+				return a.explainUpdates(cmd.Context(), r, updates)
+			}
+			if len(args) == 1 && !isRequestID(args[0]) {
+				sections, err := r.control.Learned(cmd.Context(), args[0])
+				if f, ok := errors.AsType[*control.Failure](err); !ok || f.Kind != hearth.NotFound {
+					return a.explainFunction(r, args[0], sections, err)
+				}
 			}
 			d, err := r.decision(cmd.Context(), strings.Join(args, ""), last)
 			if err != nil {
@@ -37,12 +50,65 @@ func (a *app) explainCmd() *cobra.Command {
 				return a.printJSON(d)
 			}
 			a.printStory(a.out, d)
-			return nil
+			return a.explainBeside(cmd.Context(), r, d.RequestID)
 		},
 	}
 	cmd.Flags().StringVar(&last, "last", "", "the last invocation of function `NAME`")
-	_ = cmd.RegisterFlagCompletionFunc("last", a.completeFunctions) // fails only if the flag is unknown
+	cmd.Flags().StringVar(&updates, "updates", "", "how new code of function `NAME` took over from old")
+	for _, flag := range []string{"last", "updates"} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, a.completeFunctions) // fails only if the flag is unknown
+	}
 	return cmd
+}
+
+// isRequestID tells a request id, which is a UUID, from a function's name.
+func isRequestID(s string) bool {
+	parts := strings.Split(s, "-")
+	if len(s) != 36 || len(parts) != 5 {
+		return false
+	}
+	return strings.Trim(s, "0123456789abcdefABCDEF-") == ""
+}
+
+// explainFunction tells what was learned about a function, and what would be
+// done next.
+func (a *app) explainFunction(r *remote, function string, sections []control.Section, err error) error {
+	if err != nil {
+		return r.failure("can't find out what was learned about "+function, err)
+	}
+	if a.json {
+		return a.printJSON(control.LearnedOf{Function: function, Sections: sections})
+	}
+	fmt.Fprintln(a.out, a.bold(function))
+	if len(sections) == 0 {
+		a.say("Nothing has been learned about it yet.")
+	}
+	for _, s := range sections {
+		for i, says := range s.Says {
+			label := s.System
+			if i > 0 {
+				label = ""
+			}
+			fmt.Fprintf(a.out, "  %s %s\n", a.faint(fmt.Sprintf("%-8s", label)), says)
+		}
+	}
+	return nil
+}
+
+// explainBeside tells what else was decided on account of the invocation: that
+// a prediction had come true, or how much memory its function should have.
+func (a *app) explainBeside(ctx context.Context, r *remote, request string) error {
+	all, err := r.control.Find(ctx, control.DecisionQuery{RequestID: request, Limit: 20})
+	if err != nil {
+		return r.failure("can't look decisions up", err)
+	}
+	slices.Reverse(all)
+	for _, d := range all {
+		if d.Kind != hearth.DecisionPlace && d.Kind != hearth.DecisionRefuse {
+			fmt.Fprintf(a.out, "\n  %s %s: %s\n", a.faint("also  "), d.Kind, d.Why)
+		}
+	}
+	return nil
 }
 
 // decision finds the one that tells of an invocation: of kind place or refuse.
@@ -67,12 +133,20 @@ func (r *remote) decision(ctx context.Context, request, function string) (hearth
 	return *best, nil
 }
 
+// fleetWords says what each fleet is.
+var fleetWords = map[string]string{
+	"low":  ", chosen for code that is called seldom",
+	"high": ", chosen for code that is called often",
+}
+
 // pathWords says what each way of S00.3 is.
 var pathWords = map[string]string{
 	string(hearth.PathReuse):     "a container that had the code loaded",
 	string(hearth.PathContainer): "a new container in an instance of the account",
 	string(hearth.PathWarm):      "an instance from the warming pool",
 	string(hearth.PathCold):      "nothing was ready: an instance made from scratch",
+	string(hearth.PathRecorded):  "no container: the answer was that of an earlier, equal request",
+	string(hearth.PathJoined):    "no container: an equal request ran at the same time",
 }
 
 func (a *app) printStory(w io.Writer, d hearth.Decision) {
@@ -95,8 +169,17 @@ func (a *app) printStory(w io.Writer, d hearth.Decision) {
 		line("way", "%s", d.Chosen)
 	}
 	line("why", "%s", d.Why)
+	if d.Generation > 0 {
+		line("code", "generation %d of the code and configuration", d.Generation)
+	}
 	if d.Instance != "" {
 		line("where", "container %s in instance %s", d.Container, d.Instance)
+	}
+	if d.Capacity != "" {
+		line("cost", "%.6g, on %s capacity at a price of %v for a GiB an hour", d.Cost, d.Capacity, d.Price)
+	}
+	if d.Node != "" {
+		line("node", "%s%s", d.Node, fleetWords[d.Fleet])
 	}
 	k := d.Knew
 	line("knew", "with this code %d idle, %d busy, %d waiting; for it %d ready slots, %d instances with room, %d in the pool; %d MiB promised, %d free",

@@ -18,11 +18,14 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/awsjson"
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/control"
+	"github.com/hearth-faas/hearth/execution"
 	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
 	"github.com/hearth-faas/hearth/server"
+	"github.com/hearth-faas/hearth/store/sqlite"
 )
 
 // fake answers as a server does where the command line asks: the Lambda API
@@ -36,8 +39,12 @@ type fake struct {
 	verifier *sigv4.Verifier
 	control  *control.Handler
 
+	schedules awsjson.Handler
+
 	mu        sync.Mutex
 	functions map[string]map[string]any // as GetFunctionConfiguration answers
+	urls      map[string]map[string]any // as GetFunctionUrlConfig answers
+	policy    []map[string]any          // what AddPermission was asked for
 	calls     []string                  // METHOD /path
 	answer    func(event []byte, h http.Header) (status int, header map[string]string, body string)
 	decisions []hearth.Decision
@@ -47,22 +54,23 @@ type fake struct {
 const testAccount, testRegion = "000000000000", "eu-west-1"
 
 func newFake(t *testing.T) *fake {
-	f := &fake{t: t, dir: t.TempDir(), functions: map[string]map[string]any{}}
+	f := &fake{t: t, dir: t.TempDir(), functions: map[string]map[string]any{}, urls: map[string]map[string]any{}}
 	authority, err := identity.LoadOrCreate(identity.Config{
 		Dir: f.dir, Account: testAccount, Region: testRegion, Clock: clock.System(), Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.verifier = sigv4.New(authority, clock.System(), testRegion, "lambda", "sts", control.SigningService)
+	f.verifier = sigv4.New(authority, clock.System(), testRegion, "lambda", "sts", "scheduler", control.SigningService)
 	f.control = &control.Handler{
-		Authenticate: func(r *http.Request) (hearth.Identity, error) {
-			c, err := f.verifier.Verify(r, nil)
+		Authenticate: func(r *http.Request, body []byte) (hearth.Identity, error) {
+			c, err := f.verifier.Verify(r, body)
 			return c.Identity, err
 		},
-		Instances: f, Decisions: f, Runtimes: f, Logs: f,
+		Instances: f, Decisions: f, Runtimes: f, Logs: f, Policies: newPolicies(t, f.dir), Predictions: foretold{f}, Learned: foretold{f}, Capacities: f,
 		Log: slog.New(slog.DiscardHandler),
 	}
+	f.schedules, f.control.BusEvents = newSchedules(), f
 	srv := httptest.NewServer(f)
 	t.Cleanup(srv.Close)
 	f.url = srv.URL
@@ -75,11 +83,30 @@ func newFake(t *testing.T) *fake {
 	return f
 }
 
+// newPolicies are execution policies as a server keeps them.
+func newPolicies(t *testing.T, dir string) *execution.Policies {
+	s, err := sqlite.Open(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	p, err := execution.Open(context.Background(), s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func (f *fake) Snapshot(context.Context) (control.Snapshot, error) {
 	return control.Snapshot{At: time.Now(), MemoryMiB: 4096, CommittedMiB: 128, PoolBudgetMiB: 256, PoolMiB: 11, Instances: []control.Instance{
 		{ID: "i-pool", Containers: []control.Container{{ID: "c-1", State: control.StateReady, Boot: "node20"}}},
 		{ID: "i-own", Account: testAccount, Containers: []control.Container{{
-			ID: "c-2", State: control.StateIdle, Since: time.Now().Add(-61 * time.Second), Function: "echo", Version: "$LATEST", Invocations: 7, LimitMiB: 128, UsedMiB: 33}}},
+			ID: "c-2", State: control.StateIdle, Since: time.Now().Add(-61 * time.Second), Function: "echo", Version: "$LATEST", Invocations: 7, LimitMiB: 128, UsedMiB: 33}, {
+			ID: "c-3", State: control.StateBusy, Since: time.Now().Add(-time.Second), Function: "kept", Version: "3", Tenant: "blue", Provisioned: true}}},
 	}}, nil
 }
 
@@ -87,8 +114,20 @@ func (f *fake) Query(_ context.Context, q control.DecisionQuery) ([]hearth.Decis
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(f.decisions), func(d hearth.Decision) bool {
-		return q.Kind != d.Kind || q.RequestID != "" && q.RequestID != d.RequestID || q.Function != "" && q.Function != d.Function
+		return q.Kind != "" && q.Kind != d.Kind || q.RequestID != "" && q.RequestID != d.RequestID || q.Function != "" && q.Function != d.Function
 	}), nil
+}
+
+func (f *fake) Follow(_ context.Context, _ hearth.Account, bus string, emit func(control.BusLine) error) error {
+	if bus == "no" {
+		return hearth.Errorf(hearth.Validation, "no such name")
+	}
+	for _, l := range []control.BusLine{{}, {Missed: 2}, {Event: []byte(`{"source":"` + bus + `","detail-type":"Order","detail":{"n":1}}`)}} {
+		if err := emit(l); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *fake) List(context.Context) ([]control.Runtime, error) {
@@ -128,11 +167,19 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, err := f.verifier.Verify(r, body); err != nil {
+	claim, err := f.verifier.Verify(r, body)
+	if err != nil {
 		refuse(w, string(hearth.KindOf(err)), 403, "The security token included in the request is invalid.")
 		return
 	}
-	path, ok := strings.CutPrefix(r.URL.Path, "/2015-03-31/functions")
+	if strings.HasPrefix(r.URL.Path, "/schedules") {
+		_ = f.schedules.Serve(w, &awsjson.Request{Caller: claim.Identity, HTTP: r, Body: body}) // and the client is told
+		return
+	}
+	path, ok := strings.CutPrefix(r.URL.Path, "/2021-10-31/functions") // of URLs
+	if !ok {
+		path, ok = strings.CutPrefix(r.URL.Path, "/2015-03-31/functions")
+	}
 	if !ok {
 		f.t.Errorf("unexpected %s %s", r.Method, r.URL.Path)
 		return
@@ -168,6 +215,24 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "DELETE":
 		delete(f.functions, name)
 		send(w, 200, map[string]any{"StatusCode": 200})
+	case "POST url", "GET url":
+		if call == "POST url" {
+			f.urls[name] = f.decode(body)
+			f.urls[name]["FunctionUrl"] = "http://id.lambda-url." + testRegion + ".localhost/"
+		}
+		if f.urls[name] == nil {
+			refuse(w, "ResourceNotFoundException", 404, "The resource you requested does not exist.")
+			return
+		}
+		send(w, 200, f.urls[name])
+	case "DELETE url":
+		delete(f.urls, name)
+		w.WriteHeader(http.StatusNoContent)
+	case "POST policy":
+		f.policy = append(f.policy, f.decode(body))
+		send(w, 201, map[string]any{"Statement": "{}"})
+	case "DELETE policy/" + sidURL, "DELETE policy/" + sidInvoke:
+		refuse(w, "ResourceNotFoundException", 404, "No policy is associated with the given resource.")
 	case "POST invocations":
 		status, header, text := f.answer(body, r.Header)
 		for k, v := range header {

@@ -216,16 +216,45 @@ func TestExplainTellsTheWayAndTheTime(t *testing.T) {
 	f.hearth("explain", "--last", "echo").want(t, 0, "TooManyRequestsException")
 	f.hearth("explain", "--last", "echo", "--json").want(t, 0, `"requestId": "r2"`)
 	f.hearth("explain", "r9").want(t, 1, "", "no invocation with request id r9")
-	f.hearth("explain").want(t, 2, "", "either a request id or --last NAME")
+	f.hearth("explain", "--updates", "echo").want(t, 1, "", "no update of echo is recorded")
+	f.decisions = []hearth.Decision{
+		{Seq: 6, Kind: hearth.DecisionUpdate, Function: "echo", Version: hearth.Latest, Chosen: "switched", Instance: "i-1", Why: "2 of 2 are ready"},
+		{Seq: 5, Kind: hearth.DecisionFetch, Function: "echo", Version: hearth.Latest, Chosen: "again", Why: "it ends after 4 of 9 bytes"},
+	}
+	f.hearth("explain", "--updates", "echo").want(t, 0, "update switched  i-1    2 of 2 are ready")
+	f.hearth("explain", "--last", "echo", "--updates", "echo").want(t, 2, "", "either a request id")
+	f.hearth("explain").want(t, 2, "", "either a request id, --last NAME or --updates NAME")
 }
 
 func TestInsightCommandsPrintTablesAndJSON(t *testing.T) {
 	f := newFake(t)
 	f.hearth("ps").want(t, 0, "1 instances of accounts, 1 in the warming pool (11.0 of 256 MiB)")
-	f.hearth("ps").want(t, 0, "echo:$LATEST  7     33 of 128 MiB")
+	f.hearth("ps").want(t, 0, "echo:$LATEST                  7     33 of 128 MiB")
+	f.hearth("ps").want(t, 0, "kept:3 of blue (provisioned)")
 	f.hearth("ps", "--json").want(t, 0, `"state": "idle"`)
 	f.hearth("runtimes").want(t, 0, "nodejs24.x       nearest  /usr/bin/node 20.1.0  the nearest")
 	f.hearth("runtimes", "--json").want(t, 0, `"exact": true`)
 	f.hearth("version").want(t, 0, "server 9.9")
 	f.hearth("version", "--json").want(t, 0, `"server": "9.9"`)
+}
+
+func TestURLIsMadeShownAndDeleted(t *testing.T) {
+	f := newFake(t)
+	f.functions["hello"] = map[string]any{}
+	const url = "http://id.lambda-url.eu-west-1.localhost/"
+	f.hearth("url", "hello").want(t, exitFailed, "", "hello has no URL", "hearth url hello --create")
+	if r := f.hearth("url", "hello", "--create", "--stream"); r.code != 0 || r.out != url+"\n" || len(f.policy) != 0 ||
+		f.urls["hello"]["AuthType"] != "AWS_IAM" || f.urls["hello"]["InvokeMode"] != "RESPONSE_STREAM" {
+		t.Errorf("%+v, %v, %v", r, f.urls, f.policy)
+	}
+	f.hearth("url", "hello", "--json").want(t, 0, `"authType": "AWS_IAM"`)
+	f.hearth("url", "hello", "--delete").want(t, 0, "the URL of hello deleted")
+	f.hearth("url", "hello", "--create", "--auth", "none").want(t, 0, url, "anybody")
+	if len(f.policy) != 2 || f.policy[0]["FunctionUrlAuthType"] != "NONE" || f.policy[1]["InvokedViaFunctionUrl"] != true || f.policy[1]["Principal"] != "*" {
+		t.Errorf("%v", f.policy)
+	}
+	f.hearth("url", "none").want(t, exitFailed, "", "none has no URL")
+	f.hearth("url", "hello", "--create", "--auth", "some").want(t, exitUsage, "", `--auth "some"`)
+	f.hearth("url", "hello", "--create", "--delete").want(t, exitUsage, "", "--create and --delete")
+	f.hearth("url", "hello", "--auth", "none").want(t, exitUsage, "", "--create")
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/spf13/cobra"
 )
 
@@ -32,8 +34,9 @@ type invoked struct {
 }
 
 func (a *app) invokeCmd() *cobra.Command {
-	var tail, raw bool
+	var tail, raw, recompute bool
 	var qualifier, clientContext string
+	var memory int
 	cmd := &cobra.Command{
 		Use:   "invoke NAME [DATA | @FILE | -]",
 		Short: "Run a function once and print its answer",
@@ -64,7 +67,7 @@ failed, its error goes to standard error and the exit code is 3.`,
 				return err
 			}
 			done := a.progress("running " + args[0])
-			out, err := r.invoke(cmd.Context(), args[0], qualifier, event, clientContext, tail)
+			out, err := r.invoke(cmd.Context(), args[0], qualifier, event, clientContext, tail, append(withMemory(memory), withRecompute(recompute)...)...)
 			done()
 			if err != nil {
 				return r.failure("can't run "+args[0], err)
@@ -76,8 +79,26 @@ failed, its error goes to standard error and the exit code is 3.`,
 	f.BoolVar(&tail, "tail", false, "show the last 4 KiB of the log, on standard error")
 	f.BoolVar(&raw, "raw", false, "send the event and print the answer byte by byte, JSON or not")
 	f.StringVar(&qualifier, "qualifier", "", "a `version` or alias")
+	f.IntVar(&memory, "memory", 0, "`MiB` of memory that this invocation is to have at least")
+	f.BoolVar(&recompute, "recompute", false, "run it, though it be declared idempotent and nothing have changed")
 	f.StringVar(&clientContext, "client-context", "", "`JSON` that the function finds in its context")
 	return cmd
+}
+
+// withMemory has an invocation ask for so much memory for itself; 0 does not.
+func withMemory(mib int) []func(*lambda.Options) {
+	if mib == 0 {
+		return nil
+	}
+	return []func(*lambda.Options){lambda.WithAPIOptions(smithyhttp.SetHeaderValue("X-Hearth-Memory", strconv.Itoa(mib)))}
+}
+
+// withRecompute insists on a run.
+func withRecompute(insist bool) []func(*lambda.Options) {
+	if !insist {
+		return nil
+	}
+	return []func(*lambda.Options){lambda.WithAPIOptions(smithyhttp.SetHeaderValue("X-Hearth-Recompute", "true"))}
 }
 
 // event reads what the function is given.
@@ -104,7 +125,7 @@ func (a *app) event(arg string, raw bool) ([]byte, error) {
 	return event, nil
 }
 
-func (r *remote) invoke(ctx context.Context, name, qualifier string, event []byte, clientContext string, tail bool) (*invoked, error) {
+func (r *remote) invoke(ctx context.Context, name, qualifier string, event []byte, clientContext string, tail bool, options ...func(*lambda.Options)) (*invoked, error) {
 	in := &lambda.InvokeInput{FunctionName: &name, Payload: event, Qualifier: unlessZero(qualifier)}
 	if tail {
 		in.LogType = types.LogTypeTail
@@ -113,7 +134,7 @@ func (r *remote) invoke(ctx context.Context, name, qualifier string, event []byt
 		in.ClientContext = aws.String(base64.StdEncoding.EncodeToString([]byte(clientContext)))
 	}
 	began := time.Now()
-	out, err := r.lambda.Invoke(ctx, in)
+	out, err := r.lambda.Invoke(ctx, in, options...)
 	if err != nil {
 		return nil, err
 	}

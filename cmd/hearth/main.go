@@ -29,6 +29,13 @@ func main() {
 		}
 		return s, nil
 	}
+	a.newNode = func(ctx context.Context, cfg server.NodeConfig) (nodeRunner, error) {
+		n, err := server.NewNode(ctx, cfg)
+		if err != nil {
+			return nil, err // not a typed nil
+		}
+		return n, nil
+	}
 	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)

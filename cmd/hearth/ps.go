@@ -93,6 +93,18 @@ func (a *app) printSnapshot(w io.Writer, s control.Snapshot) {
 			what := string(c.Boot)
 			if c.Function != "" {
 				what = c.Function + ":" + c.Version
+				if c.Tenant != "" {
+					what += " of " + c.Tenant
+				}
+				if i.Capacity != "" {
+					what += " (" + string(i.Capacity) + ")"
+				}
+				if c.Prepared {
+					what += " (prepared)"
+				}
+				if c.Provisioned {
+					what += " (provisioned)"
+				}
 			}
 			state := string(c.State)
 			switch c.State {

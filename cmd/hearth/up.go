@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -24,7 +25,7 @@ type runner interface {
 }
 
 // upGroups are the parts of hearth up's help, in their order.
-var upGroups = []string{"Where it is", "How much it may use", "What it runs code with", "What it keeps", "How it runs"}
+var upGroups = []string{"Where it is", "How much it may use", "Which nodes run what", "What it runs code with", "Where code comes from", "What it keeps", "How it runs"}
 
 func (a *app) upCmd() *cobra.Command {
 	cfg := server.DefaultConfig()
@@ -44,6 +45,15 @@ TOML configuration file (log-level = "debug"), or its default.`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.DataDir, cfg.Version = a.dataDir(), ownVersion()
+			// No flags: those show in every list of processes.
+			cfg.S3Keys = aws.Credentials{
+				AccessKeyID:     a.getenv("HEARTH_S3_ACCESS_KEY_ID"),
+				SecretAccessKey: a.getenv("HEARTH_S3_SECRET_ACCESS_KEY"),
+				SessionToken:    a.getenv("HEARTH_S3_SESSION_TOKEN"),
+			}
+			if err := noPassword(os.Args, cfg.Database); err != nil {
+				return err
+			}
 			if err := cfg.Validate(); err != nil {
 				return usage(strings.ReplaceAll(err.Error(), "\n", "; "), "See hearth up --help.")
 			}
@@ -66,22 +76,57 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 		group++
 	}
 	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "`HOST:PORT` of the API; port 0 takes a free one")
+	f.StringVar(&cfg.Database, "database", cfg.Database, "`URL` of a PostgreSQL that keeps the records, postgres://USER@HOST/NAME (default: a file in the data folder)")
+	f.StringVar(&cfg.DatabasePassword, "database-password", cfg.DatabasePassword, "`file` with its password; it may also be in HEARTH_DATABASE's URL")
 	f.StringVar(&cfg.Region, "region", cfg.Region, "AWS `region` that a first start makes (default "+hearth.DefaultRegion+")")
 	f.StringVar((*string)(&cfg.Account), "account", string(cfg.Account), "`account` that a first start makes, twelve digits (default "+string(hearth.DefaultAccount)+")")
-	named("listen", "region", "account")
+	named("listen", "database", "database-password", "region", "account")
 
 	f.IntVar(&cfg.MemoryMiB, "memory", cfg.MemoryMiB, "`MiB` of memory promised to functions at most (default: three quarters of the machine's)")
 	f.Float64Var(&cfg.Overcommit, "overcommit", cfg.Overcommit, "`factor` by which more memory may be promised than that")
 	f.IntVar(&cfg.InstanceMiB, "instance-memory", cfg.InstanceMiB, "`MiB` that an instance offers to the containers of its account")
+	f.Float64Var(&cfg.CPUMiB, "cpu-memory", cfg.CPUMiB, "`MiB` of memory that come with one whole processor")
+	f.IntVar(&cfg.NetworkMbit, "network-mbit", cfg.NetworkMbit, "`Mbit/s` of this machine's link, shared like its memory; 0 is no limit")
 	f.IntVar(&cfg.PoolMiB, "pool", cfg.PoolMiB, "`MiB` of the warming pool, never exceeded; 0 is no pool")
+	f.IntVar(&cfg.VariableMiB, "variable-memory", cfg.VariableMiB, "`MiB` of --memory that are variable capacity: there as --capacity-feed says, at its price")
+	f.StringVar(&cfg.CapacityFeed, "capacity-feed", cfg.CapacityFeed, "`file` or URL that tells the price of variable capacity, and how much there is")
+	f.Var((*duration)(&cfg.CapacityPoll), "capacity-poll", "`duration` between two readings of it (default 250ms, of a URL 5s)")
+	f.Var((*duration)(&cfg.CapacityStale), "capacity-stale", "`duration` after which what it said last starts nothing new any more")
+	f.Var((*duration)(&cfg.CapacityGrace), "capacity-grace", "`duration` that running invocations get to end in when their variable capacity goes")
+	f.Float64Var(&cfg.FixedPrice, "fixed-price", cfg.FixedPrice, "`price` of a GiB of fixed capacity for an hour, in the feed's currency")
 	f.IntVar(&cfg.Concurrency, "concurrency", cfg.Concurrency, "`number` of invocations of an account that run at once")
+	f.IntVar(&cfg.APIRate, "api-rate", cfg.APIRate, "`number` of requests of an account, beside invocations, in a second; 0 is no limit")
+	f.IntVar(&cfg.Rate, "rate", cfg.Rate, "`number` of invocations that may begin in a second for each of --concurrency; -1 is no limit")
 	f.Var((*duration)(&cfg.IdleMin), "idle-min", "`duration` that a container without work lives at least")
 	f.Var((*duration)(&cfg.IdleMax), "idle-max", "`duration` that a container without work lives at most")
-	named("memory", "overcommit", "instance-memory", "pool", "concurrency", "idle-min", "idle-max")
+	f.BoolVar(&cfg.IdleAhead, "idle-ahead", cfg.IdleAhead, "make containers anew before they are expected to be called, instead of keeping them until then")
+	f.IntVar(&cfg.IdleWorth, "idle-worth", cfg.IdleWorth, "`MiB·s` of waiting that it is worth to spare one cold start")
+	named("memory", "overcommit", "instance-memory", "cpu-memory", "network-mbit", "pool", "concurrency", "rate", "api-rate", "idle-min", "idle-max", "idle-worth", "idle-ahead",
+		"variable-memory", "capacity-feed", "capacity-poll", "capacity-stale", "capacity-grace", "fixed-price")
+
+	f.StringVar(&cfg.Nodes, "nodes", cfg.Nodes, "`HOST:PORT` at which other machines join as nodes; none may unless it is given")
+	f.StringVar(&cfg.Fleet, "fleet", cfg.Fleet, "`fleet` of this machine: "+strings.Join(server.Fleets, ", ")+" (low is for code that is called seldom)")
+	f.Var((*duration)(&cfg.FleetWindow), "fleet-window", "`duration` over which it is counted how often code is called")
+	f.IntVar(&cfg.FleetHigh, "fleet-high", cfg.FleetHigh, "`number` of invocations in it from which that is often; below half of it, it is seldom again")
+	named("nodes", "fleet", "fleet-window", "fleet-high")
 
 	f.StringSliceVar(&cfg.Interpreters, "interpreters", nil, "`folders` searched for node and python before PATH")
 	f.BoolVar(&cfg.StrictRuntimes, "strict-runtimes", cfg.StrictRuntimes, "refuse a runtime whose very version is not here, instead of taking the nearest")
-	named("interpreters", "strict-runtimes")
+	f.BoolVar(&cfg.StrictRoles, "strict-roles", cfg.StrictRoles, "refuse a function whose role was not made here, instead of taking any")
+	named("interpreters", "strict-runtimes", "strict-roles")
+
+	f.StringVar(&cfg.S3Endpoint, "s3-endpoint", cfg.S3Endpoint, "`URL` of the S3 that code may be taken from; file:///FOLDER takes its folders as buckets")
+	f.StringVar(&cfg.S3Region, "s3-region", cfg.S3Region, "AWS `region` that requests to it are signed for (default: the server's)")
+	f.BoolVar(&cfg.S3PathStyle, "s3-path-style", cfg.S3PathStyle, "put the bucket into the path, not before the host's name")
+	f.StringVar(&cfg.S3Credentials, "s3-credentials", cfg.S3Credentials, "`file` of AWS credentials for it (default: HEARTH_S3_ACCESS_KEY_ID and its like; else unsigned)")
+	f.StringSliceVar(&cfg.ImagePaths, "image-paths", nil, "`folders` whose OCI layouts and archives functions may come from")
+	f.StringSliceVar(&cfg.Registries, "image-registries", nil, "`registries`, HOST, HOST:PORT or *.DOMAIN, that images may come from (default: any)")
+	f.StringSliceVar(&cfg.InsecureRegistries, "image-insecure", nil, "`registries`, HOST or HOST:PORT, that may be asked without TLS, beside those on loopback")
+	f.StringVar(&cfg.RegistryCredentials, "image-credentials", cfg.RegistryCredentials, "`file` of registries' credentials, as docker login writes it")
+	f.IntVar(&cfg.FetchMbit, "fetch-mbit", cfg.FetchMbit, "`megabits` a second at which code packages come from the store at most; 0 is no limit")
+	f.StringSliceVar(&cfg.DependencyPaths, "dependency-paths", nil, "`folders` in which idempotent functions may depend on files, SQLite's databases and Unix sockets")
+	f.StringSliceVar(&cfg.DependencyHosts, "dependency-hosts", nil, "`IP:PORT`s that may be asked about their dependencies though functions can't reach them")
+	named("s3-endpoint", "s3-region", "s3-path-style", "s3-credentials", "image-paths", "image-registries", "image-insecure", "image-credentials", "fetch-mbit", "dependency-paths", "dependency-hosts")
 
 	f.IntVar(&cfg.LogMiB, "logs", cfg.LogMiB, "`MiB` of the functions' logs on disk")
 	f.Var((*duration)(&cfg.LogRetention), "log-retention", "`duration` that they are kept")
@@ -89,11 +134,13 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.IntVar(&cfg.DecisionLogMiB, "decision-log", cfg.DecisionLogMiB, "`MiB` of the decision log on disk")
 	named("logs", "log-retention", "decisions", "decision-log")
 
+	f.Var((*duration)(&cfg.EventRetry), "event-retry", "`duration` that an asynchronous invocation that failed waits for its first retry")
+	f.StringVar((*string)(&cfg.CatchUp), "schedule-catch-up", string(cfg.CatchUp), "`what` becomes of the times of schedules that pass while no server runs: skip, last, all (of each the last 100)")
 	f.Var((*duration)(&cfg.ShutdownGrace), "shutdown-grace", "`duration` that running invocations get to end in")
 	f.BoolVar(&cfg.Metrics, "metrics", cfg.Metrics, "serve Prometheus metrics at /metrics")
 	f.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "`level` of the server's own log: "+strings.Join(server.LogLevels, ", "))
 	f.StringVar(&cfg.LogFormat, "log-format", cfg.LogFormat, "`format` of it: "+strings.Join(server.LogFormats, ", "))
-	named("shutdown-grace", "metrics", "log-level", "log-format")
+	named("event-retry", "schedule-catch-up", "shutdown-grace", "metrics", "log-level", "log-format")
 }
 
 // groupedUsage prints a command's flags by their groups.
