@@ -124,7 +124,7 @@ import base64, json, boto3, botocore
 c = boto3.client("lambda")
 c.create_function(FunctionName="boto", Runtime="nodejs20.x", Handler="index.handler", Role="arn:aws:iam::000000000000:role/r",
     Code={"ZipFile": open("fn.zip", "rb").read()}, Environment={"Variables": {"VER": "1"}}, Tags={"team": "a"})
-c.get_waiter("function_active_v2").wait(FunctionName="boto")
+for name in ("function_exists", "function_active", "function_active_v2"): c.get_waiter(name).wait(FunctionName="boto", WaiterConfig={"Delay": 1})
 cc = base64.b64encode(json.dumps({"custom": {"k": "v"}}).encode()).decode()
 r = c.invoke(FunctionName="boto", Payload=b"{}", ClientContext=cc, LogType="Tail")
 body = json.load(r["Payload"])
@@ -135,7 +135,9 @@ body = json.load(r["Payload"])
 assert r["FunctionError"] == "Unhandled" and body["errorType"] == "TypeError" and body["errorMessage"] == "asked to" and body["trace"], body
 assert c.invoke(FunctionName="boto", InvocationType="DryRun")["StatusCode"] == 204
 c.update_function_configuration(FunctionName="boto", Environment={"Variables": {"VER": "2"}}, MemorySize=512)
-c.get_waiter("function_updated_v2").wait(FunctionName="boto")
+for name in ("function_updated", "function_updated_v2"): c.get_waiter(name).wait(FunctionName="boto", WaiterConfig={"Delay": 1})
+v = c.publish_version(FunctionName="boto")["Version"]
+c.get_waiter("published_version_active").wait(FunctionName="boto", Qualifier=v, WaiterConfig={"Delay": 1})
 assert json.load(c.invoke(FunctionName="boto", Payload=b"{}")["Payload"])["v"] == "2"
 arn = c.get_function(FunctionName="boto")["Configuration"]["FunctionArn"]
 assert json.load(c.invoke(FunctionName=arn, Payload=b"{}")["Payload"])["v"] == "2"
@@ -195,81 +197,4 @@ func TestTheGoSDKSeesTheServicesErrors(t *testing.T) {
 	if unsigned.StatusCode != http.StatusForbidden {
 		t.Errorf("an unsigned request: %s", unsigned.Status)
 	}
-}
-
-// pluginMirror is where terraform finds its provider on a machine without a
-// way to the registry; elsewhere terraform fetches it.
-const pluginMirror = "/opt/tf-plugins"
-
-func TestTerraformCreatesUpdatesAndDestroysAFunction(t *testing.T) {
-	if _, err := exec.LookPath("terraform"); err != nil && os.Getenv("CI") == "" {
-		t.Skip("terraform is not here, and no package of Debian's has it; in CI this fails")
-	}
-	t.Parallel()
-	s := start(t)
-	dir := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("fn.zip", string(zipOf(t, map[string]string{"index.py": "import os\ndef handler(e, c):\n    return os.environ['VER']\n"})))
-	config := func(v string) {
-		t.Helper()
-		write("main.tf", `
-terraform {
-  required_providers {
-    aws = { source = "hashicorp/aws" }
-  }
-}
-provider "aws" {
-  region                      = "us-east-1"
-  skip_credentials_validation = true
-  skip_requesting_account_id  = true
-  skip_metadata_api_check     = true
-  endpoints {
-    lambda = "`+s.endpoint+`"
-  }
-}
-resource "aws_lambda_function" "f" {
-  function_name    = "tf"
-  role             = "arn:aws:iam::000000000000:role/r"
-  runtime          = "python3.11"
-  handler          = "index.handler"
-  filename         = "fn.zip"
-  source_code_hash = filebase64sha256("fn.zip")
-  memory_size      = 256
-  environment {
-    variables = { VER = "`+v+`" }
-  }
-}
-`)
-	}
-	tf := func(args ...string) {
-		t.Helper()
-		cmd := exec.Command("terraform", args...)
-		cmd.Dir = dir
-		cmd.Env = cleanEnv(append(s.env, "TF_IN_AUTOMATION=1", "AWS_EC2_METADATA_DISABLED=true")...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("terraform %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-	}
-	config("1")
-	init := []string{"init", "-no-color"}
-	if _, err := os.Stat(pluginMirror); err == nil {
-		init = append(init, "-plugin-dir="+pluginMirror)
-	}
-	tf(init...)
-	tf("apply", "-no-color", "-auto-approve")
-	if a := s.mustInvoke("tf", `{}`); a.payload != `"1"` {
-		t.Errorf("after apply: %s", a.payload)
-	}
-	config("2")
-	tf("apply", "-no-color", "-auto-approve")
-	if a := s.mustInvoke("tf", `{}`); a.payload != `"2"` {
-		t.Errorf("after the second apply: %s", a.payload)
-	}
-	tf("plan", "-no-color", "-detailed-exitcode") // exit 2 if it would change anything
-	tf("destroy", "-no-color", "-auto-approve")
 }

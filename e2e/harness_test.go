@@ -26,6 +26,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/hearth-faas/hearth/internal/sdkhttp"
 )
 
 // hearthBinary is the program under test, built once for all tests.
@@ -51,6 +53,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		scratch = dir
+		defer printFigures(os.Stdout)
 		return m.Run()
 	}())
 }
@@ -110,10 +113,20 @@ func start(t testing.TB, args ...string) *server {
 // startIn is start in a given data folder, which may have been used before.
 func startIn(t testing.TB, dir string, args ...string) *server {
 	t.Helper()
+	return startAs(t, dir, func(*exec.Cmd) {}, args...)
+}
+
+// startAs is startIn with something about the process changed.
+func startAs(t testing.TB, dir string, change func(*exec.Cmd), args ...string) *server {
+	t.Helper()
 	s := &server{t: t, dir: dir, log: &lockedBuffer{}, stopped: make(chan struct{})}
 	s.cmd = exec.Command(hearthBinary, append([]string{"up", "--listen", "127.0.0.1:0", "--data", dir}, args...)...)
 	s.cmd.Env = cleanEnv()
 	s.cmd.Stderr = s.log
+	// A process that was just being made when the server was killed may hold its
+	// log open until the next start ends it.
+	s.cmd.WaitDelay = 10 * time.Second
+	change(s.cmd)
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +235,10 @@ func output(cmd *exec.Cmd) (string, error) {
 }
 
 // client is the real SDK, pointed at the server.
-func (s *server) client() *lambda.Client {
+func (s *server) client() *lambda.Client { return lambda.NewFromConfig(s.config()) }
+
+// config is what an SDK's client of the server is made with.
+func (s *server) config() aws.Config {
 	get := func(k string) string {
 		for _, kv := range s.env {
 			if v, ok := strings.CutPrefix(kv, k+"="); ok {
@@ -232,12 +248,13 @@ func (s *server) client() *lambda.Client {
 		s.t.Fatalf("no %s in hearth env", k)
 		return ""
 	}
-	return lambda.New(lambda.Options{
+	return aws.Config{
 		BaseEndpoint:     aws.String(s.endpoint),
 		Region:           get("AWS_REGION"),
 		Credentials:      credentials.NewStaticCredentialsProvider(get("AWS_ACCESS_KEY_ID"), get("AWS_SECRET_ACCESS_KEY"), ""),
 		RetryMaxAttempts: 1,
-	})
+		HTTPClient:       sdkhttp.Client{},
+	}
 }
 
 // function describes a function to deploy; zero fields have defaults.
@@ -357,8 +374,14 @@ func zipOf(t testing.TB, files map[string]string) []byte {
 
 var goFunctions sync.Map // directory → func() ([]byte, error)
 
-// goZip builds testdata/NAME, a Go function, as a static bootstrap in a zip.
+// goZip is goProgram of a Go function, as the bootstrap in a zip.
 func goZip(t testing.TB, name string) []byte {
+	t.Helper()
+	return zipOf(t, map[string]string{"bootstrap": goProgram(t, name)})
+}
+
+// goProgram builds testdata/NAME as a static program.
+func goProgram(t testing.TB, name string) string {
 	t.Helper()
 	build, _ := goFunctions.LoadOrStore(name, sync.OnceValues(func() ([]byte, error) {
 		out := filepath.Join(scratch, "go-"+name)
@@ -373,7 +396,7 @@ func goZip(t testing.TB, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return zipOf(t, map[string]string{"bootstrap": string(bin)})
+	return string(bin)
 }
 
 func tail(s string, n int) string {

@@ -34,6 +34,10 @@ import (
 	"github.com/hearth-faas/hearth/worker/logs"
 )
 
+// fullScenarios tells whether the acceptance scenarios run at their whole
+// length: make scenarios sets HEARTH_SCENARIOS=full, and runs each five times.
+func fullScenarios() bool { return os.Getenv("HEARTH_SCENARIOS") == "full" }
+
 // machine is the parts of a server put together in this process, as package
 // server does it, for what its API has no way to ask for yet: several
 // accounts. What runs in it are real sandboxes.
@@ -58,6 +62,10 @@ type capacity struct {
 	concurrency                     int           // of each account; 0 is the frontend's own
 	queueWait                       time.Duration // 0 is the manager's own
 	codeCacheBytes                  int64         // 0 is the worker's own
+	// wrap, if it is set, stands between the manager and its worker; change
+	// alters the manager's configuration.
+	wrap   func(hearth.Worker) hearth.Worker
+	change func(*manager.Config)
 }
 
 // newMachine makes one with a data folder of its own, until the test ends.
@@ -122,7 +130,10 @@ func (m *machine) open(c capacity) error {
 	}
 	m.closers = append(m.closers, driver.Close)
 	m.worker, err = worker.New(worker.Config{
-		Driver: driver, Runtimes: set, Logs: logStore, Clock: clk, Log: log, Packages: m, Session: authority.Mint, DataDir: m.dir,
+		Driver: driver, Runtimes: set, Logs: logStore, Clock: clk, Log: log, Packages: m, DataDir: m.dir,
+		Session: func(account hearth.Account, function, role string, ttl time.Duration) (identity.Session, error) {
+			return authority.Mint(identity.Grant{Account: account, Role: role, Name: function}, ttl)
+		},
 		Unpack: func(ctx context.Context, r io.ReaderAt, size int64, dir string) error {
 			return archive.Unpack(ctx, r, size, dir, archive.Lambda)
 		},
@@ -135,11 +146,18 @@ func (m *machine) open(c capacity) error {
 	for _, boot := range set.Boots() {
 		least[boot] = 1
 	}
-	m.manager, err = manager.New(manager.Config{
+	cfg := manager.Config{
 		Worker: m.worker, Clock: clk, Recorder: m.decisions, Log: log, Seed: 1,
 		MachineMiB: c.memoryMiB + c.poolMiB, InstanceMiB: c.instanceMiB,
 		PoolBudgetMiB: float64(c.poolMiB), PoolMin: least, QueueWait: c.queueWait,
-	})
+	}
+	if c.wrap != nil {
+		cfg.Worker = c.wrap(m.worker)
+	}
+	if c.change != nil {
+		c.change(&cfg)
+	}
+	m.manager, err = manager.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -162,7 +180,7 @@ func (m *machine) open(c capacity) error {
 	}
 	m.closers = append(m.closers, m.registry.Close)
 	m.frontend, err = frontend.New(frontend.Config{
-		Functions: m.registry, Manager: m.manager, Clock: clk, Recorder: m.decisions, Concurrency: c.concurrency,
+		Functions: m.registry, Manager: m.manager, Clock: clk, Recorder: m.decisions, Policies: m.registry, Limits: frontend.NewLimits(c.concurrency, 0),
 	})
 	return err
 }
@@ -218,7 +236,7 @@ func (m *machine) deploy(account hearth.Account, f function) *hearth.Function {
 
 // invoke runs the account's function once, as the API does it for a caller.
 func (m *machine) invoke(account hearth.Account, name string, payload []byte) (*hearth.Invocation, *hearth.Result, error) {
-	inv := &hearth.Invocation{Account: account, Name: name, Payload: payload}
+	inv := &hearth.Invocation{Account: account, Name: name, Payload: payload, Caller: hearth.Identity{Account: account}}
 	inv.Timeline.Begin(time.Now())
 	r, err := m.frontend.Invoke(context.Background(), inv)
 	inv.Timeline.End(hearth.StageAnswer, time.Now())

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -20,6 +23,16 @@ import (
 type outside struct {
 	greeter string // address of a listener there, which greets and hangs up
 	here    string // this machine's own address at the cable
+	// sink is the address of one that takes what it is sent and, if that
+	// begins with "d", sends without end. passed counts the bytes of both.
+	sink   string
+	web    net.Listener // there, for a server of the test's own; webAt is its address
+	webAt  string
+	passed *atomic.Int64
+	// ledger is the address of one that writes down each line that it is sent,
+	// and then answers it with "ok" and a line end. written has the lines.
+	ledger  string
+	written *sync.Map
 }
 
 const greeting = "greetings from outside"
@@ -51,9 +64,9 @@ func newOutside(t *testing.T) outside {
 		return errors.Join(netlink.AddrAdd(link, a), netlink.LinkSetUp(link))
 	}
 	type made struct {
-		ns  *os.File
-		l   net.Listener
-		err error
+		ns                   *os.File
+		l, sink, web, ledger net.Listener
+		err                  error
 	}
 	ready, cabled, plugged := make(chan made), make(chan bool), make(chan error)
 	go func() {
@@ -65,6 +78,15 @@ func newOutside(t *testing.T) outside {
 			if m.ns, m.err = os.Open("/proc/thread-self/ns/net"); m.err == nil {
 				m.l, m.err = net.Listen("tcp4", ":0")
 			}
+			if m.err == nil {
+				m.sink, m.err = net.Listen("tcp4", ":0")
+			}
+			if m.err == nil {
+				m.web, m.err = net.Listen("tcp4", ":0")
+			}
+			if m.err == nil {
+				m.ledger, m.err = net.Listen("tcp4", ":0")
+			}
 		}
 		ready <- m
 		if <-cabled {
@@ -74,7 +96,7 @@ func newOutside(t *testing.T) outside {
 	there := <-ready
 	defer close(cabled)
 	must(there.err)
-	t.Cleanup(func() { there.l.Close(); there.ns.Close() })
+	t.Cleanup(func() { there.l.Close(); there.sink.Close(); there.web.Close(); there.ledger.Close(); there.ns.Close() })
 	name := fmt.Sprintf("e2e%d", n)
 	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "there", PeerNamespace: netlink.NsFd(int(there.ns.Fd()))}
 	must(netlink.LinkAdd(cable))
@@ -96,7 +118,52 @@ func newOutside(t *testing.T) outside {
 			c.Close()
 		}
 	}()
-	_, port, err := net.SplitHostPort(there.l.Addr().String())
-	must(err)
-	return outside{net.JoinHostPort(at(2).Addr().String(), port), at(1).Addr().String()}
+	passed := new(atomic.Int64)
+	go func() {
+		for {
+			c, err := there.sink.Accept()
+			if err != nil {
+				return // closed
+			}
+			go carry(c, passed)
+		}
+	}()
+	written := new(sync.Map)
+	go func() {
+		for {
+			c, err := there.ledger.Accept()
+			if err != nil {
+				return // closed
+			}
+			go func() {
+				defer c.Close()
+				for lines := bufio.NewScanner(c); lines.Scan(); {
+					written.Store(lines.Text(), true)
+					if _, err := c.Write([]byte("ok\n")); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	address := func(l net.Listener) string {
+		return netip.AddrPortFrom(at(2).Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port()).String()
+	}
+	return outside{greeter: address(there.l), here: at(1).Addr().String(), sink: address(there.sink), passed: passed, web: there.web, webAt: address(there.web), ledger: address(there.ledger), written: written}
+}
+
+// carry is the sink's end of a connection.
+func carry(c net.Conn, passed *atomic.Int64) {
+	defer c.Close()
+	b := make([]byte, 64<<10)
+	n, err := c.Read(b)
+	send := n > 0 && b[0] == 'd'
+	for err == nil {
+		passed.Add(int64(n))
+		if send {
+			n, err = c.Write(b)
+		} else {
+			n, err = c.Read(b)
+		}
+	}
 }

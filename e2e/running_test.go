@@ -23,7 +23,7 @@ type errorBody struct {
 func TestCrashesInEachRuntimeHaveTheRightShape(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.deploy(function{name: "node", runtime: "nodejs20.x", memory: 512, timeout: 4, files: map[string]string{"index.js": `
+	s.deploy(function{name: "node", runtime: "nodejs20.x", memory: 512, timeout: 12, files: map[string]string{"index.js": `
 exports.handler = async (e) => {
   switch (e.do) {
   case 'throw': throw new RangeError('too far');
@@ -36,7 +36,7 @@ exports.handler = async (e) => {
   }
   return 'fine';
 };`}})
-	s.deploy(function{name: "py", runtime: "python3.11", memory: 512, timeout: 4, files: map[string]string{"index.py": `
+	s.deploy(function{name: "py", runtime: "python3.11", memory: 512, timeout: 12, files: map[string]string{"index.py": `
 import os, sys, signal, time
 def handler(e, c):
     do = e.get('do')
@@ -52,7 +52,7 @@ def handler(e, c):
         while True: a.append(bytearray(8 << 20))
     return 'fine'
 `}})
-	s.deploy(function{name: "go", runtime: "provided.al2023", handler: "bootstrap", memory: 512, timeout: 4, zip: goZip(t, "crash")})
+	s.deploy(function{name: "go", runtime: "provided.al2023", handler: "bootstrap", memory: 512, timeout: 12, zip: goZip(t, "crash")})
 	s.deploy(function{name: "sh", runtime: "provided.al2023", handler: "x", timeout: 2, files: map[string]string{"bootstrap": "#!/bin/sh\nexit 7\n"}})
 	s.deploy(function{name: "noboot", runtime: "provided.al2023", handler: "x", files: map[string]string{"readme": "no bootstrap here"}})
 	s.deploy(function{name: "noexec", runtime: "provided.al2023", handler: "x", files: map[string]string{"bootstrap": "\x00\x01 not a program"}})
@@ -67,7 +67,7 @@ def handler(e, c):
 		{"node", "exit0", "Runtime.ExitError", "Error: Runtime exited without providing a reason"},
 		{"node", "signal", "Runtime.ExitError", "Error: Runtime exited with error: signal: killed"},
 		{"node", "reject", "Runtime.UnhandledPromiseRejection", "nobody caught"},
-		{"node", "hang", "Sandbox.Timedout", "Error: Task timed out after 4.00 seconds"},
+		{"node", "hang", "Sandbox.Timedout", "Error: Task timed out after 12.00 seconds"},
 		{"node", "memory", "Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed"},
 		{"py", "throw", "ValueError", "too far"},
 		{"py", "exit", "Runtime.ExitError", "exit status 3"},
@@ -75,12 +75,12 @@ def handler(e, c):
 		{"py", "exit0", "Runtime.ExitError", "without providing a reason"},
 		{"py", "signal", "Runtime.ExitError", "signal: killed"},
 		{"py", "segv", "Runtime.ExitError", "signal: segmentation fault"},
-		{"py", "hang", "Sandbox.Timedout", "Task timed out after 4.00 seconds"},
+		{"py", "hang", "Sandbox.Timedout", "Task timed out after 12.00 seconds"},
 		{"py", "memory", "Runtime.OutOfMemory", "signal: killed"},
 		{"go", "error", "errorString", "too far"},
 		{"go", "panic", "string", "too far"},
 		{"go", "exit", "Runtime.ExitError", "exit status 3"},
-		{"go", "hang", "Sandbox.Timedout", "Task timed out after 4.00 seconds"},
+		{"go", "hang", "Sandbox.Timedout", "Task timed out after 12.00 seconds"},
 		{"go", "memory", "Runtime.OutOfMemory", "signal: killed"},
 		{"sh", "", "Runtime.ExitError", "exit status 7"},
 		{"noboot", "", "Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"},

@@ -26,7 +26,7 @@ import (
 func soakScale(t testing.TB) (warm, cold int) {
 	switch scale := os.Getenv("HEARTH_SOAK"); scale {
 	case "":
-		return 60_000, 300
+		return 45_000, 225
 	case "full":
 		return 1_000_000, 10_000
 	default:
