@@ -2,12 +2,13 @@
 # make demo    builds, starts a server, deploys and runs the examples, ends clean
 # make test    everything that CI runs
 # make bench   measures against the floor of the same machine
+# make scenarios   the acceptance scenarios, as often as their rules ask
 # make soak    a million warm invocations and ten thousand cold ones: nothing may grow
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: build demo test bench soak clean
+.PHONY: build demo test bench scenarios soak clean
 
 BIN     ?= bin/hearth
 GO      ?= go
@@ -34,6 +35,9 @@ test:
 
 bench: build
 	@$(GO) run ./bench
+
+scenarios: build
+	@HEARTH_SCENARIOS=full $(GO) test -run 'TestS[0-9]' -count=5 -timeout 6h -v ./e2e
 
 soak:
 	@HEARTH_SOAK=full $(GO) test -run TestSoak -count=1 -timeout 6h -v ./e2e

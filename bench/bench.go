@@ -81,7 +81,7 @@ func cleanEnv() []string {
 
 func (b *bench) startServer() error {
 	data := filepath.Join(b.dir, "data")
-	b.server = exec.Command(b.binary, "up", "--listen", "127.0.0.1:0", "--data", data, "--log-level", "warn")
+	b.server = exec.Command(b.binary, "up", "--listen", "127.0.0.1:0", "--data", data, "--log-level", "warn", "--api-rate", "0")
 	b.server.Env = cleanEnv()
 	b.server.Stderr = &b.log
 	line, err := startAndRead(b.server)
@@ -104,6 +104,15 @@ func (b *bench) startServer() error {
 		Credentials: credentials.NewStaticCredentialsProvider(b.env["AWS_ACCESS_KEY_ID"], b.env["AWS_SECRET_ACCESS_KEY"], ""),
 	})
 	return nil
+}
+
+// stopServer ends the server as an operator would.
+func (b *bench) stopServer() error {
+	b.children = slices.DeleteFunc(b.children, func(c *exec.Cmd) bool { return c == b.server })
+	if err := b.server.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return b.server.Wait()
 }
 
 // startAndRead starts cmd and returns the first line of its output; the rest
@@ -158,6 +167,15 @@ func (b *bench) close() {
 
 // deploy makes a function and waits until it is active.
 func (b *bench) deploy(name, runtime, handler string, memory int32, files map[string][]byte) error {
+	code, err := archived(files)
+	if err != nil {
+		return err
+	}
+	return b.deployZip(name, runtime, handler, memory, code)
+}
+
+// archived is a zip of the files.
+func archived(files map[string][]byte) ([]byte, error) {
 	var buf bytes.Buffer
 	zw := zip.NewWriter(&buf)
 	for path, data := range files {
@@ -165,20 +183,25 @@ func (b *bench) deploy(name, runtime, handler string, memory int32, files map[st
 		h.SetMode(0o755)
 		w, err := zw.CreateHeader(h)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if _, err := w.Write(data); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := zw.Close(); err != nil {
-		return err
+		return nil, err
 	}
+	return buf.Bytes(), nil
+}
+
+// deployZip is deploy with a package that was made before.
+func (b *bench) deployZip(name, runtime, handler string, memory int32, code []byte) error {
 	ctx := context.Background()
 	_, err := b.client.CreateFunction(ctx, &lambda.CreateFunctionInput{
 		FunctionName: &name, Runtime: types.Runtime(runtime), Handler: &handler, MemorySize: &memory,
 		Role: aws.String("arn:aws:iam::000000000000:role/bench"), Timeout: aws.Int32(30),
-		Code: &types.FunctionCode{ZipFile: buf.Bytes()},
+		Code: &types.FunctionCode{ZipFile: code},
 	})
 	if err != nil {
 		return err

@@ -63,6 +63,9 @@ func main() {
 		{"cold python", coldPython},
 		{"sixteen at once", sixteen},
 		{"pooled slot", slot},
+		{"async events", asyncEvents},
+		{"functions registered", registered},
+		{"queue events", queueEvents},
 	} {
 		if !strings.Contains(m.name, *only) {
 			continue
