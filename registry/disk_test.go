@@ -27,7 +27,7 @@ func TestAPackageStaysWhileSomebodyReadsIt(t *testing.T) {
 	r, size, err := w.OpenPackage(ctx, f.Package.SHA256)
 	w.must(err)
 	w.must(w.Delete(ctx, account, "f", ""))
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages while one is read", n)
 	}
 	if _, ok := r.(io.ReaderAt); !ok || size != f.Package.Size {
@@ -37,7 +37,7 @@ func TestAPackageStaysWhileSomebodyReadsIt(t *testing.T) {
 		t.Errorf("read %d bytes, %v", len(b), err)
 	}
 	w.must(r.Close())
-	if n := w.blobs(); n != 0 {
+	if n := w.blobs(0); n != 0 {
 		t.Errorf("%d packages after it", n)
 	}
 	_, _, err = w.OpenPackage(ctx, f.Package.SHA256)
@@ -52,12 +52,12 @@ func TestAPackageStaysWhileSomebodyReadsIt(t *testing.T) {
 	w.got(w.Create(ctx, registry.Create{Function: function("f"), Zip: code("f")}))
 	<-g.entered
 	w.must(w.Delete(ctx, account, "f", ""))
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages while one is prepared", n)
 	}
 	g.leave <- nil
 	w.close() // waits for the job
-	if n := w.blobs(); n != 0 {
+	if n := w.blobs(0); n != 0 {
 		t.Errorf("%d packages after it", n)
 	}
 	w.open()
@@ -73,7 +73,7 @@ func TestCodeThatACrashLeftUnregisteredIsSwept(t *testing.T) {
 	orphan := code("orphan")
 	w.must(w.cfg.Blobs.Put(ctx, fmt.Sprintf("%x", sha256.Sum256(orphan)), strings.NewReader(string(orphan))))
 	w.reopen()
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages", n)
 	}
 }
@@ -137,7 +137,7 @@ func TestAFullDiskLosesNothingAndASettledStateIsStoredLater(t *testing.T) {
 	set(full)
 	_, err = w.Create(ctx, registry.Create{Function: function("f"), Zip: code("f")})
 	wantError(t, err, hearth.Service, "The change could not be stored: the server's disk is full.")
-	if n := w.blobs(); n != 0 {
+	if n := w.blobs(0); n != 0 {
 		t.Errorf("%d packages are kept", n)
 	}
 	if u, err := w.Usage(ctx, account); u != (registry.Usage{}) || err != nil {

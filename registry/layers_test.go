@@ -46,8 +46,8 @@ func uses(arns ...string) []hearth.Layer {
 func TestALayersPackageStaysAsLongAsAVersionOrAFunctionNeedsIt(t *testing.T) {
 	w := newWorld(t, t.TempDir(), nil)
 	a, b := w.layer("a", "one"), w.layer("a", "two")
-	if a.ARN() != layerARN+"a:1" || b.ARN() != layerARN+"a:2" || w.blobs() != 2 {
-		t.Fatalf("%s, %s, %d blobs", a.ARN(), b.ARN(), w.blobs())
+	if a.ARN() != layerARN+"a:1" || b.ARN() != layerARN+"a:2" || w.blobs(2) != 2 {
+		t.Fatalf("%s, %s, %d blobs", a.ARN(), b.ARN(), w.stored())
 	}
 	f := w.layered("f", a.ARN())
 	if len(f.Layers) != 1 || f.Layers[0].Package != a.Package() {
@@ -71,8 +71,8 @@ func TestALayersPackageStaysAsLongAsAVersionOrAFunctionNeedsIt(t *testing.T) {
 		return true
 	}
 	for range 2 {
-		if w.blobs() != 2 || !open(a) || open(b) {
-			t.Fatalf("of the version that uses one: %d blobs, %v, %v", w.blobs(), open(a), open(b))
+		if w.blobs(2) != 2 || !open(a) || open(b) {
+			t.Fatalf("of the version that uses one: %d blobs, %v, %v", w.stored(), open(a), open(b))
 		}
 		w.reopen()
 	}
@@ -81,8 +81,8 @@ func TestALayersPackageStaysAsLongAsAVersionOrAFunctionNeedsIt(t *testing.T) {
 	}
 	w.must(w.Delete(ctx, account, "f", "1"))
 	w.must(w.DeleteLayerVersion(ctx, account, "a", 3))
-	if w.blobs() != 1 {
-		t.Errorf("%d blobs are left of a function's code", w.blobs())
+	if w.blobs(1) != 1 {
+		t.Errorf("%d blobs are left of a function's code", w.stored())
 	}
 	w.close()
 }
@@ -137,8 +137,8 @@ func TestLayersAreRefusedInTheServicesWords(t *testing.T) {
 	w.layer("d", strings.Repeat("d", 30))
 	_, err = w.UpdateConfiguration(ctx, account, "f", registry.UpdateConfiguration{Layers: uses(layerARN+"a:1", layerARN+"b:1", layerARN+"d:1")})
 	wantError(t, err, hearth.InvalidParameter, "Layers consume more than the available size of 100 bytes")
-	if w.blobs() != 7 {
-		t.Errorf("%d blobs: what was refused left something", w.blobs())
+	if w.blobs(7) != 7 {
+		t.Errorf("%d blobs: what was refused left something", w.stored())
 	}
 	w.close()
 }
@@ -248,8 +248,8 @@ func TestLayersAreWhatTheirHistoryMadeThem(t *testing.T) {
 		if len(used) > 0 {
 			want++ // the functions' own code
 		}
-		if w.blobs() != want {
-			rt.Fatalf("%d blobs and not %d: %v, used %v", w.blobs(), want, there, used)
+		if w.blobs(want) != want {
+			rt.Fatalf("%d blobs and not %d: %v, used %v", w.stored(), want, there, used)
 		}
 	})
 }

@@ -20,7 +20,7 @@ func TestADryRunChangesNothing(t *testing.T) {
 	if now := w.got(w.Get(ctx, account, "f", "")); now != f {
 		t.Errorf("it became %+v", now)
 	}
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages are kept", n)
 	}
 }

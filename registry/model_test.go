@@ -288,7 +288,7 @@ func TestItAnswersAsAPlainModelDoes(t *testing.T) {
 				}
 				if rapid.IntRange(0, 19).Draw(rt, "count") == 0 {
 					w.reopen() // after which no job holds a package
-					if n := w.blobs(); n != len(packages) {
+					if n := w.blobs(len(packages)); n != len(packages) {
 						t.Fatalf("%d packages, want %d", n, len(packages))
 					}
 				}

@@ -65,7 +65,7 @@ func TestAnUnqualifiedInvocationOnACapacityProviderRunsWhatWasPublishedLast(t *t
 	if u, err := w.Usage(ctx, account); err != nil || u.CodeBytes != 3*second.Package.Size {
 		t.Errorf("usage %+v, %v", u, err)
 	}
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages are kept of what nobody has any more", n)
 	}
 }

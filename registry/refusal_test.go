@@ -83,7 +83,7 @@ func TestRefusalsInTheServicesWords(t *testing.T) {
 	if now := w.got(w.Get(ctx, account, "f", "")); now != f {
 		t.Errorf("something was changed: %+v", now)
 	}
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages are kept", n)
 	}
 	if u, err := w.Usage(ctx, account); u != (registry.Usage{CodeBytes: f.Package.Size, Functions: 1}) || err != nil {

@@ -82,7 +82,7 @@ func TestAFailedPreparationFailsTheFunctionAndCanBeMended(t *testing.T) {
 	if f = w.settled("f"); f.State != hearth.Active || f.UpdateStatus != hearth.UpdateSuccessful {
 		t.Errorf("mended: %s", describe(f))
 	}
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages are kept", n)
 	}
 }
@@ -151,7 +151,7 @@ func TestAnUpdateSwitchesOnlyWhenItIsPrepared(t *testing.T) {
 	if got := w.got(w.Resolve(ctx, account, "f", "")); got.Generation != f.Generation {
 		t.Errorf("Resolve gives %+v", got)
 	}
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages are kept", n)
 	}
 	w.reopen() // waits for the jobs, which tell last
@@ -202,13 +202,13 @@ func TestVersionsAreMadeOfWhatChanged(t *testing.T) {
 	if u, err := w.Usage(ctx, account); err != nil || u != (registry.Usage{CodeBytes: r1.Package.Size + 2*r2.Package.Size, Functions: 1}) {
 		t.Errorf("usage %+v %v", u, err)
 	}
-	if n := w.blobs(); n != 2 {
+	if n := w.blobs(2); n != 2 {
 		t.Errorf("%d packages", n)
 	}
 	// A deleted version's number is not given again, and its code goes.
 	w.must(w.Delete(ctx, account, "f", "1"))
 	w.must(w.Delete(ctx, account, "f", "2"))
-	if n := w.blobs(); n != 1 {
+	if n := w.blobs(1); n != 1 {
 		t.Errorf("%d packages", n)
 	}
 	w.reopen()

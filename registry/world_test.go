@@ -138,8 +138,20 @@ func (w *world) create(name string) *hearth.Function {
 	return w.settled(name)
 }
 
-// blobs counts what is stored.
-func (w *world) blobs() (n int) {
+// blobs waits until want packages are stored, and gives how many there are. A
+// job's package is held a moment longer than the job's function is Pending.
+func (w *world) blobs(want int) (n int) {
+	w.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		if n = w.stored(); n == want {
+			break
+		}
+	}
+	return n
+}
+
+// stored counts the packages.
+func (w *world) stored() (n int) {
 	w.t.Helper()
 	for _, err := range w.cfg.Blobs.All(ctx) {
 		w.must(err)
