@@ -234,12 +234,18 @@ func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Accou
 }
 
 func (s *Server) openRoles(ctx context.Context) (err error) {
-	s.roles, err = iam.Open(ctx, iam.Config{Store: s.records, Clock: s.clock, Log: s.log, Strict: s.cfg.StrictRoles})
+	s.roles, err = iam.Open(ctx, iam.Config{Store: s.records, Clock: s.clock, Log: s.log, Strict: s.cfg.StrictRoles, Changed: s.rolesChanged})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("roles", s.roles.Close)
-	return nil
+	return s.accounts.Keys().Users(func(account hearth.Account, id string) (string, bool) {
+		u := s.roles.UserByID(account, id)
+		if u == nil {
+			return "", false
+		}
+		return u.ARN(), true
+	})
 }
 
 func (s *Server) openRegistry(ctx context.Context) error {
@@ -396,7 +402,7 @@ func (s *Server) openAPI(context.Context) error {
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles,
 		Queries: map[string]*query.Service{
-			"iam": wire.IAM(s.roles, s.cfg.Region, s.authority.Since()),
+			"iam": wire.IAM(s.roles, s.accounts.Keys(), s.cfg.Region, s.accountSince),
 			"sts": wire.STS(s.roles, s.authority),
 		},
 		Neighbours:  s.neighbours(),
