@@ -38,6 +38,13 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Capacities:  kinds{s},
 		Learned:     learned{s},
 		Backfills:   s.backfills,
+		Accounts:    accountList{s},
+		Access:      verdicts{s},
+
+		Authorize: s.authorize,
+		Region:    s.cfg.Region,
+
+		Operator: s.accounts.Operator(),
 
 		Log: s.log,
 	}
