@@ -49,6 +49,7 @@ type Handler struct {
 	Capacities  Capacities
 	Learned     Learned
 	Backfills   Backfills
+	Shares      Shares
 
 	// Log takes what went wrong on Hearth's side; nil is slog.Default.
 	Log *slog.Logger
@@ -87,6 +88,9 @@ func (h *Handler) routes() map[string]answer {
 		"/capacity":   h.capacity,
 		"/sources":    h.sources,
 
+		"/offers":           h.offers,
+		"/shared-aliases":   h.sharedAliases,
+		"/shared-uses":      h.sharedUses,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
 	}
@@ -110,6 +114,13 @@ func (h *Handler) actions() map[string]answer {
 		"/sources/remove":    h.removeSource,
 		notifyPath:           nil, // for whoever has a token
 		noticePath:           nil, // for whoever has a token
+
+		"/offers/set":            h.setOffer,
+		"/offers/grant":          h.grantOffer,
+		"/offers/revoke":         h.revokeOffer,
+		"/offers/withdraw":       h.withdrawOffer,
+		"/shared-aliases/set":    h.setSharedAlias,
+		"/shared-aliases/remove": h.removeSharedAlias,
 
 		"/backfills/start":  h.startBackfill,
 		"/backfills/cancel": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Cancel }),

@@ -55,6 +55,9 @@ type Config struct {
 	MayLoop func(*hearth.Function) bool
 	// Observer hears of what is let in; nil is nobody.
 	Observer Observer
+	// Shares lets runs of other accounts' code in and hears of their end; nil
+	// refuses them.
+	Shares Shares
 	// Avoider answers without a run what need not be run; nil is that
 	// everything is.
 	Avoider Avoider
@@ -101,6 +104,7 @@ type Frontend struct {
 	policy    func(hearth.Account, string) *hearth.ExecutionPolicy
 	observer  Observer
 	avoider   Avoider
+	shares    Shares
 	limits    *Limits
 	metrics   *metrics
 	decisions sync.Pool // of *hearth.Decision
@@ -117,7 +121,7 @@ func New(cfg Config) (*Frontend, error) {
 		return nil, errors.New("frontend: Config needs Functions, a Manager and a Clock")
 	}
 	f := &Frontend{
-		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider,
+		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider, shares: cfg.Shares,
 		limits:  cfg.Limits,
 		updates: cfg.Updates, policy: cfg.Policy,
 		metrics: newMetrics(), drained: make(chan struct{}),
@@ -198,6 +202,9 @@ func (f *Frontend) place(ctx context.Context, inv *hearth.Invocation, now time.T
 	if f.observer != nil {
 		f.observer.Arrived(inv)
 	}
+	if inv.Function.Shared != nil {
+		return f.placeShared(ctx, inv)
+	}
 	return f.manager.Invoke(ctx, inv)
 }
 
@@ -223,6 +230,9 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 		}
 	}
 	inv.Function = fn
+	if fn.Shared != nil && inv.RequireCode != "" {
+		return requiresShared(inv)
+	}
 	if fn.State != hearth.Active {
 		return refusal(inv, hearth.Conflict, "The operation cannot be performed at this time. The function is currently in the following state: "+string(fn.State))
 	}
