@@ -39,6 +39,9 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Learned:     learned{s},
 		Backfills:   s.backfills,
 		Shares:      shares{s.shares},
+		Accounts:    accountList{s},
+
+		Operator: s.accounts.Operator(),
 
 		Log: s.log,
 	}
