@@ -195,6 +195,9 @@ func (f *Frontend) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.
 		r, err = f.place(ctx, inv, now)
 	}
 	inv.Outcome = outcome(r, err)
+	if err == nil && r.FunctionError != "" && inv.Function.Shared != nil {
+		inv.Outcome = inv.Use.End.String() // the code's own words could be made of what its caller gave it
+	}
 	return r, err
 }
 
