@@ -49,6 +49,7 @@ type Handler struct {
 	Capacities  Capacities
 	Learned     Learned
 	Backfills   Backfills
+	Shares      Shares
 	Accounts    Accounts
 	Access      Access
 
@@ -99,6 +100,9 @@ func (h *Handler) routes() map[string]answer {
 		"/capacity":   h.capacity,
 		"/sources":    h.sources,
 
+		"/offers":           h.offers,
+		"/shared-aliases":   h.sharedAliases,
+		"/shared-uses":      h.sharedUses,
 		"/accounts":         h.accounts,
 		"/accounts/keys":    h.accountKeys,
 		"/can":              h.can,
@@ -125,6 +129,13 @@ func (h *Handler) actions() map[string]answer {
 		"/sources/remove":    h.removeSource,
 		notifyPath:           nil, // for whoever has a token
 		noticePath:           nil, // for whoever has a token
+
+		"/offers/set":            h.setOffer,
+		"/offers/grant":          h.grantOffer,
+		"/offers/revoke":         h.revokeOffer,
+		"/offers/withdraw":       h.withdrawOffer,
+		"/shared-aliases/set":    h.setSharedAlias,
+		"/shared-aliases/remove": h.removeSharedAlias,
 
 		"/accounts/create":      h.createAccount,
 		"/accounts/suspend":     h.suspendAccount,

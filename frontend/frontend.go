@@ -61,6 +61,9 @@ type Config struct {
 	Accounts Accounts
 	// Observer hears of what is let in; nil is nobody.
 	Observer Observer
+	// Shares lets runs of other accounts' code in and hears of their end; nil
+	// refuses them.
+	Shares Shares
 	// Avoider answers without a run what need not be run; nil is that
 	// everything is.
 	Avoider Avoider
@@ -115,6 +118,7 @@ type Frontend struct {
 	policy    func(hearth.Account, string) *hearth.ExecutionPolicy
 	observer  Observer
 	avoider   Avoider
+	shares    Shares
 	accounts  Accounts
 	judge     *access.Judge
 	limits    *Limits
@@ -133,7 +137,7 @@ func New(cfg Config) (*Frontend, error) {
 		return nil, errors.New("frontend: Config needs Functions, a Manager and a Clock")
 	}
 	f := &Frontend{
-		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider,
+		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider, shares: cfg.Shares,
 		limits:   cfg.Limits,
 		accounts: cfg.Accounts, judge: cfg.Judge,
 		updates: cfg.Updates, policy: cfg.Policy,
@@ -196,6 +200,9 @@ func (f *Frontend) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.
 		r, err = f.place(ctx, inv, now)
 	}
 	inv.Outcome = outcome(r, err)
+	if err == nil && r.FunctionError != "" && inv.Function.Shared != nil {
+		inv.Outcome = inv.Use.End.String() // the code's own words could be made of what its caller gave it
+	}
 	return r, err
 }
 
@@ -214,6 +221,9 @@ func (f *Frontend) place(ctx context.Context, inv *hearth.Invocation, now time.T
 	defer p.leave()
 	if f.observer != nil {
 		f.observer.Arrived(inv)
+	}
+	if inv.Function.Shared != nil {
+		return f.placeShared(ctx, inv)
 	}
 	return f.manager.Invoke(ctx, inv)
 }
@@ -243,6 +253,9 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 		}
 	}
 	inv.Function = fn
+	if fn.Shared != nil && inv.RequireCode != "" {
+		return requiresShared(inv)
+	}
 	if fn.State != hearth.Active {
 		return refusal(inv, hearth.Conflict, "The operation cannot be performed at this time. The function is currently in the following state: "+string(fn.State))
 	}
@@ -372,6 +385,9 @@ func (f *Frontend) Done(inv *hearth.Invocation) {
 	}
 	if fn := inv.Function; fn != nil {
 		d.Function, d.Version, d.Generation = fn.Name, fn.Version, fn.Generation
+		if fn.Shared != nil {
+			d.Owner = fn.Shared.Owner
+		}
 	}
 	if d.Chosen == "" {
 		d.Generation = 0

@@ -38,6 +38,7 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Capacities:  kinds{s},
 		Learned:     learned{s},
 		Backfills:   s.backfills,
+		Shares:      shares{s.shares},
 		Accounts:    accountList{s},
 		Access:      verdicts{s},
 
