@@ -49,6 +49,9 @@ type Handler struct {
 	Capacities  Capacities
 	Learned     Learned
 	Backfills   Backfills
+	Bills       Bills
+	// Operator is the account whose root sees and sets what is of all accounts.
+	Operator hearth.Account
 
 	// Log takes what went wrong on Hearth's side; nil is slog.Default.
 	Log *slog.Logger
@@ -87,6 +90,8 @@ func (h *Handler) routes() map[string]answer {
 		"/capacity":   h.capacity,
 		"/sources":    h.sources,
 
+		"/bill":             h.bill,
+		"/bill/prices":      h.prices,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
 	}
@@ -111,6 +116,7 @@ func (h *Handler) actions() map[string]answer {
 		notifyPath:           nil, // for whoever has a token
 		noticePath:           nil, // for whoever has a token
 
+		"/bill/prices/set":  h.setPrices,
 		"/backfills/start":  h.startBackfill,
 		"/backfills/cancel": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Cancel }),
 		"/backfills/resume": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Resume }),

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/meter"
 )
 
 // document is as much of OpenAPI as openapi.json uses.
@@ -158,7 +159,7 @@ func TestDocumentNamesEveryRouteAndNoOther(t *testing.T) {
 
 func TestSchemasHaveEveryFieldThatIsSentAndNoOther(t *testing.T) {
 	d := load(t)
-	for _, sent := range []any{Snapshot{}, Instance{}, Container{}, hearth.Decision{}, hearth.Knowledge{}, Runtime{}, Report{}, Check{}, LogLine{}, ParkedEvent{}, Failure{}, Capacity{}, Subpool{}, Feed{}, Spending{}, Node{}, NodeList{}, Drained{}, hearth.Idempotence{}, hearth.Dependency{}, Idempotent{}, IdempotentCounts{}, Forgotten{}} {
+	for _, sent := range []any{Snapshot{}, Instance{}, Container{}, hearth.Decision{}, hearth.Knowledge{}, Runtime{}, Report{}, Check{}, LogLine{}, ParkedEvent{}, Failure{}, Capacity{}, Subpool{}, Feed{}, Spending{}, Node{}, NodeList{}, Drained{}, hearth.Idempotence{}, hearth.Dependency{}, Idempotent{}, IdempotentCounts{}, Forgotten{}, meter.Bill{}, meter.Line{}, meter.Prices{}, PriceList{}} {
 		typ := reflect.TypeOf(sent)
 		s := d.Components.Schemas[typ.Name()]
 		if s == nil {

@@ -156,7 +156,7 @@ func (i images) Acquire(ctx context.Context, f *hearth.Function) (worker.Image, 
 
 func (s *Server) openWorker(context.Context) (err error) {
 	s.worker, err = worker.New(worker.Config{
-		Driver: s.driver, Runtimes: s.runtimes, Logs: s.logs, Clock: s.clock, Log: s.log, Recorder: s.decisions,
+		Driver: s.driver, Runtimes: s.runtimes, Logs: s.logs, Clock: s.clock, Log: s.log, Recorder: s.decisions, Meter: used{s},
 		Packages: packages{s}, Images: images{s.images},
 		Unpack: func(ctx context.Context, r io.ReaderAt, size int64, dir string) error {
 			return archive.Unpack(ctx, r, size, dir, archive.Lambda)

@@ -38,6 +38,8 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Capacities:  kinds{s},
 		Learned:     learned{s},
 		Backfills:   s.backfills,
+		Bills:       s.meter,
+		Operator:    s.cfg.Account,
 
 		Log: s.log,
 	}

@@ -40,6 +40,7 @@ import (
 	"github.com/hearth-faas/hearth/image"
 	"github.com/hearth-faas/hearth/manager"
 	"github.com/hearth-faas/hearth/market"
+	"github.com/hearth-faas/hearth/meter"
 	"github.com/hearth-faas/hearth/prediction"
 	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/runtimes"
@@ -102,6 +103,7 @@ type Server struct {
 	objects    *s3.Bucket
 	images     *image.Store
 	nodes      nodes
+	meter      *meter.Meter
 
 	urls    gateway.Index
 	outside *http.Server // for clients
@@ -138,6 +140,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openImages,
 		s.openWorker,
 		s.openStore,
+		s.openMeter,
 		s.openPolicies,
 		s.openManager,
 		s.openFleets,
@@ -248,6 +251,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("server.json", func() error { return control.RemoveRunning(s.cfg.DataDir) })
+	s.meter.Start()
 	s.durable.Run()
 	s.async.Start()
 	s.deliveries.Start()
