@@ -13,8 +13,11 @@ type Decision struct {
 
 	RequestID string  `json:"requestId,omitempty"`
 	Account   Account `json:"account,omitempty"`
-	Function  string  `json:"function,omitempty"`
-	Version   string  `json:"version,omitempty"`
+	// Owner is whose code it is, if that is shared with Account: the instance
+	// serves the two and nobody else.
+	Owner    Account `json:"owner,omitempty"`
+	Function string  `json:"function,omitempty"`
+	Version  string  `json:"version,omitempty"`
 	// Generation is that of the code and configuration that ran, or that the
 	// decision is about; 0 is of none, or not said.
 	Generation uint64 `json:"generation,omitempty"`

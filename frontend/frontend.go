@@ -336,6 +336,9 @@ func (f *Frontend) Done(inv *hearth.Invocation) {
 	}
 	if fn := inv.Function; fn != nil {
 		d.Function, d.Version, d.Generation = fn.Name, fn.Version, fn.Generation
+		if fn.Shared != nil {
+			d.Owner = fn.Shared.Owner
+		}
 	}
 	if d.Chosen == "" {
 		d.Generation = 0

@@ -74,7 +74,7 @@ func (r *Registry) Create(ctx context.Context, c Create) (*hearth.Function, erro
 	}
 
 	defer r.locks.lock(k)()
-	if r.view(k) != nil {
+	if r.view(k) != nil || r.cfg.Taken != nil && r.cfg.Taken(k.account, k.name) {
 		return nil, exists(f.Name)
 	}
 	f.State, f.StateReason, f.StateReasonCode = hearth.Pending, creating, creatingCode

@@ -119,8 +119,12 @@ type Config struct {
 	// are shared among its versions. It is called concurrently; nil is
 	// random.
 	Pick func() float64
-	Rand io.Reader    // for revision ids, read concurrently; nil is crypto/rand
-	Log  *slog.Logger // nil is slog.Default
+	// Taken tells whether a name belongs to something else, so that no function
+	// of the account can have it. It is called with the name's lock held, and must
+	// not call the Registry. nil is never.
+	Taken func(account hearth.Account, name string) bool
+	Rand  io.Reader    // for revision ids, read concurrently; nil is crypto/rand
+	Log   *slog.Logger // nil is slog.Default
 }
 
 // maxCodeStorage is the service's limit.

@@ -196,6 +196,11 @@ func (c *container) Attach(ctx context.Context, a sandbox.Attachment) (err error
 	if again {
 		return fmt.Errorf("namespace: container %s has its code already", c.id)
 	}
+	if c.link != nil && a.Network != nil {
+		if err := c.link.Restrict(a.Network); err != nil {
+			return fmt.Errorf("namespace: the network of container %s: %w", c.id, err)
+		}
+	}
 	m := &message.Attach{Root: len(a.Root) > 0, Task: a.Task != "", Layers: uint32(len(a.Layers))}
 	var trees, fds []int
 	defer func() { message.CloseAll(trees) }()
