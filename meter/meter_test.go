@@ -47,7 +47,7 @@ func fn(a hearth.Account, name string) *hearth.Function {
 
 func TestABillAddsUpWhatWasToldByFunctionAndHour(t *testing.T) {
 	c := clock.NewFake(evening)
-	m := open(t, storetest.NewMemory(), c)
+	m := open(t, &storetest.Memory{}, c)
 	m.Used(fn(alice, "f"), &hearth.Metered{Calls: 2, CPU: time.Second, Allotted: 1024, NetworkIn: 10})
 	m.Used(fn(alice, "g"), &hearth.Metered{Calls: 1, Errors: 1, CPU: time.Millisecond})
 	m.Used(fn(bob, "f"), &hearth.Metered{Calls: 7})
@@ -81,7 +81,7 @@ func TestABillAddsUpWhatWasToldByFunctionAndHour(t *testing.T) {
 
 func TestPricesHoldFromTheirHourOn(t *testing.T) {
 	c := clock.NewFake(evening)
-	s := storetest.NewMemory()
+	s := &storetest.Memory{}
 	m := open(t, s, c)
 	use := &hearth.Metered{Calls: 10, CPU: 2 * time.Second, Allotted: 2048, NetworkIn: 5e8, NetworkOut: 5e8}
 	m.Used(fn(alice, "f"), use)
@@ -134,7 +134,7 @@ func (f *failing) Update(ctx context.Context, fn func(store.Tx) error) error {
 func TestWhatIsWrittenIsCountedOnceAndWhatIsNotIsLostWhole(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := clock.NewFake(evening)
-		s := &failing{Store: storetest.NewMemory()}
+		s := &failing{Store: &storetest.Memory{}}
 		ctx := context.Background()
 		make := func() *Meter {
 			m, err := Open(ctx, Config{Store: s, Clock: c})
@@ -193,14 +193,17 @@ func TestWhatIsWrittenIsCountedOnceAndWhatIsNotIsLostWhole(t *testing.T) {
 
 func TestItIsWrittenEveryFewSecondsAndWhenItEnds(t *testing.T) {
 	c := clock.NewFake(evening)
-	s := storetest.NewMemory()
+	s := &storetest.Memory{}
 	settled := 0
 	m, err := Open(t.Context(), Config{Store: s, Clock: c, Settle: func(context.Context) { settled++ }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Start()
-	onDisk := func() int64 { u, _ := open(t, s, c).Month(t.Context(), alice, func(*Key) bool { return true }); return u.Calls }
+	onDisk := func() int64 {
+		u, _ := open(t, s, c).Month(t.Context(), alice, func(*Key) bool { return true })
+		return u.Calls
+	}
 	for i := range int64(3) {
 		m.Used(fn(alice, "f"), &hearth.Metered{Calls: 1})
 		if onDisk() != i {
@@ -222,7 +225,7 @@ func TestItIsWrittenEveryFewSecondsAndWhenItEnds(t *testing.T) {
 
 func TestOldRecordsGo(t *testing.T) {
 	c := clock.NewFake(evening)
-	s := storetest.NewMemory()
+	s := &storetest.Memory{}
 	m, err := Open(t.Context(), Config{Store: s, Clock: c, Keep: 48 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +245,7 @@ func TestOldRecordsGo(t *testing.T) {
 }
 
 func TestManyTellAtOnce(t *testing.T) {
-	m := open(t, storetest.NewMemory(), clock.NewFake(evening))
+	m := open(t, &storetest.Memory{}, clock.NewFake(evening))
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
@@ -265,7 +268,7 @@ func TestManyTellAtOnce(t *testing.T) {
 }
 
 func TestMetricsHaveABoundedNumberOfAccounts(t *testing.T) {
-	m := open(t, storetest.NewMemory(), clock.NewFake(evening))
+	m := open(t, &storetest.Memory{}, clock.NewFake(evening))
 	for i := range 3 * maxLabels {
 		m.Used(fn(hearth.Account(fmt.Sprintf("%012d", i)), "f"), &hearth.Metered{Calls: 1, CPU: time.Second})
 	}

@@ -30,7 +30,7 @@ type tally struct {
 	at   time.Time        // of the last look
 	seen counters         // in env, then
 	held float64          // MiB, then
-	over bool             // nothing comes any more
+	over atomic.Bool      // nothing comes any more
 }
 
 // counters are those of an environment. They only rise.
@@ -54,7 +54,7 @@ func (c *container) meterFor(f *hearth.Function) {
 	t := &c.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.over {
+	if !t.over.Load() {
 		t.f = f
 		t.worked.Store(true)
 		c.w.metered.Store(c, struct{}{})
@@ -84,7 +84,7 @@ func (c *container) glance() {
 	if !t.worked.Swap(!frozen) && frozen {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if !t.over {
+		if !t.over.Load() {
 			c.tellLocked(sandbox.Usage{CPU: t.seen.cpu, MemoryBytes: int64(t.held * (1 << 20))}, nil)
 		}
 		return
@@ -99,7 +99,7 @@ func (c *container) lookAt(next *environment) {
 	t := &c.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over {
+	if t.over.Load() {
 		return
 	}
 	c.lookLocked()
@@ -149,11 +149,11 @@ func (c *container) meterEnd() {
 	t := &c.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.over || t.env == nil {
+	if t.over.Load() || t.env == nil {
 		return
 	}
 	c.lookLocked()
-	t.over = true
+	t.over.Store(true)
 	c.w.metered.Delete(c)
 }
 
