@@ -390,6 +390,7 @@ func (s *Server) openAsync(ctx context.Context) (err error) {
 }
 
 func (s *Server) openAPI(context.Context) error {
+	s.accounts.Hold(s.belongings()...)
 	api := lambda.New(lambda.Config{
 		Registry: s.registry, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,

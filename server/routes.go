@@ -39,7 +39,9 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Learned:     learned{s},
 		Backfills:   s.backfills,
 		Bills:       s.meter,
-		Operator:    s.cfg.Account,
+		Accounts:    accountList{s},
+
+		Operator: s.accounts.Operator(),
 
 		Log: s.log,
 	}
