@@ -136,7 +136,11 @@ func keyOf(f *hearth.Function) Key {
 	if f == nil {
 		return Key{Account: Nobody}
 	}
-	return Key{Account: f.Account, Function: f.Name}
+	k := Key{Account: f.Account, Function: f.Name}
+	if s := f.Shared; s != nil {
+		k.Owner, k.Markup, k.API, k.Stage = s.Owner, s.Markup, s.API, s.Stage
+	}
+	return k
 }
 
 // Flush has everything told, and writes it. What can't be written stays to be
