@@ -152,7 +152,6 @@ type SharedUse struct {
 	Offer   string           `json:"offer"`
 	Owner   Account          `json:"owner"`
 	Account Account          `json:"account"` // the caller, who pays
-	Alias   string           `json:"alias,omitempty"`
 	Calls   int64            `json:"calls"`
 	Refused int64            `json:"refused"` // by the offer's limits
 	Ends    map[string]int64 `json:"ends,omitempty"`

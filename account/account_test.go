@@ -283,6 +283,9 @@ func TestKeysAreRotated(t *testing.T) {
 		if _, who, ok := d.FindKey(second.Key.ID); !ok || who.ARN != owner.ARN {
 			t.Error("the other one is not")
 		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
 		d = w.open(t)
 		k = d.Keys()
 	}
@@ -449,6 +452,9 @@ func TestADirectoryIsWhatWasDoneToIt(t *testing.T) {
 					break
 				}
 			case 6:
+				if err := d.Close(); err != nil { // what is written late is written
+					t.Fatal(err)
+				}
 				d = w.open(t)
 			}
 			if hearth.KindOf(err) != want {

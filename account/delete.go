@@ -56,7 +56,7 @@ func (d *Directory) Delete(ctx context.Context, id hearth.Account, everything bo
 				return err
 			}
 		}
-		if _, err := d.change(ctx, id, Deleting, func(*Account) error { return nil }); err != nil {
+		if _, err := d.change(context.WithoutCancel(ctx), id, Deleting, func(*Account) error { return nil }); err != nil {
 			return err
 		}
 	}

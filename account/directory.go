@@ -161,6 +161,16 @@ func (d *Directory) Stopped(id hearth.Account) bool {
 	return a != nil && a.State != Active
 }
 
+// Suspended reports whether the account is suspended, whose events wait. It
+// takes no lock.
+func (d *Directory) Suspended(id hearth.Account) bool {
+	if d.stopped.Load() == 0 {
+		return false
+	}
+	a := d.Get(id)
+	return a != nil && a.State == Suspended
+}
+
 // Usable tells whether requests that are signed for the account are let in.
 // Errors: AccessDenied if it is suspended or being deleted, UnrecognizedClient
 // if there is no such account.

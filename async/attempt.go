@@ -1,6 +1,7 @@
 package async
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -199,6 +200,12 @@ func serviceOf(arn string) string {
 // outcome is an attempt's end in a word.
 func outcome(r *hearth.Result, err error) string {
 	switch {
+	case hearth.KindOf(err) == hearth.AccessDenied: // what has been taken back since it was accepted
+		var e *hearth.Error
+		if errors.As(err, &e) {
+			return string(e.Kind) + " " + e.Message
+		}
+		return string(hearth.AccessDenied)
 	case err != nil:
 		return string(hearth.KindOf(err))
 	case r.FunctionError != "":

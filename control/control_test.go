@@ -181,7 +181,7 @@ func serve(t *testing.T, p *parts, identity hearth.Identity, authErr error) *Cli
 			return identity, authErr
 		},
 		Instances: p, Decisions: p, Runtimes: p, Doctor: p, Logs: p, Parked: parkedParts{p}, Policies: policyParts{p}, Sizes: policyParts{p}, Nodes: nodeParts{p}, Sources: sourceParts{p},
-		Idempotence: idempotentParts{p}, Predictions: predictionParts{p}, Learned: predictionParts{p}, Capacities: p, Backfills: backfillParts{p}, Bills: billParts{p}, Accounts: accountParts{p}, Operator: ours,
+		Idempotence: idempotentParts{p}, Predictions: predictionParts{p}, Learned: predictionParts{p}, Capacities: p, Backfills: backfillParts{p}, Bills: billParts{p}, Shares: shareParts{p}, Accounts: accountParts{p}, Operator: ours,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	srv := httptest.NewServer(h)
@@ -214,6 +214,12 @@ func rawBy(t *testing.T, c *Client, method, pathAndQuery string) ([]byte, error)
 	var content []byte
 	if path == "/triggers/set" {
 		content = []byte(`{"name":"t","functions":["f"]}`)
+	}
+	if path == "/offers/set" {
+		content = []byte(`{"function":"f"}`)
+	}
+	if path == "/shared-aliases/set" {
+		content = []byte(`{"name":"f","offer":"o","parameters":{"KEY":"v"}}`)
 	}
 	if path == "/sources/add" {
 		content = []byte(`{"url":"redis://h","secret":"s"}`)

@@ -50,6 +50,7 @@ type Handler struct {
 	Learned     Learned
 	Backfills   Backfills
 	Bills       Bills
+	Shares      Shares
 	Accounts    Accounts
 
 	// Operator is the account whose root may ask about all accounts and about
@@ -95,6 +96,9 @@ func (h *Handler) routes() map[string]answer {
 
 		"/bill":             h.bill,
 		"/bill/prices":      h.prices,
+		"/offers":           h.offers,
+		"/shared-aliases":   h.sharedAliases,
+		"/shared-uses":      h.sharedUses,
 		"/accounts":         h.accounts,
 		"/accounts/keys":    h.accountKeys,
 		"/backfills":        h.backfills,
@@ -121,7 +125,14 @@ func (h *Handler) actions() map[string]answer {
 		notifyPath:           nil, // for whoever has a token
 		noticePath:           nil, // for whoever has a token
 
-		"/bill/prices/set":      h.setPrices,
+		"/bill/prices/set":       h.setPrices,
+		"/offers/set":            h.setOffer,
+		"/offers/grant":          h.grantOffer,
+		"/offers/revoke":         h.revokeOffer,
+		"/offers/withdraw":       h.withdrawOffer,
+		"/shared-aliases/set":    h.setSharedAlias,
+		"/shared-aliases/remove": h.removeSharedAlias,
+
 		"/accounts/create":      h.createAccount,
 		"/accounts/suspend":     h.suspendAccount,
 		"/accounts/resume":      h.resumeAccount,

@@ -53,11 +53,24 @@ type Config struct {
 	// MayLoop tells whether a function may be invoked in a loop for ever: it is
 	// asked when one was invoked a number of times in one chain. Nil is never.
 	MayLoop func(*hearth.Function) bool
+	// Accounts tells of accounts of which nothing runs; nil is that all run.
+	Accounts Accounts
 	// Observer hears of what is let in; nil is nobody.
 	Observer Observer
+	// Shares lets runs of other accounts' code in and hears of their end; nil
+	// refuses them.
+	Shares Shares
 	// Avoider answers without a run what need not be run; nil is that
 	// everything is.
 	Avoider Avoider
+}
+
+// Accounts tells of accounts of which nothing runs. Safe for concurrent use.
+type Accounts interface {
+	// Stopped is asked by every invocation, so that it must take no lock.
+	Stopped(account hearth.Account) bool
+	// Refusal says why nothing of a stopped account runs.
+	Refusal(account hearth.Account) error
 }
 
 // Avoider keeps functions that are declared idempotent from being run in vain.
@@ -101,6 +114,8 @@ type Frontend struct {
 	policy    func(hearth.Account, string) *hearth.ExecutionPolicy
 	observer  Observer
 	avoider   Avoider
+	shares    Shares
+	accounts  Accounts
 	limits    *Limits
 	metrics   *metrics
 	decisions sync.Pool // of *hearth.Decision
@@ -117,9 +132,10 @@ func New(cfg Config) (*Frontend, error) {
 		return nil, errors.New("frontend: Config needs Functions, a Manager and a Clock")
 	}
 	f := &Frontend{
-		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider,
-		limits:  cfg.Limits,
-		updates: cfg.Updates, policy: cfg.Policy,
+		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider, shares: cfg.Shares,
+		limits:   cfg.Limits,
+		accounts: cfg.Accounts,
+		updates:  cfg.Updates, policy: cfg.Policy,
 		metrics: newMetrics(), drained: make(chan struct{}),
 	}
 	if f.newID == nil {
@@ -198,6 +214,9 @@ func (f *Frontend) place(ctx context.Context, inv *hearth.Invocation, now time.T
 	if f.observer != nil {
 		f.observer.Arrived(inv)
 	}
+	if inv.Function.Shared != nil {
+		return f.placeShared(ctx, inv)
+	}
 	return f.manager.Invoke(ctx, inv)
 }
 
@@ -217,12 +236,18 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 	if err != nil {
 		return err
 	}
+	if f.accounts != nil && f.accounts.Stopped(inv.Account) {
+		return f.stopped(inv)
+	}
 	if f.updates != nil && (inv.RequireCode != "" || f.updates.Updating()) {
 		if fn, err = f.newest(ctx, inv, fn); err != nil {
 			return err
 		}
 	}
 	inv.Function = fn
+	if fn.Shared != nil && inv.RequireCode != "" {
+		return requiresShared(inv)
+	}
 	if fn.State != hearth.Active {
 		return refusal(inv, hearth.Conflict, "The operation cannot be performed at this time. The function is currently in the following state: "+string(fn.State))
 	}
@@ -264,6 +289,22 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 		return refusal(inv, hearth.NotBuilt, "There are no asynchronous invocations here.")
 	}
 	return nil
+}
+
+// stopped refuses an invocation of an account of which nothing runs. What was
+// let in before and is tried again is to wait, and not to be given up.
+func (f *Frontend) stopped(inv *hearth.Invocation) error {
+	err := f.accounts.Refusal(inv.Account)
+	if err == nil { // it goes on just now
+		err = hearth.Errorf(hearth.AccessDenied, "The account %s is not active.", inv.Account)
+	}
+	inv.Placement.Why = "nothing of the account runs: it is suspended, or being deleted"
+	if inv.Authorized {
+		e := refusal(inv, hearth.TooManyRequests, "The account is stopped.")
+		e.Err = err
+		return e
+	}
+	return err
 }
 
 // startsDurable reports whether inv is to start a durable execution, or to find

@@ -202,6 +202,9 @@ func (h *Handler) getFunction(c *call, in *sdk.GetFunctionInput) (smithy.Seriali
 		Configuration: h.readable(f, configurationOf(f, view{qualifier: t.qualifier, update: true})),
 		Code:          h.locationOf(c, f),
 	}
+	if f.Shared != nil {
+		out.Code = nil // it is another account's
+	}
 	if len(tags) > 0 {
 		out.Tags = maps.Clone(tags)
 	}

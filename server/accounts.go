@@ -27,7 +27,16 @@ func (s *Server) openAccounts(ctx context.Context) (err error) {
 
 // accountChanged tells those who go by it that an account's state or quotas
 // have changed.
-func (s *Server) accountChanged(*account.Account) {}
+func (s *Server) accountChanged(a *account.Account) {
+	s.async.Reconsider()
+	s.mappings.Reconsider(a.ID)
+	if a.State == account.Active {
+		s.timers.Wake()
+		if err := s.deliveries.Resume(context.Background(), a.ID); err != nil {
+			s.log.Error("deliveries of an account that was suspended wait for the next start of the server", "account", a.ID, "error", err)
+		}
+	}
+}
 
 // accountList is the accounts as the control API shows them.
 type accountList struct{ s *Server }

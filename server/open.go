@@ -257,6 +257,7 @@ func (s *Server) openRegistry(ctx context.Context) error {
 		Store: s.records, Blobs: blobs, Images: s.images, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Secrets: s.authority.Key(), Keys: s.authority.Keys(),
 		Verify: s.verify, Prepare: s.worker.Prepare, Overtake: s.overtake, Ahead: s.ahead, Changed: s.functionChanged, Configured: s.urls.Configured,
 		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent,
+		Taken: s.claimed,
 	})
 	if err != nil {
 		return err
@@ -285,6 +286,9 @@ func (s *Server) functionChanged(old, new *hearth.Function) {
 		if err := s.policies.Set(context.Background(), old.Account, old.Name, nil); err != nil {
 			s.log.Warn("the execution policy of a deleted function is still there, and would be that of the next of its name", "function", old.Name, "error", err)
 		}
+	}
+	if s.shares != nil {
+		s.shares.OwnerChanged(old, new)
 	}
 	if new == nil && old != nil && old.Durable != nil && s.durable != nil {
 		s.durable.FunctionDeleted(old)
@@ -341,7 +345,7 @@ func (s *Server) concurrent(c *hearth.Concurrency) {
 
 func (s *Server) openFrontend(context.Context) (err error) {
 	s.frontend, err = frontend.New(frontend.Config{
-		Functions: s.registry, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider,
+		Functions: s.shares, Shares: s.shares, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts,
 		Limits: s.limits, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
 	})
 	if err != nil {
@@ -378,7 +382,7 @@ func (s *Server) openAsync(ctx context.Context) (err error) {
 	}
 	s.async, err = async.Open(ctx, async.Config{
 		Store: s.records, Clock: s.clock, Region: s.cfg.Region, Run: s.frontend, Done: s.frontend.Done,
-		Policy: s.eventPolicy, Holds: s.eventHolds, Start: s.eventStart, Places: max(s.cfg.Concurrency/2, 1),
+		Policy: s.eventPolicy, Stopped: s.accounts.Suspended, Holds: s.eventHolds, Start: s.eventStart, Places: max(s.cfg.Concurrency/2, 1),
 		Delays:  async.Delays{Failed: s.cfg.EventRetry, Missed: async.DefaultDelays.Missed, MissedMax: async.DefaultDelays.MissedMax},
 		RoomMiB: room, MiB: s.functionMiB, Senders: s.senders(), Recorder: s.decisions, Log: s.log,
 	})
@@ -392,7 +396,7 @@ func (s *Server) openAsync(ctx context.Context) (err error) {
 func (s *Server) openAPI(context.Context) error {
 	s.accounts.Hold(s.belongings()...)
 	api := lambda.New(lambda.Config{
-		Registry: s.registry, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
+		Registry: functions{s.registry, s.shares}, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles,
 		Queries: map[string]*query.Service{

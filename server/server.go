@@ -49,6 +49,7 @@ import (
 	"github.com/hearth-faas/hearth/sandbox"
 	"github.com/hearth-faas/hearth/sandbox/egress"
 	"github.com/hearth-faas/hearth/schedule"
+	"github.com/hearth-faas/hearth/share"
 	"github.com/hearth-faas/hearth/signing"
 	"github.com/hearth-faas/hearth/sqs"
 	"github.com/hearth-faas/hearth/store"
@@ -102,6 +103,7 @@ type Server struct {
 	backfills  *backfill.Jobs
 	decisions  *decision.Recorder
 	logs       *logs.Store
+	shares     *share.Shares
 	objects    *s3.Bucket
 	images     *image.Store
 	nodes      nodes
@@ -149,6 +151,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openFleets,
 		s.openRoles,
 		s.openRegistry,
+		s.openShares,
 		s.openObjects,
 		s.openPrediction,
 		s.openIdempotent,

@@ -33,7 +33,7 @@ func (i instances) Snapshot(context.Context) (control.Snapshot, error) {
 		snap.Subpools = all
 	}
 	for _, in := range i.s.manager.Snapshot() {
-		one := control.Instance{ID: in.ID, Account: in.Account, Since: now.Add(-in.Age), MemoryMiB: in.CapMiB}
+		one := control.Instance{ID: in.ID, Account: in.Account, Owner: in.Owner, Since: now.Add(-in.Age), MemoryMiB: in.CapMiB}
 		if in.Account == "" {
 			one.MemoryMiB = 0
 		}

@@ -204,7 +204,9 @@ func (s *Shares) recordOf(account hearth.Account, was *record, o *hearth.Offer, 
 // unmet is what of an offer's terms an alias does not meet; nil is nothing. It is
 // asked when the alias is made, and again when the offer has changed.
 func unmet(r *record, o *hearth.Offer) *hearth.Error {
-	refuse := func(format string, args ...any) *hearth.Error { return hearth.Errorf(hearth.AccessDenied, format, args...) }
+	refuse := func(format string, args ...any) *hearth.Error {
+		return hearth.Errorf(hearth.AccessDenied, format, args...)
+	}
 	for _, p := range o.Parameters {
 		if p.Required && p.Default == "" && !slices.Contains(r.Set, p.Name) {
 			return refuse("The parameter %s is required: set it.", p.Name)

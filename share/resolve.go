@@ -10,10 +10,10 @@ import (
 
 // Resolve implements hearth.Functions: for the name of a shared alias it gives
 // the derived Function, for all others what the registry has. Errors of an
-// alias: AccessDenied if its owner has withdrawn it, or its terms are not met;
-// ResourceNotFound if the owner's function or version is gone, or of a
-// qualifier, which an alias has none of; and ResourceConflict while the owner's
-// function is not Active. None tells anything of the code.
+// alias: AccessDenied if its owner has withdrawn it or deleted the function or the
+// version, or its terms are not met; ResourceNotFound of a qualifier, which an
+// alias has none of; and ResourceConflict while the owner's function is not
+// Active. None tells anything of the code.
 func (s *Shares) Resolve(ctx context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
 	a := s.find(account, name)
 	if a == nil {
@@ -62,7 +62,8 @@ func (s *Shares) unresolved(a *alias, t *terms, err error) error {
 		if t.version != "" && t.version != hearth.Latest {
 			what = "version " + t.version + " of the function"
 		}
-		return hearth.Errorf(hearth.NotFound, "Function not found: the account %s has deleted %s that the shared alias %s runs", t.offer.Owner, what, s.arn(a.key))
+		// Not ResourceNotFound, for which stored events are dropped without a trace.
+		return hearth.Errorf(hearth.AccessDenied, "The account %s has deleted %s that the shared alias %s runs.", t.offer.Owner, what, s.arn(a.key))
 	case hearth.Conflict:
 		return hearth.Errorf(hearth.Conflict, "The operation cannot be performed at this time. The function that the shared alias %s runs is not in the state Active.", s.arn(a.key))
 	default:

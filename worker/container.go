@@ -328,13 +328,17 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 			return nil, false, err
 		}
 		resp.ErrorType, resp.Payload = fe.Type, fe.Body
-		report.Status, report.ErrorType = "error", fe.Type
+		report.Status, report.ErrorType = "error", c.typeOf(fe.Type)
 		if fe.Type == runtimeapi.TypeTimedOut {
 			report.Status, report.ErrorType = "timeout", ""
 		}
 	}
 	inv.Use.End = c.howItEnded(err, resp.ErrorType, inv.Use.PeakMiB)
 	c.served(&inv.Use)
+	if c.f.Shared != nil && resp.ErrorType != "" {
+		resp.ErrorType, resp.Payload = c.withhold(inv.RequestID, resp.ErrorType, err != nil)
+		resp.ContentType = ""
+	}
 	r := &hearth.Result{Payload: resp.Payload, ContentType: resp.ContentType, Version: c.f.Version}
 	if resp.ErrorType != "" {
 		r.FunctionError = "Unhandled"

@@ -330,6 +330,12 @@ func (w *Worker) environ(f *hearth.Function, stream string) ([]string, error) {
 	// The runtime clients write events of several lines as frames, between
 	// the lines that everything else writes.
 	env := []string{"AWS_LAMBDA_LOG_STREAM_NAME=" + stream, "_LAMBDA_TELEMETRY_LOG_FD=1"}
+	if f.Shared != nil {
+		// It acts for nobody: the owner's code has no rights in the caller's
+		// account but by what the caller gives it, nor in its owner's, whose
+		// resources would be a way out for what the caller gives it.
+		return env, nil
+	}
 	if w.cfg.Endpoint != "" {
 		env = append(env, "AWS_ENDPOINT_URL="+w.cfg.Endpoint)
 	}

@@ -27,6 +27,9 @@ func (c *container) Provision(ctx context.Context, f *hearth.Function, t *hearth
 	}
 	if err := c.initErr; err != nil {
 		c.die()
+		if f.Shared != nil {
+			err = errors.New(withheldMessage)
+		}
 		return &hearth.Error{Op: "worker.Provision", Subject: f.QualifiedARN(), Kind: hearth.InitFailed, Message: err.Error(), Err: err}
 	}
 	c.expire(containerLife - rand.N(expirySpread))
@@ -67,6 +70,9 @@ func (c *container) load(ctx context.Context, f *hearth.Function, init hearth.In
 	c.meterFor(f)
 	c.name = streamName(f, began)
 	sink := logs.NewSink(c.w.cfg.Logs.Appender(f.Account, f.LogGroup(), c.name), f.Logging, c.w.cfg.Clock)
+	if f.Shared != nil {
+		sink.Withhold()
+	}
 	c.mu.Lock()
 	c.sink = sink
 	c.mu.Unlock()
@@ -217,7 +223,7 @@ func (c *container) initialized(d time.Duration, phase string, err error) {
 	}
 	c.attended = len(infos) > 0
 	if err != nil {
-		c.sink.InitReport(logs.InitReport{Type: c.init, Duration: d, Phase: phase, Status: status, ErrorType: errorType})
+		c.sink.InitReport(logs.InitReport{Type: c.init, Duration: d, Phase: phase, Status: status, ErrorType: c.typeOf(errorType)})
 	}
 }
 

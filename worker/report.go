@@ -59,7 +59,7 @@ func (c *container) explain(ctx context.Context, requestID string, err error) *r
 
 // fault tells why an invocation's environment failed.
 func (c *container) fault(requestID, reason, errorType string) {
-	c.sink.Fault(requestID, reason, errorType)
+	c.sink.Fault(requestID, c.reasonOf(reason), c.typeOf(errorType))
 	c.env.ext.hub.Fault(requestID, reason, errorType)
 }
 

@@ -287,7 +287,7 @@ func (in *instance) gone(cause error) error {
 func (in *instance) attachment(ctx context.Context, f *hearth.Function) (sandbox.Attachment, error) {
 	if isImage(f) {
 		i, err := in.image(ctx, f)
-		return sandbox.Attachment{Root: i.Layers}, err
+		return sandbox.Attachment{Root: i.Layers, Network: networkOf(f)}, err
 	}
 	var dirs []string
 	for _, p := range packagesOf(f) {
@@ -297,7 +297,7 @@ func (in *instance) attachment(ctx context.Context, f *hearth.Function) (sandbox
 		}
 		dirs = append(dirs, dir)
 	}
-	return sandbox.Attachment{Task: dirs[0], Layers: dirs[1:]}, nil
+	return sandbox.Attachment{Task: dirs[0], Layers: dirs[1:], Network: networkOf(f)}, nil
 }
 
 func (in *instance) fetch(ctx context.Context, f *hearth.Function, p hearth.Package) (string, error) {
