@@ -181,7 +181,7 @@ func serve(t *testing.T, p *parts, identity hearth.Identity, authErr error) *Cli
 			return identity, authErr
 		},
 		Instances: p, Decisions: p, Runtimes: p, Doctor: p, Logs: p, Parked: parkedParts{p}, Policies: policyParts{p}, Sizes: policyParts{p}, Nodes: nodeParts{p}, Sources: sourceParts{p},
-		Idempotence: idempotentParts{p}, Predictions: predictionParts{p}, Learned: predictionParts{p}, Capacities: p, Backfills: backfillParts{p}, Bills: billParts{p}, Shares: shareParts{p}, Accounts: accountParts{p}, Operator: ours,
+		Idempotence: idempotentParts{p}, Predictions: predictionParts{p}, Learned: predictionParts{p}, Capacities: p, Backfills: backfillParts{p}, Bills: billParts{p}, Tasks: taskParts{p}, Shares: shareParts{p}, Accounts: accountParts{p}, Operator: ours,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	srv := httptest.NewServer(h)
@@ -223,6 +223,9 @@ func rawBy(t *testing.T, c *Client, method, pathAndQuery string) ([]byte, error)
 	}
 	if path == "/sources/add" {
 		content = []byte(`{"url":"redis://h","secret":"s"}`)
+	}
+	if path == "/tasks/put" {
+		content = []byte(`{"set":[{"name":"t","function":"f"}]}`)
 	}
 	if path == "/bill/prices/set" {
 		content = []byte(`{"cpuSecond":0.5}`)

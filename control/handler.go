@@ -50,6 +50,7 @@ type Handler struct {
 	Learned     Learned
 	Backfills   Backfills
 	Bills       Bills
+	Tasks       Tasks
 	Shares      Shares
 	Accounts    Accounts
 
@@ -79,7 +80,7 @@ const noticePath = "/trigger"
 // routes are the paths below Prefix that answer one JSON document. /logs, /events and
 // /openapi.json stand apart: two stream, the third is for everybody.
 func (h *Handler) routes() map[string]answer {
-	return map[string]answer{
+	return h.taskRoutes(map[string]answer{
 		"/ps":         h.ps,
 		"/decisions":  h.decisions,
 		"/runtimes":   h.runtimes,
@@ -103,14 +104,14 @@ func (h *Handler) routes() map[string]answer {
 		"/accounts/keys":    h.accountKeys,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
-	}
+	})
 }
 
 // actions are the paths below Prefix that change something, by POST. What they
 // change stands in the query, and what they make of it in the body, if it is
 // more than a word.
 func (h *Handler) actions() map[string]answer {
-	return map[string]answer{
+	return h.taskActions(map[string]answer{
 		"/parked/redrive":    h.redrive,
 		"/nodes/drain":       h.drainNode,
 		"/policy/set":        h.setPolicy,
@@ -147,7 +148,7 @@ func (h *Handler) actions() map[string]answer {
 		"/backfills/cancel": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Cancel }),
 		"/backfills/resume": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Resume }),
 		"/backfills/remove": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Remove }),
-	}
+	})
 }
 
 // machine are the paths that are of the machine or of other accounts: they are

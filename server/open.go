@@ -345,7 +345,7 @@ func (s *Server) concurrent(c *hearth.Concurrency) {
 
 func (s *Server) openFrontend(context.Context) (err error) {
 	s.frontend, err = frontend.New(frontend.Config{
-		Functions: s.shares, Shares: s.shares, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts,
+		Functions: s.tasks, Shares: sharedRuns{s}, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts,
 		Limits: s.limits, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
 	})
 	if err != nil {
@@ -410,7 +410,7 @@ func (s *Server) openAPI(context.Context) error {
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 	})
-	s.outside = s.httpServer(urls.Over(s.routes(api)))
+	s.outside = s.httpServer(urls.Over(s.taskCalls(s.routes(api))))
 	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
 	return nil
 }

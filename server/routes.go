@@ -39,6 +39,7 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Learned:     learned{s},
 		Backfills:   s.backfills,
 		Bills:       s.meter,
+		Tasks:       taskAPIs{s.tasks},
 		Shares:      shares{s.shares},
 		Accounts:    accountList{s},
 

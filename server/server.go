@@ -53,6 +53,7 @@ import (
 	"github.com/hearth-faas/hearth/signing"
 	"github.com/hearth-faas/hearth/sqs"
 	"github.com/hearth-faas/hearth/store"
+	"github.com/hearth-faas/hearth/taskset"
 	"github.com/hearth-faas/hearth/worker"
 	"github.com/hearth-faas/hearth/worker/logs"
 )
@@ -108,6 +109,7 @@ type Server struct {
 	images     *image.Store
 	nodes      nodes
 	meter      *meter.Meter
+	tasks      *taskset.Sets
 
 	urls    gateway.Index
 	outside *http.Server // for clients
@@ -152,6 +154,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openRoles,
 		s.openRegistry,
 		s.openShares,
+		s.openTasks,
 		s.openObjects,
 		s.openPrediction,
 		s.openIdempotent,

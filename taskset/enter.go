@@ -246,7 +246,7 @@ func (s *Sets) inBudget(l *live, u *sub, q *Quota, at time.Time) error {
 	month := at.UTC().Format("2006-01")
 	if !l.cpu.looking && (l.cpu.month != month || at.Sub(l.cpu.at) >= budgetEvery) {
 		l.cpu.looking = true
-		go s.lookAtBudget(l, u, month)
+		s.looks.Go(func() { s.lookAtBudget(l, u, month) })
 	}
 	if l.cpu.month == month && l.cpu.used.Seconds() >= q.CPUSeconds {
 		y, m, _ := at.UTC().Date()

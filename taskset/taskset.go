@@ -76,6 +76,8 @@ type Sets struct {
 	changing sync.Mutex // one change at a time
 	state    atomic.Pointer[state]
 
+	looks sync.WaitGroup // at budgets
+
 	mu     sync.Mutex // of lives and saving
 	lives  map[string]*live
 	saving hearth.Timer
@@ -238,5 +240,6 @@ func (s *Sets) Close() error {
 		s.saving.Stop()
 	}
 	s.mu.Unlock()
+	s.looks.Wait()
 	return s.save(context.Background())
 }
