@@ -178,6 +178,9 @@ func (m *Meter) lines(r store.Reader, bucket string, q Query, group func(Key) na
 			return nil, total, err
 		}
 		prices := m.prices.at(row.Hour)
+		if row.Account == Nobody {
+			prices = Prices{} // nobody pays
+		}
 		n := group(row.Key)
 		l := found[n]
 		if l == nil {
