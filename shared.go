@@ -24,6 +24,12 @@ type Shared struct {
 	Markup float64
 	// Network is what the caller lets the run reach.
 	Network NetworkPolicy
+	// API, Stage and Task are of a task API (S06) that it was called through, and
+	// Subscription is the id of the caller's access to that; "" through none.
+	API          string `json:",omitempty"`
+	Stage        string `json:",omitempty"`
+	Task         string `json:",omitempty"`
+	Subscription string `json:",omitempty"`
 }
 
 // NetworkPolicy bounds what a container may reach. The zero value is nothing,

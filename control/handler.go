@@ -49,6 +49,8 @@ type Handler struct {
 	Capacities  Capacities
 	Learned     Learned
 	Backfills   Backfills
+	Bills       Bills
+	Tasks       Tasks
 	Shares      Shares
 	Accounts    Accounts
 	Access      Access
@@ -85,7 +87,7 @@ const noticePath = "/trigger"
 // routes are the paths below Prefix that answer one JSON document. /logs, /events and
 // /openapi.json stand apart: two stream, the third is for everybody.
 func (h *Handler) routes() map[string]answer {
-	return map[string]answer{
+	return h.taskRoutes(map[string]answer{
 		"/ps":         h.ps,
 		"/decisions":  h.decisions,
 		"/runtimes":   h.runtimes,
@@ -100,6 +102,8 @@ func (h *Handler) routes() map[string]answer {
 		"/capacity":   h.capacity,
 		"/sources":    h.sources,
 
+		"/bill":             h.bill,
+		"/bill/prices":      h.prices,
 		"/offers":           h.offers,
 		"/shared-aliases":   h.sharedAliases,
 		"/shared-uses":      h.sharedUses,
@@ -108,14 +112,14 @@ func (h *Handler) routes() map[string]answer {
 		"/can":              h.can,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
-	}
+	})
 }
 
 // actions are the paths below Prefix that change something, by POST. What they
 // change stands in the query, and what they make of it in the body, if it is
 // more than a word.
 func (h *Handler) actions() map[string]answer {
-	return map[string]answer{
+	return h.taskActions(map[string]answer{
 		"/parked/redrive":    h.redrive,
 		"/nodes/drain":       h.drainNode,
 		"/policy/set":        h.setPolicy,
@@ -130,6 +134,7 @@ func (h *Handler) actions() map[string]answer {
 		notifyPath:           nil, // for whoever has a token
 		noticePath:           nil, // for whoever has a token
 
+		"/bill/prices/set":       h.setPrices,
 		"/offers/set":            h.setOffer,
 		"/offers/grant":          h.grantOffer,
 		"/offers/revoke":         h.revokeOffer,
@@ -151,7 +156,7 @@ func (h *Handler) actions() map[string]answer {
 		"/backfills/cancel": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Cancel }),
 		"/backfills/resume": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Resume }),
 		"/backfills/remove": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Remove }),
-	}
+	})
 }
 
 // machine are the paths that are of the machine or of other accounts: they are

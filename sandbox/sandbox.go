@@ -166,6 +166,8 @@ type Container interface {
 	Exit() Exit
 	// OOMKills is how often the memory limit has killed a process so far.
 	OOMKills() int
+	// Usage is what was counted. After Destroy it is the last of that, or an
+	// error where only what lives can be looked at.
 	Usage() (Usage, error)
 	// Traffic is how many bytes of IP packets have gone into the container and
 	// out of it. It is quick.

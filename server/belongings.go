@@ -39,6 +39,7 @@ func (s *Server) belongings() []account.Holder {
 		{What: "roles and policies", Names: func(_ context.Context, a hearth.Account) ([]string, error) { return s.roles.Names(a), nil }, Clear: s.roles.Clear},
 		// What follows is of what was there before: it does not keep an account
 		// from being deleted, and goes with it.
+		{What: "task APIs", Names: nothing, Clear: s.forgetTasks},
 		{What: "shared functions", Names: nothing, Clear: s.shares.Forget},
 		{What: "parked events", Names: nothing, Clear: s.clearParked},
 		{What: "logs", Names: nothing, Clear: each(s.logGroupsOf, s.clearLogGroup)},

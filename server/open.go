@@ -157,7 +157,7 @@ func (i images) Acquire(ctx context.Context, f *hearth.Function) (worker.Image, 
 
 func (s *Server) openWorker(context.Context) (err error) {
 	s.worker, err = worker.New(worker.Config{
-		Driver: s.driver, Runtimes: s.runtimes, Logs: s.logs, Clock: s.clock, Log: s.log, Recorder: s.decisions,
+		Driver: s.driver, Runtimes: s.runtimes, Logs: s.logs, Clock: s.clock, Log: s.log, Recorder: s.decisions, Meter: used{s},
 		Packages: packages{s}, Images: images{s.images},
 		Unpack: func(ctx context.Context, r io.ReaderAt, size int64, dir string) error {
 			return archive.Unpack(ctx, r, size, dir, archive.Lambda)
@@ -353,7 +353,7 @@ func (s *Server) concurrent(c *hearth.Concurrency) {
 
 func (s *Server) openFrontend(context.Context) (err error) {
 	s.frontend, err = frontend.New(frontend.Config{
-		Functions: s.shares, Shares: s.shares, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts, Judge: s.judge,
+		Functions: s.tasks, Shares: sharedRuns{s}, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts, Judge: s.judge,
 		Limits: s.limits, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
 	})
 	if err != nil {
@@ -418,7 +418,7 @@ func (s *Server) openAPI(context.Context) error {
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 	})
-	s.outside = s.httpServer(urls.Over(s.routes(api)))
+	s.outside = s.httpServer(urls.Over(s.taskCalls(s.routes(api))))
 	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
 	return nil
 }

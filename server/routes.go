@@ -38,6 +38,8 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Capacities:  kinds{s},
 		Learned:     learned{s},
 		Backfills:   s.backfills,
+		Bills:       s.meter,
+		Tasks:       taskAPIs{s.tasks},
 		Shares:      shares{s.shares},
 		Accounts:    accountList{s},
 		Access:      verdicts{s},

@@ -42,6 +42,7 @@ import (
 	"github.com/hearth-faas/hearth/image"
 	"github.com/hearth-faas/hearth/manager"
 	"github.com/hearth-faas/hearth/market"
+	"github.com/hearth-faas/hearth/meter"
 	"github.com/hearth-faas/hearth/prediction"
 	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/runtimes"
@@ -53,6 +54,7 @@ import (
 	"github.com/hearth-faas/hearth/signing"
 	"github.com/hearth-faas/hearth/sqs"
 	"github.com/hearth-faas/hearth/store"
+	"github.com/hearth-faas/hearth/taskset"
 	"github.com/hearth-faas/hearth/worker"
 	"github.com/hearth-faas/hearth/worker/logs"
 )
@@ -108,6 +110,8 @@ type Server struct {
 	objects    *s3.Bucket
 	images     *image.Store
 	nodes      nodes
+	meter      *meter.Meter
+	tasks      *taskset.Sets
 
 	urls    gateway.Index
 	outside *http.Server // for clients
@@ -144,6 +148,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openImages,
 		s.openWorker,
 		s.openStore,
+		s.openMeter,
 		s.openAccounts,
 		s.openPolicies,
 		s.openManager,
@@ -151,6 +156,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openRoles,
 		s.openRegistry,
 		s.openShares,
+		s.openTasks,
 		s.openObjects,
 		s.openPrediction,
 		s.openIdempotent,
@@ -256,6 +262,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("server.json", func() error { return control.RemoveRunning(s.cfg.DataDir) })
+	s.meter.Start()
 	s.durable.Run()
 	s.async.Start()
 	s.deliveries.Start()

@@ -26,10 +26,10 @@ func (s *Server) openShares(ctx context.Context) (err error) {
 	return nil
 }
 
-// claimed tells whether a name is a shared alias's. The registry asks while it is
+// claimed tells whether a name is a shared alias's or a task's. The registry asks while it is
 // opened, too, before there are any.
 func (s *Server) claimed(account hearth.Account, name string) bool {
-	return s.shares != nil && s.shares.Claimed(account, name)
+	return s.shares != nil && s.shares.Claimed(account, name) || s.tasks != nil && s.tasks.Claimed(account, name)
 }
 
 // functions are what the Lambda API finds: the registry's, and of shared aliases

@@ -31,6 +31,8 @@ type environment struct {
 	input  *os.File // its other end, which each process gets when it starts
 	ext    *extensions
 	main   atomic.Bool // there is, or was, a main process
+	// atFirst is what was used until it was ready.
+	atFirst sandbox.Usage
 
 	freezing sync.Mutex // held while frozen changes
 	frozen   bool
@@ -82,6 +84,7 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	}
 	if u, err := sb.Usage(); err == nil {
 		in.w.measured(boot, u.MemoryBytes)
+		env.atFirst = u
 	}
 	return env, nil
 }

@@ -67,6 +67,7 @@ func (c *container) load(ctx context.Context, f *hearth.Function, init hearth.In
 		init = hearth.InitManaged
 	}
 	c.f, c.init = f, init
+	c.meterFor(f)
 	c.name = streamName(f, began)
 	sink := logs.NewSink(c.w.cfg.Logs.Appender(f.Account, f.LogGroup(), c.name), f.Logging, c.w.cfg.Clock)
 	if f.Shared != nil {
@@ -83,6 +84,7 @@ func (c *container) load(ctx context.Context, f *hearth.Function, init hearth.In
 	t.End(hearth.StageAttach, now())
 	limited, cancel := context.WithTimeout(ctx, c.w.cfg.InitTimeout)
 	defer cancel()
+	c.started()
 	c.initErr = run(limited)
 	if c.initErr == nil {
 		t.End(hearth.StageBoot, now())
@@ -239,6 +241,7 @@ func (c *container) initAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.started()
 	if err = run(ctx); err == nil {
 		go c.watch(env)
 		err = c.awaitInit(ctx, telemetry.PhaseInvoke)
@@ -276,8 +279,10 @@ func (c *container) renew(ctx context.Context) (*environment, error) {
 		c.sink.Drain()
 		return nil
 	}
+	c.lookAt(nil)
 	if err := stale.destroy(drain); err != nil {
 		c.w.cfg.Log.Error("destroy environment", "container", c.id, "err", err)
 	}
+	c.lookAt(fresh)
 	return fresh, nil
 }

@@ -103,6 +103,9 @@ func initStatus(err error) (status, errorType string) {
 
 // Usage implements hearth.Container.
 func (c *container) Usage() hearth.Usage {
+	if c.tally.over.Load() {
+		return hearth.Usage{} // it has gone
+	}
 	c.mu.Lock()
 	env := c.env
 	c.mu.Unlock()

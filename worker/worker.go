@@ -44,6 +44,7 @@ type Config struct {
 	Clock    hearth.Clock
 	Log      *slog.Logger
 	Recorder hearth.Recorder // of what is fetched; nil is nobody
+	Meter    hearth.Meter    // of what containers use; nil is nobody
 
 	// FreezeAfter is how long a container stays thawed without work; zero is
 	// DefaultFreezeAfter.
@@ -88,6 +89,7 @@ type Worker struct {
 	code *codeCache
 
 	sandboxes sync.Map // the id of each container by that of its sandbox, while it lives
+	metered   sync.Map // of *container, those that have a function and have not been destroyed
 
 	mu    sync.Mutex
 	slots map[hearth.Boot]float64 // MiB that a ready slot was seen to cost
@@ -260,6 +262,7 @@ func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, 
 		return nil, err
 	}
 	c.env = env
+	c.meterFrom(env)
 	in.mu.Lock()
 	destroyed := in.destroyed
 	if !destroyed {
@@ -267,7 +270,9 @@ func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, 
 	}
 	in.mu.Unlock()
 	if destroyed {
-		return nil, in.gone(env.destroy(nil))
+		err := env.destroy(nil)
+		c.meterEnd()
+		return nil, in.gone(err)
 	}
 	go c.watch(env) // also while it waits: a slot that has died must be replaced
 	return c, nil

@@ -354,6 +354,12 @@ func (c *container) Usage() (sandbox.Usage, error) {
 	if counted && timed {
 		return u, nil
 	}
+	c.mu.Lock()
+	removed := c.removed
+	c.mu.Unlock()
+	if removed { // its init's number may be another's by now
+		return u, errGone
+	}
 	seen, err := lookAtProcesses(c.initPID)
 	if err != nil {
 		return u, fmt.Errorf("namespace: container %s: %w", c.id, err)
