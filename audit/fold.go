@@ -8,16 +8,18 @@ import (
 
 // Reads and refusals cost nothing to make, and the log is bounded: without a
 // bound of their own, whoever sends enough of them would push everybody else's
-// records out. So each account's are recorded one by one up to a rate; beyond
-// it those of the same kind are counted, and leave one record in foldEvery.
-// What nobody has signed for shares one rate.
+// records out, be it a program that looks on once in a second. So each account's
+// are recorded one by one up to a rate; beyond it those of the same kind are
+// counted, and leave one record in foldEvery. What nobody has signed for shares
+// one rate.
 
 const (
-	foldRate   = 20 // a second, for each account
-	foldBurst  = 200
-	foldEvery  = 10 * time.Second
-	maxFolds   = 1024 // kinds; beyond them what comes is counted without a kind
-	maxBuckets = 4096 // accounts
+	readRate    = 0.2 // a second, for each account
+	refusalRate = 5
+	foldBurst   = 200
+	foldEvery   = 10 * time.Second
+	maxFolds    = 1024 // kinds; beyond them what comes is counted without a kind
+	maxBuckets  = 4096 // accounts
 )
 
 type foldKey struct {
@@ -27,28 +29,37 @@ type foldKey struct {
 	ip              string // of what nobody has signed for
 }
 
+type bucketKey struct {
+	account hearth.Account
+	refused bool
+}
+
 type bucket struct {
 	left float64
 	at   time.Time
 }
 
 type folds struct {
-	buckets map[hearth.Account]*bucket
+	buckets map[bucketKey]*bucket
 	counts  map[foldKey]*Event
 	told    time.Time
 }
 
 // take tells whether the event is counted with others, and counts it.
 func (f *folds) take(e *Event, now time.Time) bool {
-	b := f.buckets[e.Account]
+	whose, rate := bucketKey{e.Account, e.ErrorCode != ""}, readRate
+	if whose.refused {
+		rate = refusalRate
+	}
+	b := f.buckets[whose]
 	if b == nil {
 		if f.buckets == nil || len(f.buckets) >= maxBuckets {
-			f.buckets = map[hearth.Account]*bucket{}
+			f.buckets = map[bucketKey]*bucket{}
 		}
 		b = &bucket{foldBurst, now}
-		f.buckets[e.Account] = b
+		f.buckets[whose] = b
 	}
-	b.left = min(foldBurst, b.left+now.Sub(b.at).Seconds()*foldRate)
+	b.left = min(foldBurst, b.left+now.Sub(b.at).Seconds()*rate)
 	b.at = now
 	if b.left >= 1 {
 		b.left--

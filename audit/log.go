@@ -299,7 +299,7 @@ func (l *Log) Admit() (*Place, error) {
 	}
 	if err != nil {
 		l.stats.Refused++
-		return nil, hearth.Errorf(hearth.Service, "Nothing can be changed now, since it could not be recorded in the audit log: %w.", err)
+		return nil, hearth.Errorf(hearth.Service, "Nothing can be changed now, since it could not be recorded in the audit log: %w", err)
 	}
 	l.places++
 	return &Place{l}, nil

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/audit"
 )
 
 //go:embed openapi.json
@@ -48,7 +49,17 @@ type Handler struct {
 	Predictions Predictions
 	Capacities  Capacities
 	Learned     Learned
+	Audits      Audits
 	Backfills   Backfills
+
+	// Operator is the account that sees everybody's records in the audit log.
+	Operator hearth.Account
+	// Audit is where calls are recorded, and Replays refuses changes that were
+	// sent before; nil is that none are.
+	Audit   *audit.Log
+	Replays interface {
+		Fresh(signature, source string, now time.Time) error
+	}
 
 	// Log takes what went wrong on Hearth's side; nil is slog.Default.
 	Log *slog.Logger
@@ -85,8 +96,10 @@ func (h *Handler) routes() map[string]answer {
 		"/learned":    h.learned,
 		"/triggers":   h.triggers,
 		"/capacity":   h.capacity,
+		"/audit":      h.audit,
 		"/sources":    h.sources,
 
+		"/audit/verify":     h.verifyAudit,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
 	}
@@ -162,11 +175,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil && !strings.HasSuffix(id.ARN, ":root") {
 		err = hearth.Errorf(hearth.AccessDenied, "%s is not the account's root, who alone may look here.", id.ARN)
 	}
+	rec := h.begin(r, path, acts, id, body)
+	if err == nil {
+		err = rec.mayChange()
+	}
 	if err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, rec.ended(err))
 		return
 	}
 	q := r.URL.Query()
+	if path == "/logs" || path == "/events" {
+		_ = rec.ended(nil) // it only reads, and goes on
+	}
 	if path == "/logs" {
 		h.logs(w, r, id.Account, q)
 		return
@@ -176,7 +196,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v, err := route(r.Context(), ask{id.Account, q, body})
-	if err != nil {
+	if err = rec.ended(err); err != nil {
 		h.fail(w, r, err)
 		return
 	}

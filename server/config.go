@@ -118,6 +118,11 @@ type Config struct {
 	Decisions      int
 	DecisionLogMiB int
 
+	// AuditMiB bounds the audit log on disk, and AuditRetention how long its
+	// records are kept.
+	AuditMiB       int
+	AuditRetention time.Duration
+
 	// EventRetry is how long an asynchronous invocation that failed waits for
 	// its first retry; the second waits twice as long.
 	EventRetry time.Duration
@@ -202,6 +207,8 @@ func DefaultConfig() Config {
 		LogRetention:   14 * 24 * time.Hour,
 		Decisions:      8192,
 		DecisionLogMiB: 64,
+		AuditMiB:       256,
+		AuditRetention: 90 * 24 * time.Hour,
 		EventRetry:     time.Minute,
 		CatchUp:        schedule.Last,
 		S3PathStyle:    true,
@@ -278,6 +285,8 @@ func (c Config) Validate() error {
 	refuse(c.LogRetention < time.Minute, "log-retention: %v is under a minute", c.LogRetention)
 	refuse(c.Decisions < 1, "decisions: %d keeps nothing", c.Decisions)
 	refuse(c.DecisionLogMiB < 1, "decision-log: %d MiB holds nothing", c.DecisionLogMiB)
+	refuse(c.AuditMiB < 1, "audit-log: %d MiB holds nothing", c.AuditMiB)
+	refuse(c.AuditRetention < time.Hour, "audit-retention: %v is under an hour", c.AuditRetention)
 	refuse(c.FetchMbit < 0, "fetch-mbit: %d is no rate; 0 is no limit", c.FetchMbit)
 	refuse(c.EventRetry < time.Millisecond, "event-retry: %v is less than a millisecond", c.EventRetry)
 	refuse(c.CatchUp != schedule.Skip && c.CatchUp != schedule.Last && c.CatchUp != schedule.All,

@@ -393,6 +393,7 @@ func (s *Server) openAPI(context.Context) error {
 	api := lambda.New(lambda.Config{
 		Registry: s.registry, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
+		Audit: s.audit, Replays: &s.seen, Guard: &s.guard,
 		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles,
 		Queries: map[string]*query.Service{
 			"iam": wire.IAM(s.roles, s.cfg.Region, s.authority.Since()),
@@ -403,7 +404,7 @@ func (s *Server) openAPI(context.Context) error {
 	})
 	urls := gateway.New(gateway.Config{
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
-		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
+		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Guard: &s.guard,
 	})
 	s.outside = s.httpServer(urls.Over(s.routes(api)))
 	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))

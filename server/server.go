@@ -19,6 +19,7 @@ import (
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/async"
+	"github.com/hearth-faas/hearth/audit"
 	"github.com/hearth-faas/hearth/backfill"
 	"github.com/hearth-faas/hearth/bus"
 	"github.com/hearth-faas/hearth/capacity"
@@ -34,6 +35,7 @@ import (
 	"github.com/hearth-faas/hearth/execution"
 	"github.com/hearth-faas/hearth/frontend"
 	"github.com/hearth-faas/hearth/gateway"
+	"github.com/hearth-faas/hearth/guard"
 	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/idempotent"
 	"github.com/hearth-faas/hearth/identity"
@@ -98,6 +100,9 @@ type Server struct {
 	deliveries *delivery.Queue
 	backfills  *backfill.Jobs
 	decisions  *decision.Recorder
+	audit      *audit.Log
+	guard      guard.Guard
+	seen       guard.Seen
 	logs       *logs.Store
 	objects    *s3.Bucket
 	images     *image.Store
@@ -133,6 +138,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openFolder,
 		s.listen, // before anything slow: a port in use is a likely mistake
 		s.openRecords,
+		s.openAudit,
 		s.openRuntimes,
 		s.openSandboxes,
 		s.openImages,

@@ -132,7 +132,9 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.Var((*duration)(&cfg.LogRetention), "log-retention", "`duration` that they are kept")
 	f.IntVar(&cfg.Decisions, "decisions", cfg.Decisions, "`number` of decisions kept in memory")
 	f.IntVar(&cfg.DecisionLogMiB, "decision-log", cfg.DecisionLogMiB, "`MiB` of the decision log on disk")
-	named("logs", "log-retention", "decisions", "decision-log")
+	f.IntVar(&cfg.AuditMiB, "audit-log", cfg.AuditMiB, "`MiB` of the audit log on disk")
+	f.Var((*duration)(&cfg.AuditRetention), "audit-retention", "`duration` that its records are kept")
+	named("logs", "log-retention", "decisions", "decision-log", "audit-log", "audit-retention")
 
 	f.Var((*duration)(&cfg.EventRetry), "event-retry", "`duration` that an asynchronous invocation that failed waits for its first retry")
 	f.StringVar((*string)(&cfg.CatchUp), "schedule-catch-up", string(cfg.CatchUp), "`what` becomes of the times of schedules that pass while no server runs: skip, last, all (of each the last 100)")
