@@ -75,16 +75,16 @@ type Log struct {
 	stopped sync.WaitGroup
 
 	// The writer's own.
-	file  file
-	size  int64 // of the current segment
-	began time.Time
-	last  mark
-	head  *os.File
-	turn  int // the head's place that is written next
-	dirty bool
-	synd  time.Time
-	buf   []byte
-	open  func(path string) (file, error)
+	file   file
+	size   int64 // of the current segment
+	began  time.Time
+	last   mark
+	head   *os.File
+	turn   int // the head's place that is written next
+	dirty  bool
+	synced time.Time
+	buf    []byte
+	open   func(path string) (file, error)
 }
 
 // entry is a record on its way to the disk.

@@ -126,6 +126,7 @@ func (l *Log) commit(batch []*entry, sync bool) {
 	l.tried = l.cfg.Clock.Now()
 	err := l.put(batch)
 	l.mu.Unlock()
+	sync = sync || time.Since(l.synced) >= syncEvery
 	for _, e := range batch {
 		sync = sync || e.done != nil
 	}
@@ -269,6 +270,7 @@ func (l *Log) syncFile() error {
 // change it meanwhile, and only where there is none.
 func (l *Log) sync() error {
 	f, last := l.file, l.last
+	l.synced = time.Now()
 	if err := f.Sync(); err != nil {
 		return err
 	}
