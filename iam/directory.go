@@ -5,6 +5,7 @@ import (
 	crand "crypto/rand"
 	"encoding/base32"
 	"encoding/base64"
+	"errors"
 	"io"
 	"iter"
 	"log/slog"
@@ -166,4 +167,37 @@ func size(document string) (n int) {
 		}
 	}
 	return n
+}
+
+// Names are the account's roles and policies, for whoever wants to know whether
+// it has any.
+func (d *Directory) Names(account hearth.Account) (all []string) {
+	for _, r := range d.roles.Scan(string(account)+"/", "") {
+		all = append(all, "role "+r.Name)
+	}
+	for _, p := range d.policies.Scan(string(account)+"/", "") {
+		all = append(all, "policy "+p.Name)
+	}
+	return all
+}
+
+// Clear deletes all that an account has. It may be called again where it
+// stopped.
+func (d *Directory) Clear(ctx context.Context, account hearth.Account) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	return errors.Join(clearOf(ctx, d.roles, account), clearOf(ctx, d.policies, account))
+}
+
+func clearOf[T any](ctx context.Context, t *table.Table[T], account hearth.Account) error {
+	var keys []string
+	for k := range t.Scan(string(account)+"/", "") {
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		if _, err := t.Change(ctx, k, func(*T) (*T, error) { return nil, nil }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -193,6 +193,18 @@ func (a *Authority) AccountOf(accessKeyID string) (hearth.Account, bool) {
 	if accessKeyID == a.root.AccessKeyID || a.sessions.made(accessKeyID, a.root.Account) {
 		return a.root.Account, true
 	}
+	d := a.directory()
+	if d == nil {
+		return "", false
+	}
+	if _, id, ok := d.FindKey(accessKeyID); ok {
+		return id.Account, true
+	}
+	for _, account := range d.Accounts() {
+		if a.sessions.made(accessKeyID, account) {
+			return account, true
+		}
+	}
 	return "", false
 }
 

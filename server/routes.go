@@ -40,8 +40,11 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Learned:     learned{s},
 		Audits:      audits{s},
 		Backfills:   s.backfills,
+		Accounts:    accountList{s},
 
-		Operator: s.cfg.Account, Audit: s.audit, Replays: &s.seen,
+		Operator: s.accounts.Operator(),
+
+		Audit: s.audit, Replays: &s.seen,
 
 		Log: s.log,
 	}
