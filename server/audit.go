@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hearth-faas/hearth/audit"
+	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/store"
 )
 
@@ -80,4 +81,22 @@ func (m doorMetrics) Collect(ch chan<- prometheus.Metric) {
 	count(wrongDesc, g.Wrong)
 	count(heldOffDesc, g.HeldOff)
 	count(replayedDesc, m.s.seen.Refused())
+}
+
+// doorChecks are what hearth doctor says of keys and of the audit log.
+func (s *Server) doorChecks() []control.Check {
+	key := control.Check{Name: "master key", OK: true}
+	switch m := s.authority.Master(); {
+	case m.Inside:
+		key.Detail = "in the data folder, " + m.File + ": a copy of the folder opens its secrets; hearth key rotate --to FILE moves it out"
+	default:
+		key.Detail = m.File + ", outside the data folder"
+	}
+	log := control.Check{Name: "audit log", OK: true, Detail: "every change is recorded before it is answered"}
+	if st := s.audit.Stats(); st.Failing != "" {
+		log.OK, log.Detail, log.Fix = false, "it can't be written, and changes are refused: "+st.Failing, "make room on the disk of "+s.dir(auditDir)
+	} else if st.Damage != "" {
+		log.OK, log.Detail, log.Fix = false, st.Damage, "hearth audit --verify"
+	}
+	return []control.Check{key, log}
 }

@@ -41,6 +41,9 @@ type Config struct {
 	// "" keeps them in the data folder. DatabasePassword is a file with its
 	// password, if that is not in the URL.
 	Database, DatabasePassword string
+	// MasterKeyFile is the file of the key that seals secrets, an absolute path;
+	// "" is one in the data folder.
+	MasterKeyFile string
 	// Region and Account are what a first start makes, by default
 	// hearth.DefaultRegion and hearth.DefaultAccount; a later start takes what
 	// the data folder has, and others than those are an error.
@@ -242,6 +245,7 @@ func (c Config) Validate() error {
 	if err := c.checkDatabase(); err != nil {
 		refuse(true, "database: %w", err)
 	}
+	refuse(c.MasterKeyFile != "" && !filepath.IsAbs(c.MasterKeyFile), "master-key-file: %q is no absolute path", c.MasterKeyFile)
 	refuse(c.Region != "" && !regionPattern.MatchString(c.Region), "region: %q is no region, such as us-east-1", c.Region)
 	refuse(c.Account != "" && !accountPattern.MatchString(string(c.Account)), "account: %q is not twelve digits", c.Account)
 

@@ -49,7 +49,7 @@ func (s *Server) openFolder(context.Context) error {
 	s.opened("data folder", folder.Close)
 	s.cfg.DataDir = folder.Path
 	s.authority, err = identity.LoadOrCreate(identity.Config{
-		Dir: folder.Path, Account: s.cfg.Account, Region: s.cfg.Region, Clock: s.clock, Log: s.log,
+		Dir: folder.Path, Account: s.cfg.Account, Region: s.cfg.Region, MasterKey: s.cfg.MasterKeyFile, Clock: s.clock, Log: s.log,
 	})
 	if err != nil {
 		return store.Explain(folder.Path, err)

@@ -104,7 +104,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 			root.AddCommand(c)
 		}
 	}
-	group("server", a.envCmd(), a.accountCmd())
+	group("server", a.keyCmd(), a.envCmd(), a.accountCmd())
 	if a.newServer != nil {
 		group("server", a.upCmd())
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/server"
 )
 
@@ -51,6 +52,7 @@ TOML configuration file (log-level = "debug"), or its default.`,
 				SecretAccessKey: a.getenv("HEARTH_S3_SECRET_ACCESS_KEY"),
 				SessionToken:    a.getenv("HEARTH_S3_SESSION_TOKEN"),
 			}
+			cfg.MasterKeyFile = a.masterKey(cfg.MasterKeyFile)
 			if err := noPassword(os.Args, cfg.Database); err != nil {
 				return err
 			}
@@ -78,9 +80,10 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "`HOST:PORT` of the API; port 0 takes a free one")
 	f.StringVar(&cfg.Database, "database", cfg.Database, "`URL` of a PostgreSQL that keeps the records, postgres://USER@HOST/NAME (default: a file in the data folder)")
 	f.StringVar(&cfg.DatabasePassword, "database-password", cfg.DatabasePassword, "`file` with its password; it may also be in HEARTH_DATABASE's URL")
+	f.StringVar(&cfg.MasterKeyFile, "master-key-file", cfg.MasterKeyFile, "`file` of the key that seals secrets (default: systemd's credential "+identity.CredentialName+", or "+identity.MasterKeyFile+" in the data folder)")
 	f.StringVar(&cfg.Region, "region", cfg.Region, "AWS `region` that a first start makes (default "+hearth.DefaultRegion+")")
 	f.StringVar((*string)(&cfg.Account), "account", string(cfg.Account), "`account` that a first start makes, twelve digits (default "+string(hearth.DefaultAccount)+")")
-	named("listen", "database", "database-password", "region", "account")
+	named("listen", "database", "database-password", "master-key-file", "region", "account")
 
 	f.IntVar(&cfg.MemoryMiB, "memory", cfg.MemoryMiB, "`MiB` of memory promised to functions at most (default: three quarters of the machine's)")
 	f.Float64Var(&cfg.Overcommit, "overcommit", cfg.Overcommit, "`factor` by which more memory may be promised than that")
