@@ -61,8 +61,8 @@ type entry struct {
 	until time.Time // nothing is tried before
 }
 
-// sourceOf is what an address counts as.
-func sourceOf(remote string) string {
+// Source is what an address counts as.
+func Source(remote string) string {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
 		host = remote
@@ -86,7 +86,7 @@ func (g *Guard) Allow(remote, key string, now time.Time) error {
 	if g.counted.Load() == 0 {
 		return nil
 	}
-	source := sourceOf(remote)
+	source := Source(remote)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, p := range [...]pair{{source, key}, {source, ""}} {
@@ -110,7 +110,7 @@ func (g *Guard) Tried(remote, key string, right bool, now time.Time) {
 	if right && g.counted.Load() == 0 {
 		return
 	}
-	source := sourceOf(remote)
+	source := Source(remote)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if right {

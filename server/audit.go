@@ -46,6 +46,11 @@ var (
 	auditRefusedDesc = desc("audit_refused_changes_total", "Changes that were refused because they could not be recorded.")
 	auditBytesDesc   = desc("audit_bytes", "The audit log on disk.")
 	auditFailingDesc = desc("audit_failing", "1 while the audit log can't be written, and changes are refused.")
+	connectionsDesc  = desc("connections", "Connections from outside.")
+	evictedDesc      = desc("connections_evicted_total", "Connections that did nothing, and were ended to make room for others.")
+	turnedAwayDesc   = desc("connections_refused_total", "Connections for which there was no room.")
+	slowDesc         = desc("requests_slow_total", "Requests that were ended because their bodies came too slowly.")
+	fastDesc         = desc("requests_source_refused_total", "Requests beyond what an address may make.")
 	wrongDesc        = desc("signatures_wrong_total", "Requests with a wrong signature, or of a key that is not known.")
 	heldOffDesc      = desc("signatures_held_off_total", "Requests that were not looked at, since too many wrong ones came from there.")
 	replayedDesc     = desc("signatures_replayed_total", "Changes that were refused because they were made before with the same signature.")
@@ -53,7 +58,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m doorMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{auditRecordsDesc, auditLostDesc, auditFoldedDesc, auditRefusedDesc, auditBytesDesc, auditFailingDesc, wrongDesc, heldOffDesc, replayedDesc} {
+	for _, d := range []*prometheus.Desc{auditRecordsDesc, auditLostDesc, auditFoldedDesc, auditRefusedDesc, auditBytesDesc, auditFailingDesc, connectionsDesc, evictedDesc, turnedAwayDesc, slowDesc, fastDesc, wrongDesc, heldOffDesc, replayedDesc} {
 		ch <- d
 	}
 }
@@ -77,6 +82,14 @@ func (m doorMetrics) Collect(ch chan<- prometheus.Metric) {
 		failing = 1
 	}
 	gauge(auditFailingDesc, failing)
+	c := m.s.conns.Stats()
+	gauge(connectionsDesc, float64(c.Open))
+	count(evictedDesc, c.Evicted)
+	count(turnedAwayDesc, c.Refused)
+	if m.s.door != nil {
+		count(slowDesc, m.s.door.Slow())
+		count(fastDesc, m.s.door.Fast())
+	}
 	g := m.s.guard.Stats()
 	count(wrongDesc, g.Wrong)
 	count(heldOffDesc, g.HeldOff)

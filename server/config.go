@@ -41,6 +41,22 @@ type Config struct {
 	// "" keeps them in the data folder. DatabasePassword is a file with its
 	// password, if that is not in the URL.
 	Database, DatabasePassword string
+	// InsecureListen lets Listen be an address that other machines reach, where
+	// everything goes in plain text.
+	InsecureListen bool
+	// TLSListen is the TCP address of the API under TLS; "" is none. Its
+	// certificate is in TLSCert and TLSKey, files of PEM that are read again
+	// when they change, or had by ACME for ACMEDomains: from ACMEDirectory (""
+	// is Let's Encrypt's), whose own roots are in the file ACMERoots ("" is the
+	// system's), and which may write to ACMEEmail.
+	TLSListen, TLSCert, TLSKey          string
+	ACMEDomains                         []string
+	ACMEDirectory, ACMERoots, ACMEEmail string
+	// MaxConnections is how many connections there may be from outside, and
+	// SourceConnections how many of them from one address; 0 is a quarter.
+	// SourceRate is how many requests an address may make in a second; 0 is any
+	// number.
+	MaxConnections, SourceConnections, SourceRate int
 	// MasterKeyFile is the file of the key that seals secrets, an absolute path;
 	// "" is one in the data folder.
 	MasterKeyFile string
@@ -190,6 +206,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen:         "127.0.0.1:9070",
+		MaxConnections: 8192,
 		Overcommit:     1,
 		InstanceMiB:    2048,
 		CPUMiB:         worker.DefaultFullCPUMiB,
@@ -245,6 +262,7 @@ func (c Config) Validate() error {
 	if err := c.checkDatabase(); err != nil {
 		refuse(true, "database: %w", err)
 	}
+	c.checkDoor(refuse)
 	refuse(c.MasterKeyFile != "" && !filepath.IsAbs(c.MasterKeyFile), "master-key-file: %q is no absolute path", c.MasterKeyFile)
 	refuse(c.Region != "" && !regionPattern.MatchString(c.Region), "region: %q is no region, such as us-east-1", c.Region)
 	refuse(c.Account != "" && !accountPattern.MatchString(string(c.Account)), "account: %q is not twelve digits", c.Account)

@@ -17,6 +17,7 @@ import (
 	"github.com/hearth-faas/hearth/capacity"
 	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/decision"
+	"github.com/hearth-faas/hearth/door"
 	"github.com/hearth-faas/hearth/durable"
 	"github.com/hearth-faas/hearth/frontend"
 	"github.com/hearth-faas/hearth/gateway"
@@ -407,7 +408,9 @@ func (s *Server) openAPI(context.Context) error {
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Guard: &s.guard,
 	})
-	s.outside = s.httpServer(urls.Over(s.routes(api)))
-	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
+	s.door = &door.Handler{Rate: s.cfg.SourceRate, Next: newMeter(outsideBodies(), urls.Over(s.routes(api)))}
+	s.outside = s.httpServer(s.door)
+	s.outside.ConnState = s.conns.State
+	s.inside = s.httpServer(newMeter(insideBodies, &deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
 	return nil
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/decision"
 	"github.com/hearth-faas/hearth/delivery"
+	"github.com/hearth-faas/hearth/door"
 	"github.com/hearth-faas/hearth/durable"
 	"github.com/hearth-faas/hearth/event"
 	"github.com/hearth-faas/hearth/event/poll"
@@ -112,6 +113,9 @@ type Server struct {
 
 	urls    gateway.Index
 	outside *http.Server // for clients
+	secure  net.Listener // for clients, under TLS; nil: none
+	conns   *door.Conns  // from outside
+	door    *door.Handler
 	inside  *http.Server // for functions
 	closers []closer     // in the order in which they were opened
 }
@@ -139,6 +143,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	for _, open := range []func(context.Context) error{
 		s.openFolder,
 		s.listen, // before anything slow: a port in use is a likely mistake
+		s.listenTLS,
 		s.openRecords,
 		s.openAudit,
 		s.openRuntimes,
@@ -200,7 +205,7 @@ func (s *Server) listen(ctx context.Context) error {
 	}
 	s.listener = l
 	s.opened("listener", l.Close)
-	return nil
+	return s.checkListener()
 }
 
 // mayLoop tells whether fn's recursion configuration allows loops.
@@ -226,6 +231,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 128},
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
@@ -240,13 +246,16 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Config.ShutdownGrace) and puts everything away.
 func (s *Server) Serve(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	serve := func(h *http.Server, l net.Listener) {
 		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
 		}
 	}
-	go serve(s.outside, s.listener)
+	go serve(s.outside, s.conns.Listener(s.listener))
+	if s.secure != nil {
+		go serve(s.outside, s.secure)
+	}
 	go serve(s.inside, s.network.APIListener())
 	go s.serveNodes(failed)
 	err = control.WriteRunning(s.cfg.DataDir, control.Running{
