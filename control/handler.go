@@ -16,6 +16,7 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/audit"
 )
 
 //go:embed openapi.json
@@ -48,6 +49,7 @@ type Handler struct {
 	Predictions Predictions
 	Capacities  Capacities
 	Learned     Learned
+	Audits      Audits
 	Backfills   Backfills
 	Bills       Bills
 	Tasks       Tasks
@@ -64,6 +66,13 @@ type Handler struct {
 	// Operator is the account whose root may ask about all accounts and about
 	// the machine.
 	Operator hearth.Account
+
+	// Audit is where calls are recorded, and Replays refuses changes that were
+	// sent before; nil is that none are.
+	Audit   *audit.Log
+	Replays interface {
+		Fresh(signature, source string, now time.Time) error
+	}
 
 	// Log takes what went wrong on Hearth's side; nil is slog.Default.
 	Log *slog.Logger
@@ -100,6 +109,7 @@ func (h *Handler) routes() map[string]answer {
 		"/learned":    h.learned,
 		"/triggers":   h.triggers,
 		"/capacity":   h.capacity,
+		"/audit":      h.audit,
 		"/sources":    h.sources,
 
 		"/bill":             h.bill,
@@ -107,6 +117,7 @@ func (h *Handler) routes() map[string]answer {
 		"/offers":           h.offers,
 		"/shared-aliases":   h.sharedAliases,
 		"/shared-uses":      h.sharedUses,
+		"/audit/verify":     h.verifyAudit,
 		"/accounts":         h.accounts,
 		"/accounts/keys":    h.accountKeys,
 		"/can":              h.can,
@@ -214,11 +225,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil && machine[path] && id.Account != h.Operator {
 		err = hearth.Errorf(hearth.AccessDenied, "%s%s is of the whole machine, and for the operator's account alone.", Prefix, path)
 	}
+	rec := h.begin(r, path, acts, id, body)
+	if err == nil {
+		err = rec.mayChange()
+	}
 	if err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, rec.ended(err))
 		return
 	}
 	q := r.URL.Query()
+	if path == "/logs" || path == "/events" {
+		_ = rec.ended(nil) // it only reads, and goes on
+	}
 	if path == "/logs" {
 		h.logs(w, r, id.Account, q)
 		return
@@ -228,7 +246,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v, err := route(r.Context(), ask{id.Account, q, body})
-	if err != nil {
+	if err = rec.ended(err); err != nil {
 		h.fail(w, r, err)
 		return
 	}

@@ -29,8 +29,10 @@ type Config struct {
 	Index       *Index
 	Invoker     hearth.Invoker
 	Credentials sigv4.Credentials
-	Clock       hearth.Clock
-	Region      string
+	// Guard bounds the tries at signatures; nil does not.
+	Guard  sigv4.Guard
+	Clock  hearth.Clock
+	Region string
 
 	// Within tells from which container's code a request came; "" is from
 	// outside. nil is always.
@@ -57,7 +59,9 @@ func New(c Config) *Gateway {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	return &Gateway{Config: c, verifier: sigv4.New(c.Credentials, c.Clock, c.Region, "lambda")}
+	g := &Gateway{Config: c, verifier: sigv4.New(c.Credentials, c.Clock, c.Region, "lambda")}
+	g.verifier.Guard = c.Guard
+	return g
 }
 
 const (

@@ -4,10 +4,8 @@ import (
 	crand "crypto/rand"
 	"encoding/base32"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,9 +22,12 @@ type Config struct {
 	// starts take what the first one made, and refuse another one here.
 	Account hearth.Account
 	Region  string
-	Clock   hearth.Clock
-	Rand    io.Reader    // nil is crypto/rand
-	Log     *slog.Logger // nil is slog.Default
+	// MasterKey is the file of the master key, an absolute path; "" is
+	// MasterKeyFile in Dir.
+	MasterKey string
+	Clock     hearth.Clock
+	Rand      io.Reader    // nil is crypto/rand
+	Log       *slog.Logger // nil is slog.Default
 }
 
 // Authority makes credentials and tells whose they are. Safe for concurrent
@@ -36,6 +37,7 @@ type Authority struct {
 	rootIdentity hearth.Identity
 	since        time.Time
 	key          *Key
+	master       MasterInfo
 	keys         *Keyring
 	sessions     sessions
 	// accounts is nil as long as there is none but root's.
@@ -86,18 +88,22 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 			return nil, fmt.Errorf("%q is no %s: an account is twelve digits, a region looks like us-east-1", field.value, field.what)
 		}
 	}
-	if err := sweep(cfg.Dir); err != nil {
+	if err := sweep(cfg.Dir, CredentialsFile, MasterKeyFile, DataKeysFile); err != nil {
 		return nil, err
 	}
-	master, err := loadMaster(cfg)
+	data, err := loadMaster(cfg)
 	if err != nil {
 		return nil, err
 	}
+	if err := data.settle(); err != nil {
+		return nil, err
+	}
+	master := data.current()
 	root, err := loadRoot(cfg)
 	if err != nil {
 		return nil, err
 	}
-	sealing, err := newAEAD(master, "secrets at rest")
+	sealing, err := data.key(secretsPurpose)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +115,7 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := newKeyring(cfg.Dir, root, master, cfg.Rand)
+	keys, err := newKeyring(cfg.Dir, root, data)
 	if err != nil {
 		return nil, err
 	}
@@ -121,34 +127,18 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 		keys: keys,
 		root: root, since: info.ModTime().UTC().Truncate(time.Second),
 		rootIdentity: rootOf(root.Account),
-		key:          &Key{aead: sealing, rand: cfg.Rand},
+		key:          sealing,
+		master:       data.Info(),
 		sessions: sessions{
 			aead: session, secrets: secrets, rand: cfg.Rand, clock: cfg.Clock,
 		},
 	}, nil
 }
 
-func loadMaster(cfg Config) ([]byte, error) {
-	// A lost master key cannot be made again: with a new one, nothing that
-	// the old one sealed would open.
-	_, credentials := os.Lstat(filepath.Join(cfg.Dir, CredentialsFile))
-	data, err := loadOrCreate(cfg.Dir, MasterKeyFile, cfg.Log, func() (any, error) {
-		if !errors.Is(credentials, fs.ErrNotExist) {
-			return nil, fmt.Errorf("the master key %s is gone: restore it from a backup, since secrets are sealed with it", filepath.Join(cfg.Dir, MasterKeyFile))
-		}
-		m := masterJSON{Version: fileVersion, Key: make([]byte, keySize)}
-		_, err := io.ReadFull(cfg.Rand, m.Key)
-		return m, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	master, err := decodeMaster(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(cfg.Dir, MasterKeyFile), err)
-	}
-	return master, nil
-}
+// secretsPurpose is what the key is for that Authority.Key returns.
+const secretsPurpose = "secrets at rest"
+
+var defaultRand io.Reader = crand.Reader
 
 func loadRoot(cfg Config) (Root, error) {
 	data, err := loadOrCreate(cfg.Dir, CredentialsFile, cfg.Log, func() (any, error) {
@@ -197,6 +187,9 @@ func (a *Authority) Since() time.Time { return a.since }
 
 // Key returns the key that seals secrets at rest.
 func (a *Authority) Key() *Key { return a.key }
+
+// Master tells of the master key and the data keys what is not secret.
+func (a *Authority) Master() MasterInfo { return a.master }
 
 // Keys returns the keys that the server's owner made for functions.
 func (a *Authority) Keys() *Keyring { return a.keys }

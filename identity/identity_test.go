@@ -425,8 +425,12 @@ func FuzzFiles(f *testing.F) {
 		if root, err := decodeRoot(b); err == nil && (len(root.Account) != 12 || len(root.SecretAccessKey.Reveal()) != 40) {
 			t.Errorf("%q became %+v", b, root)
 		}
-		if key, err := decodeMaster(b); err == nil && len(key) != keySize {
-			t.Errorf("%q became a key of %d bytes", b, len(key))
+		if keys, err := decodeMasters(b); err == nil {
+			for _, key := range keys {
+				if len(key) != keySize {
+					t.Errorf("%q became a key of %d bytes", b, len(key))
+				}
+			}
 		}
 	})
 }

@@ -3,7 +3,6 @@ package identity
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -36,7 +35,7 @@ type Keyring struct {
 	dir     string
 	account hearth.Account
 	region  string
-	master  cipher.AEAD
+	master  *Key
 	rand    io.Reader
 }
 
@@ -109,7 +108,7 @@ func (r *Keyring) Check(arn string) error {
 
 // cipher is the key's own.
 func (r *Keyring) cipher(k keyJSON, id string) (cipher.AEAD, error) {
-	key, err := unseal(r.master, sealVersion, k.Key, []byte("key "+id))
+	key, err := r.master.Open(k.Key, []byte("key "+id))
 	if err != nil {
 		return nil, fmt.Errorf("the key %s: %w", id, err)
 	}
@@ -198,7 +197,7 @@ func (r *Keyring) Create(description string, now time.Time) (KeyInfo, error) {
 		return KeyInfo{}, err
 	}
 	k := keyJSON{Version: fileVersion, Description: description, Created: now.UTC().Truncate(time.Second), Enabled: true}
-	if k.Key, err = seal(r.master, r.rand, sealVersion, key, []byte("key "+id.String())); err != nil {
+	if k.Key, err = r.master.Seal(key, []byte("key "+id.String())); err != nil {
 		return KeyInfo{}, err
 	}
 	return r.info(id.String(), k), r.write(id.String(), k)
@@ -255,29 +254,23 @@ func (r *Keyring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "keys i
 
 // OpenKeyring opens the keyring of a data folder that a server has started in.
 // It needs no server, and no lock: its files are written whole.
-func OpenKeyring(dir string) (*Keyring, error) {
+// masterKey is the file of the master key.
+func OpenKeyring(dir, masterKey string) (*Keyring, error) {
 	root, err := ReadRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, MasterKeyFile))
+	data, err := OpenDataKeys(dir, masterKey)
 	if err != nil {
 		return nil, err
 	}
-	master, err := decodeMaster(data)
-	if err != nil {
-		return nil, err
-	}
-	return newKeyring(dir, root, master, nil)
+	return newKeyring(dir, root, data)
 }
 
-func newKeyring(dir string, root Root, master []byte, random io.Reader) (*Keyring, error) {
-	if random == nil {
-		random = rand.Reader
-	}
-	aead, err := newAEAD(master, "customer keys")
+func newKeyring(dir string, root Root, data *DataKeys) (*Keyring, error) {
+	master, err := data.key("customer keys")
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{dir: filepath.Join(dir, KeysFolder), account: root.Account, region: root.Region, master: aead, rand: random}, nil
+	return &Keyring{dir: filepath.Join(dir, KeysFolder), account: root.Account, region: root.Region, master: master, rand: data.rand}, nil
 }

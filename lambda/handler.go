@@ -14,6 +14,7 @@ import (
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/access"
+	"github.com/hearth-faas/hearth/audit"
 	"github.com/hearth-faas/hearth/awsjson"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
 	"github.com/hearth-faas/hearth/query"
@@ -72,6 +73,12 @@ type Config struct {
 	// Recorder is told of requests beyond Rate, once in a second for each
 	// account; nil is no one.
 	Recorder hearth.Recorder
+	// Audit is where control-plane calls are recorded; nil is nowhere. Replays
+	// refuses changes that were sent before; nil refuses none.
+	Audit   *audit.Log
+	Replays Replays
+	// Guard bounds the tries at signatures; nil does not.
+	Guard sigv4.Guard
 	// Log takes the errors that are the server's; nil is slog.Default.
 	Log *slog.Logger
 	// Within tells from which container's code a request came; "" is from
@@ -118,12 +125,14 @@ func New(c Config) *Handler {
 	if c.FunctionURL == nil {
 		c.FunctionURL = func(id string) string { return "https://" + id + ".lambda-url." + c.Region + ".on.aws/" }
 	}
-	return &Handler{
+	h := &Handler{
 		Config:   c,
 		region:   c.Region,
 		router:   newRouter(operations),
 		verifier: sigv4.New(c.Credentials, c.Clock, c.Region, slices.Concat([]string{"lambda", "logs"}, slices.Sorted(maps.Keys(c.Queries)), slices.Sorted(maps.Keys(c.Neighbours)))...),
 	}
+	h.verifier.Guard = c.Guard
+	return h
 }
 
 // call is one request while it is served.
@@ -134,6 +143,7 @@ type call struct {
 	began     time.Time
 	claim     sigv4.Claim
 	route     route
+	record    *record // in the audit log; nil: it is not recorded
 }
 
 // account is the caller's account.
@@ -201,6 +211,7 @@ func (h *Handler) refuse(w http.ResponseWriter, c *call, p protocol, err error) 
 		name = c.route.op.name
 	}
 	logError(h.Log, c.requestID, name, err)
+	h.noteUnproven(c, err)
 	var a answer
 	switch p {
 	case awsJSON:
@@ -245,12 +256,17 @@ func (h *Handler) serveLambda(w http.ResponseWriter, c *call) {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
 	if err == nil {
+		h.begin(c, "lambda", op.name)
 		err = h.admit(c)
+	}
+	if err == nil {
+		err = h.mayChange(c)
 	}
 	var out smithy.Serializable
 	if err == nil {
 		out, err = h.serve(c, body)
 	}
+	err = h.ended(c, err)
 	if err != nil {
 		h.refuse(w, c, restJSON, err)
 		return
@@ -273,6 +289,9 @@ func (h *Handler) serve(c *call, body []byte) (smithy.Serializable, error) {
 	in, err := bind(c.route, c.http, body)
 	if err != nil {
 		return nil, err
+	}
+	if c.record != nil {
+		c.record.params.Struct(in)
 	}
 	if err := validate(op, in); err != nil {
 		return nil, err

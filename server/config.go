@@ -41,6 +41,25 @@ type Config struct {
 	// "" keeps them in the data folder. DatabasePassword is a file with its
 	// password, if that is not in the URL.
 	Database, DatabasePassword string
+	// InsecureListen lets Listen be an address that other machines reach, where
+	// everything goes in plain text.
+	InsecureListen bool
+	// TLSListen is the TCP address of the API under TLS; "" is none. Its
+	// certificate is in TLSCert and TLSKey, files of PEM that are read again
+	// when they change, or had by ACME for ACMEDomains: from ACMEDirectory (""
+	// is Let's Encrypt's), whose own roots are in the file ACMERoots ("" is the
+	// system's), and which may write to ACMEEmail.
+	TLSListen, TLSCert, TLSKey          string
+	ACMEDomains                         []string
+	ACMEDirectory, ACMERoots, ACMEEmail string
+	// MaxConnections is how many connections there may be from outside, and
+	// SourceConnections how many of them from one address; 0 is a quarter.
+	// SourceRate is how many requests an address may make in a second; 0 is any
+	// number.
+	MaxConnections, SourceConnections, SourceRate int
+	// MasterKeyFile is the file of the key that seals secrets, an absolute path;
+	// "" is one in the data folder.
+	MasterKeyFile string
 	// Region and Account are what a first start makes, by default
 	// hearth.DefaultRegion and hearth.DefaultAccount; a later start takes what
 	// the data folder has, and others than those are an error.
@@ -118,6 +137,11 @@ type Config struct {
 	Decisions      int
 	DecisionLogMiB int
 
+	// AuditMiB bounds the audit log on disk, and AuditRetention how long its
+	// records are kept.
+	AuditMiB       int
+	AuditRetention time.Duration
+
 	// EventRetry is how long an asynchronous invocation that failed waits for
 	// its first retry; the second waits twice as long.
 	EventRetry time.Duration
@@ -182,6 +206,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen:         "127.0.0.1:9070",
+		MaxConnections: 8192,
 		Overcommit:     1,
 		InstanceMiB:    2048,
 		CPUMiB:         worker.DefaultFullCPUMiB,
@@ -202,6 +227,8 @@ func DefaultConfig() Config {
 		LogRetention:   14 * 24 * time.Hour,
 		Decisions:      8192,
 		DecisionLogMiB: 64,
+		AuditMiB:       256,
+		AuditRetention: 90 * 24 * time.Hour,
 		EventRetry:     time.Minute,
 		CatchUp:        schedule.Last,
 		S3PathStyle:    true,
@@ -235,6 +262,8 @@ func (c Config) Validate() error {
 	if err := c.checkDatabase(); err != nil {
 		refuse(true, "database: %w", err)
 	}
+	c.checkDoor(refuse)
+	refuse(c.MasterKeyFile != "" && !filepath.IsAbs(c.MasterKeyFile), "master-key-file: %q is no absolute path", c.MasterKeyFile)
 	refuse(c.Region != "" && !regionPattern.MatchString(c.Region), "region: %q is no region, such as us-east-1", c.Region)
 	refuse(c.Account != "" && !accountPattern.MatchString(string(c.Account)), "account: %q is not twelve digits", c.Account)
 
@@ -278,6 +307,8 @@ func (c Config) Validate() error {
 	refuse(c.LogRetention < time.Minute, "log-retention: %v is under a minute", c.LogRetention)
 	refuse(c.Decisions < 1, "decisions: %d keeps nothing", c.Decisions)
 	refuse(c.DecisionLogMiB < 1, "decision-log: %d MiB holds nothing", c.DecisionLogMiB)
+	refuse(c.AuditMiB < 1, "audit-log: %d MiB holds nothing", c.AuditMiB)
+	refuse(c.AuditRetention < time.Hour, "audit-retention: %v is under an hour", c.AuditRetention)
 	refuse(c.FetchMbit < 0, "fetch-mbit: %d is no rate; 0 is no limit", c.FetchMbit)
 	refuse(c.EventRetry < time.Millisecond, "event-retry: %v is less than a millisecond", c.EventRetry)
 	refuse(c.CatchUp != schedule.Skip && c.CatchUp != schedule.Last && c.CatchUp != schedule.All,

@@ -18,6 +18,7 @@ import (
 	"github.com/hearth-faas/hearth/capacity"
 	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/decision"
+	"github.com/hearth-faas/hearth/door"
 	"github.com/hearth-faas/hearth/durable"
 	"github.com/hearth-faas/hearth/frontend"
 	"github.com/hearth-faas/hearth/gateway"
@@ -50,7 +51,7 @@ func (s *Server) openFolder(context.Context) error {
 	s.opened("data folder", folder.Close)
 	s.cfg.DataDir = folder.Path
 	s.authority, err = identity.LoadOrCreate(identity.Config{
-		Dir: folder.Path, Account: s.cfg.Account, Region: s.cfg.Region, Clock: s.clock, Log: s.log,
+		Dir: folder.Path, Account: s.cfg.Account, Region: s.cfg.Region, MasterKey: s.cfg.MasterKeyFile, Clock: s.clock, Log: s.log,
 	})
 	if err != nil {
 		return store.Explain(folder.Path, err)
@@ -406,6 +407,7 @@ func (s *Server) openAPI(context.Context) error {
 	api := lambda.New(lambda.Config{
 		Registry: functions{s.registry, s.shares}, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
+		Audit: s.audit, Replays: &s.seen, Guard: &s.guard,
 		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles, Judge: s.judge,
 		Queries: map[string]*query.Service{
 			"iam": wire.IAM(s.roles, s.accounts.Keys(), s.judge, s.cfg.Region, s.accountSince),
@@ -416,9 +418,11 @@ func (s *Server) openAPI(context.Context) error {
 	})
 	urls := gateway.New(gateway.Config{
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
-		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
+		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Guard: &s.guard,
 	})
-	s.outside = s.httpServer(urls.Over(s.taskCalls(s.routes(api))))
-	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
+	s.door = &door.Handler{Rate: s.cfg.SourceRate, Next: newMeter(outsideBodies(), urls.Over(s.taskCalls(s.routes(api))))}
+	s.outside = s.httpServer(s.door)
+	s.outside.ConnState = s.conns.State
+	s.inside = s.httpServer(newMeter(insideBodies, &deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
 	return nil
 }

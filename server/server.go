@@ -21,6 +21,7 @@ import (
 	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/account"
 	"github.com/hearth-faas/hearth/async"
+	"github.com/hearth-faas/hearth/audit"
 	"github.com/hearth-faas/hearth/backfill"
 	"github.com/hearth-faas/hearth/bus"
 	"github.com/hearth-faas/hearth/capacity"
@@ -29,6 +30,7 @@ import (
 	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/decision"
 	"github.com/hearth-faas/hearth/delivery"
+	"github.com/hearth-faas/hearth/door"
 	"github.com/hearth-faas/hearth/durable"
 	"github.com/hearth-faas/hearth/event"
 	"github.com/hearth-faas/hearth/event/poll"
@@ -36,6 +38,7 @@ import (
 	"github.com/hearth-faas/hearth/execution"
 	"github.com/hearth-faas/hearth/frontend"
 	"github.com/hearth-faas/hearth/gateway"
+	"github.com/hearth-faas/hearth/guard"
 	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/idempotent"
 	"github.com/hearth-faas/hearth/identity"
@@ -105,6 +108,9 @@ type Server struct {
 	deliveries *delivery.Queue
 	backfills  *backfill.Jobs
 	decisions  *decision.Recorder
+	audit      *audit.Log
+	guard      guard.Guard
+	seen       guard.Seen
 	logs       *logs.Store
 	shares     *share.Shares
 	objects    *s3.Bucket
@@ -115,6 +121,9 @@ type Server struct {
 
 	urls    gateway.Index
 	outside *http.Server // for clients
+	secure  net.Listener // for clients, under TLS; nil: none
+	conns   *door.Conns  // from outside
+	door    *door.Handler
 	inside  *http.Server // for functions
 	closers []closer     // in the order in which they were opened
 }
@@ -142,7 +151,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	for _, open := range []func(context.Context) error{
 		s.openFolder,
 		s.listen, // before anything slow: a port in use is a likely mistake
+		s.listenTLS,
 		s.openRecords,
+		s.openAudit,
 		s.openRuntimes,
 		s.openSandboxes,
 		s.openImages,
@@ -205,7 +216,7 @@ func (s *Server) listen(ctx context.Context) error {
 	}
 	s.listener = l
 	s.opened("listener", l.Close)
-	return nil
+	return s.checkListener()
 }
 
 // mayLoop tells whether fn's recursion configuration allows loops.
@@ -231,6 +242,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 128},
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
@@ -245,13 +257,16 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Config.ShutdownGrace) and puts everything away.
 func (s *Server) Serve(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	serve := func(h *http.Server, l net.Listener) {
 		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
 		}
 	}
-	go serve(s.outside, s.listener)
+	go serve(s.outside, s.conns.Listener(s.listener))
+	if s.secure != nil {
+		go serve(s.outside, s.secure)
+	}
 	go serve(s.inside, s.network.APIListener())
 	go s.serveNodes(failed)
 	err = control.WriteRunning(s.cfg.DataDir, control.Running{

@@ -69,5 +69,7 @@ func (r runtimeList) List(context.Context) ([]control.Runtime, error) {
 type doctor struct{ s *Server }
 
 func (d doctor) Report(context.Context) (control.Report, error) {
-	return control.ReportOf(d.s.driver.Report(), d.s.cfg.Version), nil
+	r := control.ReportOf(d.s.driver.Report(), d.s.cfg.Version)
+	r.Checks = append(r.Checks, d.s.doorChecks()...)
+	return r, nil
 }

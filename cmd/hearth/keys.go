@@ -9,8 +9,8 @@ import (
 	"github.com/hearth-faas/hearth/identity"
 )
 
-func (a *app) keyring() (*identity.Keyring, error) {
-	keys, err := identity.OpenKeyring(a.dataDir())
+func (a *app) keyring(masterKey string) (*identity.Keyring, error) {
+	keys, err := identity.OpenKeyring(a.dataDir(), a.masterKey(masterKey))
 	if err != nil {
 		return nil, failed("can't open the keys of "+a.dataDir(), err, "Start a server there first: hearth up.")
 	}
@@ -18,6 +18,7 @@ func (a *app) keyring() (*identity.Keyring, error) {
 }
 
 func (a *app) keysCmd() *cobra.Command {
+	masterKey := ""
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Keys of one's own for functions' environments",
@@ -34,7 +35,7 @@ is lost takes the environments under it with it.`,
 		Short: "Make a key and print its ARN",
 		Args:  exactly(0),
 		RunE: func(*cobra.Command, []string) error {
-			keys, err := a.keyring()
+			keys, err := a.keyring(masterKey)
 			if err != nil {
 				return err
 			}
@@ -55,7 +56,7 @@ is lost takes the environments under it with it.`,
 		Short: "List the keys",
 		Args:  exactly(0),
 		RunE: func(*cobra.Command, []string) error {
-			keys, err := a.keyring()
+			keys, err := a.keyring(masterKey)
 			if err != nil {
 				return err
 			}
@@ -78,7 +79,7 @@ is lost takes the environments under it with it.`,
 		return &cobra.Command{
 			Use: use + " ARN", Short: short, Args: exactly(1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				keys, err := a.keyring()
+				keys, err := a.keyring(masterKey)
 				if err != nil {
 					return err
 				}
@@ -86,6 +87,7 @@ is lost takes the environments under it with it.`,
 			},
 		}
 	}
+	masterKeyFlag(cmd, &masterKey, "")
 	cmd.AddCommand(create, ls, enable("enable", "Let a key be used", true), enable("disable", "Let a key not be used", false))
 	return cmd
 }
