@@ -54,7 +54,7 @@ func newSender(refuses func(address string) string) *sender {
 	}
 	d := &net.Dialer{Timeout: 5 * time.Second, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		if why := refuses(address); why != "" {
-			return fmt.Errorf("%s may not be called: %s", address, why)
+			return &refusedAddress{address, why}
 		}
 		return nil
 	}}
@@ -64,6 +64,12 @@ func newSender(refuses func(address string) string) *sender {
 		Timeout:       10 * time.Second,
 	}}
 }
+
+// refusedAddress is the error of an address to which nothing is sent; asking again
+// would change nothing.
+type refusedAddress struct{ address, why string }
+
+func (r *refusedAddress) Error() string { return r.address + " may not be called: " + r.why }
 
 // shared is the address space that carriers share (RFC 6598).
 var shared = netip.MustParsePrefix("100.64.0.0/10")
@@ -99,7 +105,7 @@ func (c *calls) deliver(a *asyncCall) {
 			break
 		}
 		b.Last = err.Error()
-		if b.Attempts >= maxCallbacks {
+		if _, refused := errors.AsType[*refusedAddress](err); refused || b.Attempts >= maxCallbacks {
 			b.Outcome = "failed"
 			c.s.log.Warn("the result of an asynchronous proxy call could not be sent, and can be fetched only", "call", a.ID, "api", a.API, "attempts", b.Attempts, "error", err)
 			break

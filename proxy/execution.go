@@ -60,10 +60,11 @@ type attempt struct {
 	*fault
 	// notRun is that the function has not run; else it may have.
 	notRun bool
+	// after is when the service wants to be asked again; 0 is not said.
+	after time.Duration
 }
 
-// maxFirst is the first wait before another try; each is twice as long, up to
-// maxWait.
+// firstWait is the wait before another try; each is twice as long, up to maxWait.
 const (
 	firstWait = 100 * time.Millisecond
 	maxWait   = 2 * time.Second
@@ -83,9 +84,7 @@ func (e *Execution) invoke(ctx context.Context, account hearth.Account, function
 			return r, failed.fault
 		}
 		pause := wait/2 + rand.N(wait/2) // so that those who failed together do not come together
-		if failed.retryAfter > pause && failed.retryAfter <= maxWait {
-			pause = failed.retryAfter
-		}
+		pause = max(pause, min(failed.after, maxWait))
 		if until, ok := ctx.Deadline(); ok && until.Sub(e.Clock.Now()) <= pause {
 			return r, failed.fault
 		}
@@ -112,10 +111,9 @@ func (e *Execution) sleep(ctx context.Context, d time.Duration) bool {
 func (e *Execution) try(ctx context.Context, account hearth.Account, function string, event, about []byte) (run, *attempt) {
 	req, err := e.request(ctx, account, function, event, about)
 	if err != nil {
-		return run{}, &attempt{&fault{Fault: Internal, message: "The proxy has no credentials for the execution service.", err: err}, true}
+		return run{}, &attempt{&fault{Fault: Internal, message: "The proxy has no credentials for the execution service.", err: err}, true, 0}
 	}
-	client := e.HTTP
-	answer, err := client.Do(req)
+	answer, err := e.HTTP.Do(req)
 	if err != nil {
 		return run{}, lost(ctx, err)
 	}
@@ -179,6 +177,7 @@ func lost(ctx context.Context, err error) *attempt {
 	return &attempt{
 		&fault{Fault: Unavailable, message: "The execution service can't be reached.", retryAfter: time.Second, err: err},
 		ok && op.Op == "dial", // no connection, so nothing was sent
+		0,
 	}
 }
 
@@ -189,18 +188,18 @@ func refusal(answer *http.Response, payload []byte, function string) *attempt {
 	var said struct{ Message string }
 	_ = json.Unmarshal(payload, &said) // it decodes Message and message; of what is no JSON there is nothing to say
 	detail := strings.TrimSpace(fmt.Sprintf("%d %s %.500s", answer.StatusCode, kind, said.Message))
-	f := &fault{typ: kind, detail: detail}
-	seconds, err := strconv.ParseFloat(answer.Header.Get("Retry-After"), 64)
-	if f.retryAfter = time.Second; err == nil && seconds > 0 && seconds < 3600 {
-		f.retryAfter = time.Duration(seconds * float64(time.Second))
+	f, after := &fault{typ: kind, detail: detail, retryAfter: time.Second}, time.Duration(0)
+	if seconds, err := strconv.ParseFloat(answer.Header.Get("Retry-After"), 64); err == nil && seconds > 0 && seconds < 3600 {
+		after = time.Duration(seconds * float64(time.Second))
+		f.retryAfter = after
 	}
 	switch s := answer.StatusCode; {
 	case s == http.StatusTooManyRequests:
 		f.Fault, f.message = Overloaded, "The execution service takes no more at the moment."
-		return &attempt{f, true}
+		return &attempt{f, true, after}
 	case s >= 500 && !(s == http.StatusBadGateway && kind != ""):
 		f.Fault, f.message = Unavailable, "The execution service failed."
-		return &attempt{f, false}
+		return &attempt{f, false, after}
 	case s == http.StatusNotFound:
 		f.Fault, f.message = Refused, "The execution service has no function "+function+"."
 	case s == http.StatusRequestEntityTooLarge:
@@ -208,7 +207,7 @@ func refusal(answer *http.Response, payload []byte, function string) *attempt {
 	default:
 		f.Fault, f.message = Refused, "The execution service refuses to run the function."
 	}
-	return &attempt{f, true}
+	return &attempt{f, true, after}
 }
 
 // functionFault is what a function's error is.
