@@ -49,6 +49,11 @@ type Handler struct {
 	Capacities  Capacities
 	Learned     Learned
 	Backfills   Backfills
+	Accounts    Accounts
+
+	// Operator is the account whose root may ask about all accounts and about
+	// the machine.
+	Operator hearth.Account
 
 	// Log takes what went wrong on Hearth's side; nil is slog.Default.
 	Log *slog.Logger
@@ -87,6 +92,8 @@ func (h *Handler) routes() map[string]answer {
 		"/capacity":   h.capacity,
 		"/sources":    h.sources,
 
+		"/accounts":         h.accounts,
+		"/accounts/keys":    h.accountKeys,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
 	}
@@ -111,11 +118,29 @@ func (h *Handler) actions() map[string]answer {
 		notifyPath:           nil, // for whoever has a token
 		noticePath:           nil, // for whoever has a token
 
+		"/accounts/create":      h.createAccount,
+		"/accounts/suspend":     h.suspendAccount,
+		"/accounts/resume":      h.resumeAccount,
+		"/accounts/delete":      h.deleteAccount,
+		"/accounts/quota":       h.setQuota,
+		"/accounts/session":     h.accountSession,
+		"/accounts/keys/create": h.createAccountKey,
+		"/accounts/keys/update": h.updateAccountKey,
+		"/accounts/keys/delete": h.deleteAccountKey,
+
 		"/backfills/start":  h.startBackfill,
 		"/backfills/cancel": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Cancel }),
 		"/backfills/resume": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Resume }),
 		"/backfills/remove": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Remove }),
 	}
+}
+
+// machine are the paths that are of the machine or of other accounts: they are
+// for the operator alone.
+var machine = map[string]bool{
+	"/nodes": true, "/nodes/drain": true, "/doctor": true, "/capacity": true,
+	"/accounts/create": true, "/accounts/suspend": true, "/accounts/resume": true, "/accounts/delete": true,
+	"/accounts/quota": true, "/accounts/session": true,
 }
 
 // ServeHTTP answers requests whose path begins with Prefix.
@@ -162,6 +187,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil && !strings.HasSuffix(id.ARN, ":root") {
 		err = hearth.Errorf(hearth.AccessDenied, "%s is not the account's root, who alone may look here.", id.ARN)
 	}
+	if err == nil && machine[path] && id.Account != h.Operator {
+		err = hearth.Errorf(hearth.AccessDenied, "%s%s is of the whole machine, and for the operator's account alone.", Prefix, path)
+	}
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -183,19 +211,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.write(w, http.StatusOK, v)
 }
 
-// An account sees its own instances and those that are nobody's.
+// An account sees its own instances and those that are nobody's; what is of all
+// accounts together only the operator sees, and with all set the others' too.
 func (h *Handler) ps(ctx context.Context, a ask) (any, error) {
 	s, err := h.Instances.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
+	all, err := truth(a, "all")
+	if err == nil && all && a.account != h.Operator {
+		err = hearth.Errorf(hearth.AccessDenied, "The instances of all accounts are the operator's business.")
+	}
+	if err != nil {
+		return nil, err
+	}
 	s.Instances = slices.DeleteFunc(slices.Clone(s.Instances), func(i Instance) bool {
-		return i.Account != "" && i.Account != a.account
+		return i.Account != "" && i.Account != a.account && !all
 	})
+	if a.account != h.Operator {
+		s.InFlight, s.Waiting, s.CommittedMiB, s.Placed = 0, 0, 0, nil
+	}
 	for i := range s.Instances {
 		s.Instances[i].Containers = some(s.Instances[i].Containers)
 	}
-	s.Subpools = slices.DeleteFunc(slices.Clone(s.Subpools), func(p Subpool) bool { return p.Account != "" && p.Account != a.account })
+	s.Subpools = slices.DeleteFunc(slices.Clone(s.Subpools), func(p Subpool) bool { return p.Account != "" && p.Account != a.account && !all })
+	if a.account != h.Operator {
+		s.Subpools = nil
+	}
 	s.Instances, s.Pool = some(s.Instances), some(s.Pool)
 	if s.Placed == nil {
 		s.Placed = map[hearth.Path]uint64{}

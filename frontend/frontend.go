@@ -53,11 +53,21 @@ type Config struct {
 	// MayLoop tells whether a function may be invoked in a loop for ever: it is
 	// asked when one was invoked a number of times in one chain. Nil is never.
 	MayLoop func(*hearth.Function) bool
+	// Accounts tells of accounts of which nothing runs; nil is that all run.
+	Accounts Accounts
 	// Observer hears of what is let in; nil is nobody.
 	Observer Observer
 	// Avoider answers without a run what need not be run; nil is that
 	// everything is.
 	Avoider Avoider
+}
+
+// Accounts tells of accounts of which nothing runs. Safe for concurrent use.
+type Accounts interface {
+	// Stopped is asked by every invocation, so that it must take no lock.
+	Stopped(account hearth.Account) bool
+	// Refusal says why nothing of a stopped account runs.
+	Refusal(account hearth.Account) error
 }
 
 // Avoider keeps functions that are declared idempotent from being run in vain.
@@ -101,6 +111,7 @@ type Frontend struct {
 	policy    func(hearth.Account, string) *hearth.ExecutionPolicy
 	observer  Observer
 	avoider   Avoider
+	accounts  Accounts
 	limits    *Limits
 	metrics   *metrics
 	decisions sync.Pool // of *hearth.Decision
@@ -118,8 +129,9 @@ func New(cfg Config) (*Frontend, error) {
 	}
 	f := &Frontend{
 		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider,
-		limits:  cfg.Limits,
-		updates: cfg.Updates, policy: cfg.Policy,
+		limits:   cfg.Limits,
+		accounts: cfg.Accounts,
+		updates:  cfg.Updates, policy: cfg.Policy,
 		metrics: newMetrics(), drained: make(chan struct{}),
 	}
 	if f.newID == nil {
@@ -217,6 +229,9 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 	if err != nil {
 		return err
 	}
+	if f.accounts != nil && f.accounts.Stopped(inv.Account) {
+		return f.stopped(inv)
+	}
 	if f.updates != nil && (inv.RequireCode != "" || f.updates.Updating()) {
 		if fn, err = f.newest(ctx, inv, fn); err != nil {
 			return err
@@ -264,6 +279,22 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 		return refusal(inv, hearth.NotBuilt, "There are no asynchronous invocations here.")
 	}
 	return nil
+}
+
+// stopped refuses an invocation of an account of which nothing runs. What was
+// let in before and is tried again is to wait, and not to be given up.
+func (f *Frontend) stopped(inv *hearth.Invocation) error {
+	err := f.accounts.Refusal(inv.Account)
+	if err == nil { // it goes on just now
+		err = hearth.Errorf(hearth.AccessDenied, "The account %s is not active.", inv.Account)
+	}
+	inv.Placement.Why = "nothing of the account runs: it is suspended, or being deleted"
+	if inv.Authorized {
+		e := refusal(inv, hearth.TooManyRequests, "The account is stopped.")
+		e.Err = err
+		return e
+	}
+	return err
 }
 
 // startsDurable reports whether inv is to start a durable execution, or to find

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hearth-faas/hearth"
@@ -37,6 +38,32 @@ type Authority struct {
 	key          *Key
 	keys         *Keyring
 	sessions     sessions
+	// accounts is nil as long as there is none but root's.
+	accounts atomic.Pointer[Directory]
+}
+
+// Directory knows the accounts and their long-lived keys, but for root's own.
+// Safe for concurrent use; it is asked by every request, so that it must answer
+// from memory.
+type Directory interface {
+	// FindKey returns the secret of a long-lived key and whose it is.
+	FindKey(accessKeyID string) (secret string, id hearth.Identity, ok bool)
+	// Usable tells whether requests signed for the account are let in; its
+	// error is what the caller is told.
+	Usable(account hearth.Account) error
+	// Accounts are all that there are.
+	Accounts() []hearth.Account
+}
+
+// Consult has the Authority answer for the accounts of a Directory too.
+func (a *Authority) Consult(d Directory) { a.accounts.Store(&d) }
+
+// directory is what was given to Consult, or nil.
+func (a *Authority) directory() Directory {
+	if d := a.accounts.Load(); d != nil {
+		return *d
+	}
+	return nil
 }
 
 // LoadOrCreate reads the account's credentials and master key from the data
@@ -186,13 +213,29 @@ func invalidToken() error {
 
 // Lookup returns the secret that requests of accessKeyID are signed with, and
 // whose they are. sessionToken is "" for a long-lived key. Errors:
-// UnrecognizedClient, and ExpiredToken for a session that has ended.
+// UnrecognizedClient, ExpiredToken for a session that has ended, AccessDenied
+// for an account that is suspended.
 func (a *Authority) Lookup(accessKeyID, sessionToken string) (secret string, id hearth.Identity, err error) {
-	if sessionToken != "" {
-		return a.sessions.lookup(accessKeyID, sessionToken)
+	d := a.directory()
+	switch {
+	case sessionToken != "":
+		secret, id, err = a.sessions.lookup(accessKeyID, sessionToken)
+	case accessKeyID == a.root.AccessKeyID:
+		return a.root.SecretAccessKey.Reveal(), a.rootIdentity, nil
+	default:
+		ok := false
+		if d != nil {
+			secret, id, ok = d.FindKey(accessKeyID)
+		}
+		if !ok {
+			err = invalidToken()
+		}
 	}
-	if accessKeyID != a.root.AccessKeyID {
-		return "", hearth.Identity{}, invalidToken()
+	if err == nil && d != nil {
+		err = d.Usable(id.Account)
 	}
-	return a.root.SecretAccessKey.Reveal(), a.rootIdentity, nil
+	if err != nil {
+		return "", hearth.Identity{}, err
+	}
+	return secret, id, nil
 }

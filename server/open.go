@@ -234,12 +234,18 @@ func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Accou
 }
 
 func (s *Server) openRoles(ctx context.Context) (err error) {
-	s.roles, err = iam.Open(ctx, iam.Config{Store: s.records, Clock: s.clock, Log: s.log, Strict: s.cfg.StrictRoles})
+	s.roles, err = iam.Open(ctx, iam.Config{Store: s.records, Clock: s.clock, Log: s.log, Strict: s.cfg.StrictRoles, Changed: s.rolesChanged})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("roles", s.roles.Close)
-	return nil
+	return s.accounts.Keys().Users(func(account hearth.Account, id string) (string, bool) {
+		u := s.roles.UserByID(account, id)
+		if u == nil {
+			return "", false
+		}
+		return u.ARN(), true
+	})
 }
 
 func (s *Server) openRegistry(ctx context.Context) error {
@@ -341,7 +347,7 @@ func (s *Server) concurrent(c *hearth.Concurrency) {
 
 func (s *Server) openFrontend(context.Context) (err error) {
 	s.frontend, err = frontend.New(frontend.Config{
-		Functions: s.registry, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider,
+		Functions: s.registry, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts,
 		Limits: s.limits, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
 	})
 	if err != nil {
@@ -378,7 +384,7 @@ func (s *Server) openAsync(ctx context.Context) (err error) {
 	}
 	s.async, err = async.Open(ctx, async.Config{
 		Store: s.records, Clock: s.clock, Region: s.cfg.Region, Run: s.frontend, Done: s.frontend.Done,
-		Policy: s.eventPolicy, Holds: s.eventHolds, Start: s.eventStart, Places: max(s.cfg.Concurrency/2, 1),
+		Policy: s.eventPolicy, Stopped: s.accounts.Suspended, Holds: s.eventHolds, Start: s.eventStart, Places: max(s.cfg.Concurrency/2, 1),
 		Delays:  async.Delays{Failed: s.cfg.EventRetry, Missed: async.DefaultDelays.Missed, MissedMax: async.DefaultDelays.MissedMax},
 		RoomMiB: room, MiB: s.functionMiB, Senders: s.senders(), Recorder: s.decisions, Log: s.log,
 	})
@@ -390,12 +396,13 @@ func (s *Server) openAsync(ctx context.Context) (err error) {
 }
 
 func (s *Server) openAPI(context.Context) error {
+	s.accounts.Hold(s.belongings()...)
 	api := lambda.New(lambda.Config{
 		Registry: s.registry, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles,
 		Queries: map[string]*query.Service{
-			"iam": wire.IAM(s.roles, s.cfg.Region, s.authority.Since()),
+			"iam": wire.IAM(s.roles, s.accounts.Keys(), s.cfg.Region, s.accountSince),
 			"sts": wire.STS(s.roles, s.authority),
 		},
 		Neighbours:  s.neighbours(),

@@ -38,6 +38,9 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Capacities:  kinds{s},
 		Learned:     learned{s},
 		Backfills:   s.backfills,
+		Accounts:    accountList{s},
+
+		Operator: s.accounts.Operator(),
 
 		Log: s.log,
 	}

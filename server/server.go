@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/account"
 	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/backfill"
 	"github.com/hearth-faas/hearth/bus"
@@ -69,6 +70,7 @@ type Server struct {
 	authority  *identity.Authority
 	records    store.Store
 	taken      chan error // by another server: the database
+	accounts   *account.Directory
 	policies   *execution.Policies
 	roles      *iam.Directory
 	registry   *registry.Registry
@@ -138,6 +140,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openImages,
 		s.openWorker,
 		s.openStore,
+		s.openAccounts,
 		s.openPolicies,
 		s.openManager,
 		s.openFleets,
@@ -254,6 +257,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.timers.Start()
 	s.poller.Start()
 	s.backfills.Run()
+	s.accounts.Continue()
 	close(s.ready)
 	debug.FreeOSMemory() // what starting took and serving does not need
 	if err := releaseProgram(); err != nil {

@@ -31,6 +31,7 @@ type app struct {
 	data     string // "" is the default folder
 	config   string // "" is the default file, if there is one
 	endpoint string // "" is the one that is found
+	profile  string // of the AWS command line's files; "" is none
 }
 
 // newApp is an app on the process's own streams.
@@ -88,7 +89,8 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 	flags.StringVar(&a.data, "data", "", "data `folder` (default "+defaultDataDir(a.getenv, os.Geteuid())+")")
 	flags.StringVar(&a.config, "config", "", "configuration `file` (default "+defaultConfigFile(a.getenv, os.Geteuid())+")")
 	flags.StringVar(&a.endpoint, "endpoint", "", "`URL` of the server (default: that of the data folder)")
-	for _, name := range []string{"json", "data", "endpoint"} {
+	flags.StringVar(&a.profile, "profile", "", "`profile` of ~/.aws/config that names the server and its credentials")
+	for _, name := range []string{"json", "data", "endpoint", "profile"} {
 		markSetting(flags.Lookup(name), "")
 	}
 	root.AddGroup(
@@ -102,7 +104,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 			root.AddCommand(c)
 		}
 	}
-	group("server", a.envCmd())
+	group("server", a.envCmd(), a.accountCmd())
 	if a.newServer != nil {
 		group("server", a.upCmd())
 	}

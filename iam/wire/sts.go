@@ -16,6 +16,7 @@ const (
 	minSession     = 900
 	chainedSession = 3600   // of a role that was taken on from a role
 	rootSession    = 3600   // of GetSessionToken for root
+	userSession    = 43200  // of GetSessionToken for a user who says nothing
 	tokenSession   = 129600 // of GetSessionToken for others
 	assumeDefault  = 3600
 )
@@ -26,6 +27,9 @@ var stsMembers = query.Members{
 	"RoleSessionName": {Min: 2, Max: 64, Pattern: query.Pattern(`[\w+=,.@-]*`)},
 	"ExternalId":      {Min: 2, Max: 1224, Pattern: query.Pattern(`[\w+=,.@:\/-]*`)},
 	"SourceIdentity":  {Min: 2, Max: 64, Pattern: query.Pattern(`[\w+=,.@-]*`)},
+	"Policy":          {Min: 1, Max: 2048, Pattern: query.Pattern(textExpr)},
+	"PolicyArns":      {Max: 10},
+	"Arn":             {Min: 20, Max: 2048},
 	"AccessKeyId":     {Min: 16, Max: 128, Pattern: query.Pattern(`[\w]*`)},
 	"Tags":            {Max: 50},
 	"Key":             members["Key"],
@@ -87,9 +91,13 @@ type assumeRoleInput struct {
 	SourceIdentity  string
 	Tags            []tag
 	Policy          string
-	PolicyArns      []struct{ Arn string }
+	PolicyArns      []policyArn
 	SerialNumber    string
 	TokenCode       string
+}
+
+type policyArn struct {
+	Arn string `query:"required"`
 }
 
 type assumedRole struct {
@@ -103,15 +111,12 @@ type assumeRoleOutput struct {
 	SourceIdentity  string `xml:",omitempty"`
 }
 
-// assumeRole refuses what would make a session less than its role: as long as
-// what a role allows is not evaluated, a session that seems to be less is not.
+// assumeRole gives what a role may do, or with session policies less of it.
 func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInput) (*assumeRoleOutput, error) {
 	seconds, err := duration(in.DurationSeconds, assumeDefault, iam.MaxSession)
 	switch {
 	case err != nil:
 		return nil, err
-	case in.Policy != "" || len(in.PolicyArns) > 0:
-		return nil, hearth.Errorf(hearth.NotBuilt, "AssumeRole with a session policy is not built yet in this version of Hearth.")
 	case in.SerialNumber != "" || in.TokenCode != "":
 		return nil, hearth.Errorf(hearth.AccessDenied, "MultiFactorAuthentication failed with invalid MFA one time pass code.")
 	case !strings.HasPrefix(in.RoleArn, "arn:"):
@@ -129,8 +134,16 @@ func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInpu
 	case chained && seconds > chainedSession:
 		return nil, hearth.Errorf(hearth.Validation, "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
 	}
+	var arns []string
+	for _, a := range in.PolicyArns {
+		arns = append(arns, a.Arn)
+	}
+	limits, err := s.dir.SessionPolicy(r.Account, in.Policy, arns)
+	if err != nil {
+		return nil, err
+	}
 	session, err := s.authority.Mint(identity.Grant{
-		Account: r.Account, Role: r.ARN(), RoleID: r.ID, Name: in.RoleSessionName,
+		Account: r.Account, Role: r.ARN(), RoleID: r.ID, Name: in.RoleSessionName, Policy: limits,
 	}, time.Duration(seconds)*time.Second)
 	if err != nil {
 		return nil, err
@@ -168,10 +181,15 @@ type getSessionTokenInput struct {
 
 type getSessionTokenOutput struct{ Credentials credentials }
 
-// getSessionToken makes credentials of root's that end by themselves. A
-// session cannot ask for another one.
+// getSessionToken makes credentials of root's or a user's that end by
+// themselves. A session cannot ask for another one.
 func (s *tokens) getSessionToken(_ context.Context, c *query.Call, in *getSessionTokenInput) (*getSessionTokenOutput, error) {
-	seconds, err := duration(in.DurationSeconds, rootSession, tokenSession)
+	user := strings.Contains(c.Caller.ARN, ":user/")
+	otherwise, grant := rootSession, identity.Grant{Account: c.Caller.Account}
+	if user {
+		otherwise, grant.User, grant.UserID = userSession, c.Caller.ARN, c.Caller.UserID
+	}
+	seconds, err := duration(in.DurationSeconds, otherwise, tokenSession)
 	switch {
 	case err != nil:
 		return nil, err
@@ -180,8 +198,10 @@ func (s *tokens) getSessionToken(_ context.Context, c *query.Call, in *getSessio
 	case in.SerialNumber != "" || in.TokenCode != "":
 		return nil, hearth.Errorf(hearth.AccessDenied, "MultiFactorAuthentication failed with invalid MFA one time pass code.")
 	}
-	// However long root asks for: its sessions end within the hour.
-	session, err := s.authority.Mint(identity.Grant{Account: c.Caller.Account}, time.Duration(min(seconds, rootSession))*time.Second)
+	if !user { // however long root asks for: its sessions end within the hour
+		seconds = min(seconds, rootSession)
+	}
+	session, err := s.authority.Mint(grant, time.Duration(seconds)*time.Second)
 	if err != nil {
 		return nil, err
 	}
