@@ -236,7 +236,7 @@ func (c *calls) run(account hearth.Account, id string) {
 	a, err := c.load(c.ctx, account, id)
 	if err == nil && a != nil && a.Response == nil {
 		if err = c.perform(a); err == nil && a.Response != nil {
-			err = put(context.WithoutCancel(c.ctx), c.s.cfg.Store, callBucket, key, a)
+			err = c.replace(key, a)
 		}
 	}
 	if c.ctx.Err() != nil {
@@ -246,7 +246,7 @@ func (c *calls) run(account hearth.Account, id string) {
 		if c.deliver(a); !a.Callback.over() {
 			return
 		}
-		err = put(context.WithoutCancel(c.ctx), c.s.cfg.Store, callBucket, key, a)
+		err = c.replace(key, a)
 	}
 	if err != nil {
 		c.s.log.Error("an asynchronous proxy call can't be brought to its end, and is tried again after the next start", "call", id, "error", err)
@@ -257,6 +257,20 @@ func (c *calls) run(account hearth.Account, id string) {
 		c.kept[key] = a.Ended.Add(a.Keep)
 		c.mu.Unlock()
 	}
+}
+
+// replace keeps a record, unless its account was cleared meanwhile.
+func (c *calls) replace(key string, a *asyncCall) error {
+	data, err := encodeRecord(a)
+	if err != nil {
+		return err
+	}
+	return c.s.cfg.Store.Update(context.WithoutCancel(c.ctx), func(tx store.Tx) error {
+		if _, there, err := tx.Get(callBucket, key); err != nil || !there {
+			return err
+		}
+		return tx.Put(callBucket, key, data)
+	})
 }
 
 // perform makes the response. It leaves none if the server stops meanwhile.
@@ -389,4 +403,32 @@ func (c *calls) sweep() {
 	if err != nil && c.ctx.Err() == nil {
 		c.s.log.Warn("old results of asynchronous proxy calls are still there, and go after the next start", "error", err)
 	}
+}
+
+// clear takes an account's calls away. Those that run leave nothing when they
+// end.
+func (c *calls) clear(ctx context.Context, account hearth.Account) error {
+	c.mu.Lock()
+	c.lane(account).queue = nil
+	for key := range c.kept {
+		if strings.HasPrefix(key, string(account)+"/") {
+			delete(c.kept, key)
+		}
+	}
+	c.mu.Unlock()
+	return c.s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		var keys []string
+		for r, err := range tx.Scan(callBucket, string(account)+"/", "") {
+			if err != nil {
+				return err
+			}
+			keys = append(keys, r.Key)
+		}
+		for _, key := range keys {
+			if err := tx.Delete(callBucket, key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -50,7 +50,7 @@ type sender struct{ client *http.Client }
 // leads elsewhere.
 func newSender(refuses func(address string) string) *sender {
 	if refuses == nil {
-		refuses = refusesInner
+		refuses = RefusesInner
 	}
 	d := &net.Dialer{Timeout: 5 * time.Second, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		if why := refuses(address); why != "" {
@@ -74,8 +74,9 @@ func (r *refusedAddress) Error() string { return r.address + " may not be called
 // shared is the address space that carriers share (RFC 6598).
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
-// refusesInner refuses all addresses that are not public.
-func refusesInner(address string) string {
+// RefusesInner refuses all addresses (IP:PORT) that are not public; "" is of one
+// that is.
+func RefusesInner(address string) string {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return "no address"

@@ -12,7 +12,7 @@ func TestOnlyPublicAddressesAreCalledBack(t *testing.T) {
 		"0.0.0.0:80": false, "[::]:80": false, "100.64.0.1:80": false, "[fe80::1%eth0]:80": false, "[fd00::1]:80": false, "224.0.0.1:80": false,
 		"[::ffff:127.0.0.1]:80": false, "255.255.255.255:80": false, "x": false, "93.184.216.34:443": true, "[2606:4700::1]:443": true,
 	} {
-		if why := refusesInner(address); (why == "") != ok {
+		if why := RefusesInner(address); (why == "") != ok {
 			t.Errorf("%s: %q", address, why)
 		}
 	}

@@ -301,3 +301,30 @@ func (s *Service) authenticate(r *http.Request, body []byte, account hearth.Acco
 	}
 	return claim.Identity.ARN, nil
 }
+
+// Clear takes away all that an account has: APIs, resources, keys and
+// asynchronous calls.
+func (s *Service) Clear(ctx context.Context, account hearth.Account) error {
+	gone := func(err error) error {
+		if hearth.KindOf(err) == hearth.NotFound { // meanwhile
+			return nil
+		}
+		return err
+	}
+	for _, a := range s.APIs(account) {
+		if err := gone(s.RemoveAPI(ctx, account, a.ID)); err != nil {
+			return err
+		}
+	}
+	for _, r := range s.Resources(account, "") {
+		if err := gone(s.RemoveResource(ctx, account, r.ID)); err != nil {
+			return err
+		}
+	}
+	for _, k := range s.Keys(account) {
+		if err := gone(s.RemoveKey(ctx, account, k.Name)); err != nil {
+			return err
+		}
+	}
+	return s.calls.clear(ctx, account)
+}

@@ -412,7 +412,7 @@ func (s *Server) openAPI(context.Context) error {
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 	})
-	s.outside = s.httpServer(urls.Over(s.routes(api)))
+	s.outside = s.httpServer(urls.Over(s.proxies.Over(s.routes(api))))
 	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
 	return nil
 }

@@ -39,6 +39,7 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Learned:     learned{s},
 		Backfills:   s.backfills,
 		Accounts:    accountList{s},
+		Proxies:     s.proxies,
 
 		Operator: s.accounts.Operator(),
 

@@ -42,6 +42,7 @@ import (
 	"github.com/hearth-faas/hearth/manager"
 	"github.com/hearth-faas/hearth/market"
 	"github.com/hearth-faas/hearth/prediction"
+	"github.com/hearth-faas/hearth/proxy"
 	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/runtimes"
 	"github.com/hearth-faas/hearth/s3"
@@ -99,6 +100,7 @@ type Server struct {
 	timers     *schedule.Timers
 	deliveries *delivery.Queue
 	backfills  *backfill.Jobs
+	proxies    *proxy.Service
 	decisions  *decision.Recorder
 	logs       *logs.Store
 	objects    *s3.Bucket
@@ -158,6 +160,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openAsync,
 		s.openFeed,
 		s.openBackfills,
+		s.openProxies,
 		s.openAPI,
 		s.openNodes,
 	} {
@@ -257,6 +260,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.timers.Start()
 	s.poller.Start()
 	s.backfills.Run()
+	s.proxies.Start()
 	s.accounts.Continue()
 	close(s.ready)
 	debug.FreeOSMemory() // what starting took and serving does not need
@@ -282,6 +286,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.deliveries.Stop(grace)
 	s.mappings.Hold()
 	s.backfills.Hold()
+	s.proxies.Stop()
 	// Invocations first: while they end, their callers' connections and the
 	// functions' own calls still work.
 	if derr := s.frontend.Drain(grace); derr != nil {
