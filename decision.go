@@ -68,6 +68,7 @@ const (
 	DecisionNode      DecisionKind = "node"      // a node joined, drains, left, or was lost
 	DecisionEvent     DecisionKind = "event"     // what becomes of an asynchronous invocation after an attempt
 	DecisionPoll      DecisionKind = "poll"      // how many batches of an event source may be at work, and what becomes of records that fail
+	DecisionProxy     DecisionKind = "proxy"     // by which definition a call of a proxy API was served, and what came of it
 	DecisionAvoid     DecisionKind = "avoid"     // whether the result of a function that is declared idempotent was recorded
 )
 

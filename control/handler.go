@@ -62,6 +62,10 @@ type Handler struct {
 	Authorize func(ctx context.Context, id hearth.Identity, action, resource string) error
 	// Region is that of the ARNs by which policies name what is asked about.
 	Region string
+	Proxies     Proxies
+
+	// Serves tells whether a path below Prefix is served; nil is all of them.
+	Serves func(path string) bool
 
 	// Operator is the account whose root may ask about all accounts and about
 	// the machine.
@@ -121,6 +125,10 @@ func (h *Handler) routes() map[string]answer {
 		"/accounts":         h.accounts,
 		"/accounts/keys":    h.accountKeys,
 		"/can":              h.can,
+		"/proxy/resources":  h.proxyResources,
+		"/proxy/apis":       h.proxyAPIs,
+		"/proxy/keys":       h.proxyKeys,
+		"/proxy/export":     h.proxyExport,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
 	})
@@ -163,6 +171,15 @@ func (h *Handler) actions() map[string]answer {
 		"/accounts/keys/update": h.updateAccountKey,
 		"/accounts/keys/delete": h.deleteAccountKey,
 
+		"/proxy/resources/put":    h.putProxyResource,
+		"/proxy/resources/remove": h.removeProxyResource,
+		"/proxy/apis/put":         h.putProxyAPI,
+		"/proxy/apis/remove":      h.removeProxyAPI,
+		"/proxy/keys/add":         h.addProxyKey,
+		"/proxy/keys/remove":      h.removeProxyKey,
+		"/proxy/try":              h.tryProxy,
+		importPath:                h.proxyImport,
+
 		"/backfills/start":  h.startBackfill,
 		"/backfills/cancel": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Cancel }),
 		"/backfills/resume": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Resume }),
@@ -183,7 +200,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, ok := strings.CutPrefix(r.URL.Path, Prefix)
 	route, known := h.routes()[path]
 	action, acts := h.actions()[path]
-	if !ok || !known && !acts && path != "/openapi.json" && path != "/logs" && path != "/events" {
+	if !ok || h.Serves != nil && !h.Serves(path) || !known && !acts && path != "/openapi.json" && path != "/logs" && path != "/events" {
 		h.fail(w, r, hearth.Errorf(hearth.UnknownOperation,
 			"There is no %s here; %s/openapi.json lists what is.", r.URL.Path, Prefix))
 		return
@@ -213,7 +230,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body []byte
 	if acts {
 		var err error
-		if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+		limit := int64(maxBody)
+		if path == importPath {
+			limit = maxImport
+		}
+		if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 			h.fail(w, r, hearth.Errorf(hearth.InvalidParameter, "The body can't be read: %v.", err))
 			return
 		}

@@ -24,6 +24,7 @@ func (s *Server) belongings() []account.Holder {
 		{What: "rules", Names: s.rulesOf, Clear: s.clearRules},
 		{What: "event buses", Names: s.busesOf, Clear: each(s.busesOf, s.buses.DeleteBus)},
 		{What: "backfills", Names: s.backfillsOf, Clear: each(s.backfillsOf, s.clearBackfill)},
+		{What: "proxy APIs and resources", Names: s.proxiesOf, Clear: func(ctx context.Context, a hearth.Account) error { return s.proxies.Clear(ctx, a) }},
 		{What: "functions", Names: s.functionNames, Clear: each(s.functionNames, func(ctx context.Context, a hearth.Account, name string) error {
 			return s.registry.Delete(ctx, a, name, "")
 		})},

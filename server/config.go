@@ -180,6 +180,9 @@ type Config struct {
 	DependencyPaths []string
 	DependencyHosts []string
 
+	// Execution is who runs the functions of proxy APIs.
+	Execution ExecutionConfig
+
 	// ShutdownGrace is how long running invocations may take to end once the
 	// server was told to stop.
 	ShutdownGrace time.Duration
@@ -334,6 +337,9 @@ func (c Config) Validate() error {
 		}
 	}
 	refuse(c.RegistryCredentials != "" && !filepath.IsAbs(c.RegistryCredentials), "image-credentials: %q is no absolute path", c.RegistryCredentials)
+	if err := c.Execution.check(); err != nil {
+		refuse(true, "%w", err)
+	}
 	refuse(c.ShutdownGrace < 0, "shutdown-grace: %v is less than none", c.ShutdownGrace)
 	refuse(!slices.Contains(LogLevels, c.LogLevel),
 		"log-level: %q is none of %s", c.LogLevel, strings.Join(LogLevels, ", "))

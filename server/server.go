@@ -47,6 +47,7 @@ import (
 	"github.com/hearth-faas/hearth/market"
 	"github.com/hearth-faas/hearth/meter"
 	"github.com/hearth-faas/hearth/prediction"
+	"github.com/hearth-faas/hearth/proxy"
 	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/runtimes"
 	"github.com/hearth-faas/hearth/s3"
@@ -107,6 +108,7 @@ type Server struct {
 	timers     *schedule.Timers
 	deliveries *delivery.Queue
 	backfills  *backfill.Jobs
+	proxies    *proxy.Service
 	decisions  *decision.Recorder
 	audit      *audit.Log
 	guard      guard.Guard
@@ -180,6 +182,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openAsync,
 		s.openFeed,
 		s.openBackfills,
+		s.openProxies,
 		s.openAPI,
 		s.openNodes,
 	} {
@@ -284,6 +287,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.timers.Start()
 	s.poller.Start()
 	s.backfills.Run()
+	s.proxies.Start()
 	s.accounts.Continue()
 	close(s.ready)
 	debug.FreeOSMemory() // what starting took and serving does not need
@@ -309,6 +313,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.deliveries.Stop(grace)
 	s.mappings.Hold()
 	s.backfills.Hold()
+	s.proxies.Stop()
 	// Invocations first: while they end, their callers' connections and the
 	// functions' own calls still work.
 	if derr := s.frontend.Drain(grace); derr != nil {

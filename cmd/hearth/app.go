@@ -26,6 +26,8 @@ type app struct {
 	newServer func(context.Context, server.Config) (runner, error)
 	// newNode makes the node of hearth node.
 	newNode func(context.Context, server.NodeConfig) (nodeRunner, error)
+	// newProxy makes the server of hearth proxy serve.
+	newProxy func(context.Context, server.ProxyConfig) (proxyRunner, error)
 
 	json     bool
 	data     string // "" is the default folder
@@ -111,7 +113,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 	if a.newNode != nil {
 		group("server", a.nodeCmd())
 	}
-	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.urlCmd(), a.lsCmd(), a.rmCmd(), a.parkedCmd(), a.scheduleCmd(), a.sourceCmd(), a.durableCmd(), a.idempotentCmd(), a.backfillCmd(), a.hintCmd(), a.triggerCmd(), a.offerCmd(), a.sharedAliasCmd(), a.tasksCmd(), a.signCmd(), a.signingCmd(), a.keysCmd())
+	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.urlCmd(), a.lsCmd(), a.rmCmd(), a.parkedCmd(), a.scheduleCmd(), a.sourceCmd(), a.durableCmd(), a.idempotentCmd(), a.backfillCmd(), a.proxyCmd(), a.hintCmd(), a.triggerCmd(), a.offerCmd(), a.sharedAliasCmd(), a.tasksCmd(), a.signCmd(), a.signingCmd(), a.keysCmd())
 	group("insight", a.psCmd(), a.topCmd(), a.capacityCmd(), a.billCmd(), a.nodesCmd(), a.explainCmd(), a.decisionsCmd(), a.adviseCmd(), a.simCmd(), a.policyCmd(), a.canCmd(), a.runtimesCmd(), a.auditCmd(), a.apiCmd(), a.doctorCmd())
 	root.AddCommand(a.demoCmd(), a.versionCmd())
 	group("functions", a.eventsCmd())

@@ -152,11 +152,12 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 
 	f.Var((*duration)(&cfg.EventRetry), "event-retry", "`duration` that an asynchronous invocation that failed waits for its first retry")
 	f.StringVar((*string)(&cfg.CatchUp), "schedule-catch-up", string(cfg.CatchUp), "`what` becomes of the times of schedules that pass while no server runs: skip, last, all (of each the last 100)")
+	executionFlags(f, &cfg.Execution)
 	f.Var((*duration)(&cfg.ShutdownGrace), "shutdown-grace", "`duration` that running invocations get to end in")
 	f.BoolVar(&cfg.Metrics, "metrics", cfg.Metrics, "serve Prometheus metrics at /metrics")
 	f.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "`level` of the server's own log: "+strings.Join(server.LogLevels, ", "))
 	f.StringVar(&cfg.LogFormat, "log-format", cfg.LogFormat, "`format` of it: "+strings.Join(server.LogFormats, ", "))
-	named("event-retry", "schedule-catch-up", "shutdown-grace", "metrics", "log-level", "log-format")
+	named("event-retry", "schedule-catch-up", "execution-endpoint", "execution-region", "execution-credentials", "shutdown-grace", "metrics", "log-level", "log-format")
 }
 
 // groupedUsage prints a command's flags by their groups.
