@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
-	"sync"
 
 	hearth "github.com/hearth-faas/hearth"
 )
@@ -65,28 +64,6 @@ func (c *Client) Can(ctx context.Context, account, who, action, resource string,
 	v["context"] = about
 	return get[Can](ctx, c, "/can", v)
 }
-
-// actionNames are what policies call the paths: hearth: and the operation's
-// name in openapi.json, as in hearth:ListAccounts.
-var actionNames = sync.OnceValue(func() map[string]string {
-	var d struct {
-		Paths map[string]map[string]struct {
-			OperationID string `json:"operationId"`
-		} `json:"paths"`
-	}
-	names := map[string]string{}
-	if err := json.Unmarshal(openAPI, &d); err != nil {
-		panic(err) // it is part of the program
-	}
-	for path, methods := range d.Paths {
-		for _, op := range methods {
-			if op.OperationID != "" {
-				names[path] = "hearth:" + strings.ToUpper(op.OperationID[:1]) + op.OperationID[1:]
-			}
-		}
-	}
-	return names
-})
 
 // mayUse tells whether somebody may use a path: root may, and others whom the
 // policies allow it.
