@@ -156,6 +156,11 @@ type Config struct {
 	DependencyPaths []string
 	DependencyHosts []string
 
+	// HTTPBackends (IP:PORT) are addresses of this machine, or others that are
+	// not called for accounts otherwise, that HTTP APIs may hand requests on to
+	// and ask for the keys of tokens.
+	HTTPBackends []string
+
 	// ShutdownGrace is how long running invocations may take to end once the
 	// server was told to stop.
 	ShutdownGrace time.Duration
@@ -296,6 +301,10 @@ func (c Config) Validate() error {
 	for _, host := range c.DependencyHosts {
 		_, err := netip.ParseAddrPort(host)
 		refuse(err != nil, "dependency-hosts: %q is not IP:PORT", host)
+	}
+	for _, host := range c.HTTPBackends {
+		_, err := netip.ParseAddrPort(host)
+		refuse(err != nil, "http-backends: %q is not IP:PORT", host)
 	}
 	for _, registry := range c.Registries {
 		if err := image.CheckRegistry(registry); err != nil {

@@ -405,7 +405,7 @@ func (s *Server) openAPI(context.Context) error {
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 	})
-	s.outside = s.httpServer(urls.Over(s.routes(api)))
-	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
+	s.outside = s.httpServer(urls.Over(s.apis.Over(s.routes(api))))
+	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(s.apis.Over(api))}))
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/apigateway"
 	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/backfill"
 	"github.com/hearth-faas/hearth/bus"
@@ -97,6 +98,7 @@ type Server struct {
 	timers     *schedule.Timers
 	deliveries *delivery.Queue
 	backfills  *backfill.Jobs
+	apis       *apigateway.Service
 	decisions  *decision.Recorder
 	logs       *logs.Store
 	objects    *s3.Bucket
@@ -155,6 +157,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openAsync,
 		s.openFeed,
 		s.openBackfills,
+		s.openHTTPAPIs,
 		s.openAPI,
 		s.openNodes,
 	} {
