@@ -61,7 +61,7 @@ func (s *Service) Export(account hearth.Account, id string, e Export) ([]byte, e
 
 // block writes lists and maps in lines instead of brackets.
 func block(n *yaml.Node) {
-	n.Style &^= yaml.FlowStyle
+	n.Style = 0 // quotes come where they are needed
 	for _, c := range n.Content {
 		block(c)
 	}
