@@ -77,7 +77,7 @@ type securityScheme struct {
 	Type       string              `json:"type"`
 	Name       string              `json:"name,omitempty"`
 	In         string              `json:"in,omitempty"`
-	Flows      map[string]any      `json:"flows,omitempty"`
+	Flows      map[string]any      `json:"flows,omitzero"`
 	Authorizer *declaredAuthorizer `json:"x-amazon-apigateway-authorizer,omitempty"`
 }
 

@@ -399,7 +399,9 @@ func TestNoRequestFailsWhileAnAPIChanges(t *testing.T) {
 	if _, err := w.CreateStage(ctx, owner, id, func(s *Stage) error { s.Name, s.DeploymentID = "v1", d.ID; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	w.run = func(inv *hearth.Invocation) (*hearth.Result, error) { return &hearth.Result{Payload: []byte(`{}`)}, nil }
+	w.run = func(inv *hearth.Invocation) (*hearth.Result, error) {
+		return &hearth.Result{Payload: []byte(`{}`)}, nil
+	}
 	var served atomic.Int64
 	done := make(chan struct{})
 	var group sync.WaitGroup
