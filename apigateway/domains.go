@@ -89,6 +89,11 @@ func (s *Service) CreateDomain(ctx context.Context, account hearth.Account, fill
 	if strings.HasSuffix(n.Name, ".localhost") || strings.HasSuffix(n.Name, ".amazonaws.com") {
 		return nil, invalid("Names under localhost and amazonaws.com can't be taken: %s", n.Name)
 	}
+	for _, own := range s.Own {
+		if n.Name == own || n.Name == wildcard(own) {
+			return nil, invalid("The domain name %s is this server's own.", n.Name)
+		}
+	}
 	n.MappingSelection = "$request.basepath"
 	n.ARN = "arn:aws:apigateway:" + s.Region + "::/domainnames/" + n.Name
 	if err := s.checkDomain(n); err != nil {

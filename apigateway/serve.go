@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,9 +95,11 @@ func (s *Service) callOf(r *http.Request) *call {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	h := hosts[name]
 	if h == nil {
-		if h = hosts[wildcard(name)]; h == nil {
-			return nil
-		}
+		h = hosts[wildcard(name)]
+	}
+	// A name may have become the server's own after an account took it.
+	if h == nil || slices.Contains(s.Own, name) {
+		return nil
 	}
 	prefix, _, _ := strings.Cut(name, ".")
 	m, path := h.find(r.URL.EscapedPath())

@@ -362,6 +362,19 @@ func TestHostNamesShowStagesByTheLongestPath(t *testing.T) {
 			t.Errorf("%s: %s, not %s", at, got, want)
 		}
 	}
+	for _, own := range []string{"hearth.example.com", "*.example.com"} {
+		w.Own = []string{"hearth.example.com"}
+		if _, err := w.CreateDomain(ctx, owner, func(d *Domain) error {
+			d.Name, d.Configurations = own, []DomainConfig{{}}
+			return nil
+		}); hearth.KindOf(err) != hearth.Validation {
+			t.Errorf("%s is taken from the server: %v", own, err)
+		}
+	}
+	w.Own = []string{"a.wild.example"}
+	if got := w.do(httptestRequest("GET", "http://a.wild.example/x", nil)); got.status != 599 {
+		t.Errorf("a name that became the server's own: %+v", got)
+	}
 	if w.Certificate("API.example.com") != "arn:c" || w.Certificate("x.wild.example") != "arn:c" || w.Certificate("wild.example") != "" || !w.HasDomain("api.example.com") || w.HasDomain("example.com") {
 		t.Error("certificates are not found by their host names")
 	}

@@ -43,6 +43,9 @@ type Config struct {
 	// Refuses tells why HTTP backends and issuers of tokens at the address are
 	// not called, "" if they are; nil is that of Outside.
 	Refuses func(netip.AddrPort) string
+	// Own are the host names by which clients reach this server, in lower case.
+	// No account can take one of them, nor a wildcard that it would fall under.
+	Own []string
 	// Within tells from which container's code a request came; "" is from
 	// outside. nil is always.
 	Within func(*http.Request) string

@@ -161,6 +161,11 @@ type Config struct {
 	// and ask for the keys of tokens.
 	HTTPBackends []string
 
+	// OwnNames are the host names by which clients reach this server, beside
+	// those of Listen and of the machine. No account can have its HTTP APIs
+	// answer under one of them.
+	OwnNames []string
+
 	// ShutdownGrace is how long running invocations may take to end once the
 	// server was told to stop.
 	ShutdownGrace time.Duration
