@@ -39,12 +39,18 @@ func newTerraform(t *testing.T, s *server) *terraform {
 	tf.write("one.zip", string(zipOf(t, map[string]string{"index.py": handler("one")})))
 	tf.write("two.zip", string(zipOf(t, map[string]string{"index.py": handler("two")})))
 	tf.write("layer.zip", string(zipOf(t, map[string]string{"python/lib.py": "name = 'lib of the layer'\n"})))
+	tf.init()
+	return tf
+}
+
+// init fetches the module's provider.
+func (tf *terraform) init() {
+	tf.s.t.Helper()
 	args := []string{"init"}
 	if _, err := os.Stat(pluginMirror); err == nil {
 		args = append(args, "-plugin-dir="+pluginMirror)
 	}
 	tf.run(args...)
-	return tf
 }
 
 func (tf *terraform) write(name, text string) {

@@ -183,6 +183,16 @@ type Config struct {
 	// Execution is who runs the functions of proxy APIs.
 	Execution ExecutionConfig
 
+	// HTTPBackends (IP:PORT) are addresses of this machine, or others that are
+	// not called for accounts otherwise, that HTTP APIs may hand requests on to
+	// and ask for the keys of tokens.
+	HTTPBackends []string
+
+	// OwnNames are the host names by which clients reach this server, beside
+	// those of Listen and of the machine. No account can have its HTTP APIs
+	// answer under one of them.
+	OwnNames []string
+
 	// ShutdownGrace is how long running invocations may take to end once the
 	// server was told to stop.
 	ShutdownGrace time.Duration
@@ -330,6 +340,10 @@ func (c Config) Validate() error {
 	for _, host := range c.DependencyHosts {
 		_, err := netip.ParseAddrPort(host)
 		refuse(err != nil, "dependency-hosts: %q is not IP:PORT", host)
+	}
+	for _, host := range c.HTTPBackends {
+		_, err := netip.ParseAddrPort(host)
+		refuse(err != nil, "http-backends: %q is not IP:PORT", host)
 	}
 	for _, registry := range c.Registries {
 		if err := image.CheckRegistry(registry); err != nil {

@@ -421,8 +421,8 @@ func (s *Server) openAPI(context.Context) error {
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Guard: &s.guard,
 	})
 	s.door = &door.Handler{Rate: s.cfg.SourceRate, Next: newMeter(outsideBodies(), urls.Over(s.taskCalls(s.routes(api))))}
-	s.outside = s.httpServer(s.proxies.Over(s.door))
+	s.outside = s.httpServer(s.proxies.Over(s.apis.Over(s.door)))
 	s.outside.ConnState = s.conns.State
-	s.inside = s.httpServer(newMeter(insideBodies, &deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
+	s.inside = s.httpServer(newMeter(insideBodies, &deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(s.apis.Over(api))}))
 	return nil
 }

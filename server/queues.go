@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	gatewaywire "github.com/hearth-faas/hearth/apigateway/wire"
 	"github.com/hearth-faas/hearth/awsjson"
 	buswire "github.com/hearth-faas/hearth/bus/wire"
 	schedulewire "github.com/hearth-faas/hearth/schedule/wire"
@@ -27,7 +28,7 @@ func (s *Server) openQueues(ctx context.Context) (err error) {
 
 // neighbours are the services beside Lambda that answer for themselves.
 func (s *Server) neighbours() map[string]awsjson.Handler {
-	return map[string]awsjson.Handler{"sqs": sqswire.New(s.queues), "events": buswire.New(s.buses), "scheduler": schedulewire.New(s.schedules)}
+	return map[string]awsjson.Handler{"sqs": sqswire.New(s.queues), "events": buswire.New(s.buses), "scheduler": schedulewire.New(s.schedules), "apigateway": gatewaywire.New(gatewaywire.Config{APIs: s.apis})}
 }
 
 // queueMetrics tells Prometheus about queues.

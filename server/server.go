@@ -20,6 +20,7 @@ import (
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/account"
+	"github.com/hearth-faas/hearth/apigateway"
 	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/audit"
 	"github.com/hearth-faas/hearth/backfill"
@@ -109,6 +110,7 @@ type Server struct {
 	deliveries *delivery.Queue
 	backfills  *backfill.Jobs
 	proxies    *proxy.Service
+	apis       *apigateway.Service
 	decisions  *decision.Recorder
 	audit      *audit.Log
 	guard      guard.Guard
@@ -183,6 +185,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openFeed,
 		s.openBackfills,
 		s.openProxies,
+		s.openHTTPAPIs,
 		s.openAPI,
 		s.openNodes,
 	} {
