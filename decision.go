@@ -65,6 +65,7 @@ const (
 	DecisionNode      DecisionKind = "node"      // a node joined, drains, left, or was lost
 	DecisionEvent     DecisionKind = "event"     // what becomes of an asynchronous invocation after an attempt
 	DecisionPoll      DecisionKind = "poll"      // how many batches of an event source may be at work, and what becomes of records that fail
+	DecisionBackfill  DecisionKind = "backfill"  // from when on items of a growing data set are new, and in which order items are called
 	DecisionAvoid     DecisionKind = "avoid"     // whether the result of a function that is declared idempotent was recorded
 )
 
