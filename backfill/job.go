@@ -411,9 +411,20 @@ func (j *job) push(items ...*item) {
 // known tells whether an item is in one of the caches.
 func (j *job) known(h hash) (bool, error) {
 	j.mu.Lock()
-	known := j.inside[h] != nil || j.recent[h] || j.order != nil && j.order.has(h)
+	known := j.inside[h] != nil || j.order != nil && j.order.has(h)
 	j.mu.Unlock()
 	if known {
+		return true, nil
+	}
+	return j.settledBefore(h)
+}
+
+// settledBefore tells whether an item is done, or was given up.
+func (j *job) settledBefore(h hash) (bool, error) {
+	j.mu.Lock()
+	recent := j.recent[h]
+	j.mu.Unlock()
+	if recent {
 		return true, nil
 	}
 	j.flushing.RLock()

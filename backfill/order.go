@@ -379,7 +379,7 @@ func (j *job) feed() error {
 // doneBefore tells whether an item was done by an earlier run of the job, and
 // not given up.
 func (j *job) doneBefore(h hash) (done bool, err error) {
-	if done, err = j.known(h); !done || err != nil {
+	if done, err = j.settledBefore(h); !done || err != nil {
 		return false, err
 	}
 	err = j.jobs.cfg.Store.View(j.ctx, func(r store.Reader) error {

@@ -19,7 +19,7 @@ import (
 // every page as quick as the first; a position is the last one's key. Nothing is
 // written, and nothing connected to before a Page. Errors: InvalidParameter.
 func OpenPostgreSQL(config *pgconn.Config, spec Spec) (Source, error) {
-	if err := spec.databaseOnly(true); err != nil {
+	if err := spec.databaseOnly(true, false); err != nil {
 		return nil, err
 	}
 	config = config.Copy()
@@ -60,7 +60,7 @@ func (t *table) Close() error {
 func (t *table) asked(err error) error {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch e.Code[:2] {
-		case "42", "22", "25": // what it says, or asks for, is wrong
+		case "42", "22", "25", "0A": // what it says, or asks for, is wrong
 			return hearth.Errorf(hearth.InvalidParameter, "The query: %s", e.Message)
 		case "28":
 			return hearth.Errorf(hearth.AccessDenied, "PostgreSQL refuses the user or the password: %s", e.Message)

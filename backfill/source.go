@@ -61,6 +61,9 @@ func OpenSource(spec Spec, objects Objects) (Source, error) {
 	if err != nil {
 		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q is no URL: %v", spec.Source, err)
 	}
+	if u.Fragment != "" {
+		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q goes on after a #, which is written %%23 in a path.", spec.Source)
+	}
 	form, where, remote := strings.Cut(u.Scheme, "+")
 	if u.Scheme == "s3" {
 		form, where, remote = "s3", "s3", true
@@ -68,7 +71,8 @@ func OpenSource(spec Spec, objects Objects) (Source, error) {
 	if !slices.Contains([]string{"lines", "csv", "json", "chunks", "folder", "sqlite", "s3"}, form) || remote && (where != "s3" || form == "folder" || form == "sqlite") {
 		return nil, hearth.Errorf(hearth.InvalidParameter, "There is no source %q; there are %s.", u.Scheme, sources)
 	}
-	if err := spec.databaseOnly(form == "sqlite"); err != nil {
+	records := form == "lines" || form == "csv" || form == "json"
+	if err := spec.databaseOnly(form == "sqlite", records); err != nil {
 		return nil, err
 	}
 	size, err := chunkSize(form, u)
@@ -86,7 +90,7 @@ func OpenSource(spec Spec, objects Objects) (Source, error) {
 	case remote && key == "":
 		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q must name an object, as in %s://BUCKET/KEY.", spec.Source, u.Scheme)
 	case remote:
-		return newText(form, &object{objects: objects, bucket: u.Host, key: key}, size), nil
+		return newText(form, &object{objects: objects, bucket: u.Host, key: key}, size, spec.Key), nil
 	case u.Host != "" || !strings.HasPrefix(u.Path, "/"):
 		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q must have an absolute path, such as %s:///srv/data.", spec.Source, u.Scheme)
 	}
@@ -99,18 +103,20 @@ func OpenSource(spec Spec, objects Objects) (Source, error) {
 	case "sqlite":
 		return openSQLite(u.Path, spec)
 	}
-	return newText(form, file(u.Path), size), nil
+	return newText(form, file(u.Path), size, spec.Key), nil
 }
 
-// databaseOnly checks what is only said of databases.
-func (s *Spec) databaseOnly(database bool) error {
+// databaseOnly checks what is only said of databases, and of records.
+func (s *Spec) databaseOnly(database, records bool) error {
 	switch {
 	case database && s.Query == "":
 		return hearth.Errorf(hearth.InvalidParameter, "A database needs a query that lists its items: add --query SQL.")
 	case !database && s.Query != "":
 		return hearth.Errorf(hearth.InvalidParameter, "A query goes with a database (sqlite:///FILE or source:///NAME), and only with that.")
-	case !database && (s.Key != "" || s.Modified != ""):
-		return hearth.Errorf(hearth.InvalidParameter, "The columns of key and modified go with a database's query, and only with that.")
+	case !database && s.Modified != "":
+		return hearth.Errorf(hearth.InvalidParameter, "The column of when a row was modified goes with a database's query, and only with that.")
+	case !database && !records && s.Key != "":
+		return hearth.Errorf(hearth.InvalidParameter, "The items of %s have names of their own: leave out the key.", s.Source)
 	}
 	return nil
 }

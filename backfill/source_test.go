@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -65,6 +66,34 @@ func TestTextsAreCutWhereTheirRecordsEnd(t *testing.T) {
 	} {
 		if got := values(t, c.form, c.text); !slices.Equal(got, c.want) {
 			t.Errorf("%s %q: %q, want %q", c.form, c.text, got, c.want)
+		}
+	}
+}
+
+func TestRecordsAreKnownByAKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "text")
+	for form, text := range map[string]string{"lines": "{\"k\":1}\n{\"k\":\"b\"}\n", "csv": "v,k\n0,1\n0,b\n", "json": `[{"k":1},{"k":"b"}]`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		items := list(t, Spec{Source: form + "://" + path, Key: "k"}, nil)
+		if len(items) != 2 || items[0].ID != "1" || items[1].ID != "b" {
+			t.Errorf("%s: %v", form, items)
+		}
+	}
+	for _, bad := range []string{"1", "{}", `{"k":null}`, `{"k":[1]}`, `{"k":""}`} {
+		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := OpenSource(Spec{Source: "lines://" + path, Key: "k"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Page(t.Context(), "", 1); !isOf[*recordError](err) {
+			t.Errorf("%s: %v", bad, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -159,8 +188,9 @@ func FuzzTexts(f *testing.F) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		source := (&url.URL{Scheme: form, Path: path}).String()
 		all := func(anew bool) (items []Item, failed bool) {
-			s, err := OpenSource(Spec{Source: form + "://" + path}, nil)
+			s, err := OpenSource(Spec{Source: source}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +211,7 @@ func FuzzTexts(f *testing.F) {
 				}
 				if anew {
 					s.Close()
-					if s, err = OpenSource(Spec{Source: form + "://" + path}, nil); err != nil {
+					if s, err = OpenSource(Spec{Source: source}, nil); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -312,12 +342,23 @@ func (b *broken) Open(ctx context.Context, bucket, key, tag string, from int64) 
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(io.LimitReader(r, 100), &failing{}), r}, got, nil
+	}{&failing{r, 100}, r}, got, nil
 }
 
-type failing struct{}
+// failing breaks after some bytes.
+type failing struct {
+	r    io.Reader
+	left int
+}
 
-func (*failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+func (f *failing) Read(p []byte) (int, error) {
+	if f.left == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := f.r.Read(p[:min(len(p), f.left)])
+	f.left -= n
+	return n, err
+}
 
 func TestABrokenConnectionIsMadeAgain(t *testing.T) {
 	backend, objects := objectStore(t, nil)

@@ -77,12 +77,13 @@ func (o *object) size(ctx context.Context) (int64, error) {
 const maxLine = 5 << 20
 
 // text is content cut into items, which are known by the byte where they begin:
-// those that are equal are two. A position is a byte's, with the tag of what is
+// those that are equal are two. With a key they are objects, and known by its
+// value. A position is a byte's, with the tag of what is
 // read after a space, so that no item is of one content and the next of another.
 type text struct {
 	content content
 	form    string
-	chunk   int64
+	key     string
 
 	at     int64 // where live stands
 	tag    string
@@ -98,11 +99,11 @@ type cutter interface {
 	next() (value json.RawMessage, from, to int64, err error)
 }
 
-func newText(form string, c content, chunk int64) Source {
+func newText(form string, c content, chunk int64, key string) Source {
 	if form == "chunks" {
 		return &chunks{c, chunk}
 	}
-	return &text{content: c, form: form}
+	return &text{content: c, form: form, key: key}
 }
 
 func (t *text) Steady() bool { return true }
@@ -142,11 +143,31 @@ func (t *text) Page(ctx context.Context, position string, most int) (items []Ite
 			return t.Page(ctx, position, most)
 		}
 		t.at = to
-		if value != nil {
-			items = append(items, Item{ID: strconv.FormatInt(from, 10), Value: value})
+		if value == nil {
+			continue
 		}
+		id, err := t.id(value, from)
+		if err != nil {
+			return nil, "", err
+		}
+		items = append(items, Item{ID: id, Value: value})
 	}
 	return items, strings.TrimSuffix(strconv.FormatInt(t.at, 10)+" "+t.tag, " "), nil
+}
+
+// id is what the record that begins at a byte is known by.
+func (t *text) id(value json.RawMessage, from int64) (string, error) {
+	if t.key == "" {
+		return strconv.FormatInt(from, 10), nil
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(value, &object); err != nil {
+		return "", t.bad(from, "has no %q: it is no object", t.key)
+	}
+	if ids, err := idsOf(object[t.key]); err == nil && len(ids) == 1 && ids[0] != "" && object[t.key][0] != '[' {
+		return ids[0], nil
+	}
+	return "", t.bad(from, "has no text and no number as its %q", t.key)
 }
 
 func isOf[E error](err error) bool { _, ok := errors.AsType[E](err); return ok }
