@@ -241,7 +241,7 @@ func (h *Handler) serveLambda(w http.ResponseWriter, c *call) {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
 	if err == nil {
-		err = h.admit(c)
+		err = h.admit(c, op.name)
 	}
 	var out smithy.Serializable
 	if err == nil {
