@@ -69,6 +69,7 @@ const (
 	DecisionEvent     DecisionKind = "event"     // what becomes of an asynchronous invocation after an attempt
 	DecisionPoll      DecisionKind = "poll"      // how many batches of an event source may be at work, and what becomes of records that fail
 	DecisionProxy     DecisionKind = "proxy"     // by which definition a call of a proxy API was served, and what came of it
+	DecisionBackfill  DecisionKind = "backfill"  // from when on items of a growing data set are new, and in which order items are called
 	DecisionAvoid     DecisionKind = "avoid"     // whether the result of a function that is declared idempotent was recorded
 )
 

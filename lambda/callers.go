@@ -45,9 +45,10 @@ func (cs *callers) of(account hearth.Account, perSecond int) *caller {
 	return c
 }
 
-// admit lets the caller's account make Config.Rate requests in a second, and
-// twice as many at once. What is refused leaves a decision now and then.
-func (h *Handler) admit(c *call) error {
+// admit lets the caller's account make Config.Rate requests in a second of the
+// API and its neighbours, and twice as many at once. What is refused leaves a
+// decision now and then.
+func (h *Handler) admit(c *call, operation string) error {
 	if h.Rate <= 0 {
 		return nil
 	}
@@ -58,7 +59,7 @@ func (h *Handler) admit(c *call) error {
 	if n := from.due(now); n > 0 && h.Recorder != nil {
 		h.Recorder.Record(&hearth.Decision{
 			Kind: hearth.DecisionRefuse, RequestID: c.requestID, Account: c.account(), Chosen: "refuse", Outcome: string(hearth.TooManyRequests),
-			Why: fmt.Sprintf("the account made more than %d requests of the API in a second, beside invocations: %d refused since this was told last, at last %s", h.Rate, n, c.route.op.name),
+			Why: fmt.Sprintf("the account made more than %d requests of the API in a second, beside invocations: %d refused since this was told last, at last %s", h.Rate, n, operation),
 		})
 	}
 	return &hearth.Error{Op: "lambda.admit", Kind: hearth.TooManyRequests, Message: "Rate exceeded", Reason: hearth.ReasonCaller, RetryAfter: time.Second}

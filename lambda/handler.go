@@ -257,7 +257,7 @@ func (h *Handler) serveLambda(w http.ResponseWriter, c *call) {
 	}
 	if err == nil {
 		h.begin(c, "lambda", op.name)
-		err = h.admit(c)
+		err = h.admit(c, op.name)
 	}
 	if err == nil {
 		err = h.mayChange(c)

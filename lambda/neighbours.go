@@ -36,6 +36,33 @@ func neighbourOperation(n awsjson.Handler, r *http.Request, body []byte) string 
 	return operationOf(r, nil)
 }
 
+// carriers are the operations of neighbours that carry messages, not settings:
+// they are no requests of the control plane, as invocations are none. What
+// bounds them is the disk and the queues' own limits.
+var carriers = map[string]bool{
+	"SendMessage": true, "SendMessageBatch": true, "ReceiveMessage": true, "DeleteMessage": true, "DeleteMessageBatch": true,
+	"ChangeMessageVisibility": true, "ChangeMessageVisibilityBatch": true, "PutEvents": true,
+}
+
+// neighbourOperation is the name of the operation that a request is for, "" if
+// it stands in the path.
+func neighbourOperation(r *http.Request, body []byte) string {
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		return target[strings.LastIndexByte(target, '.')+1:]
+	}
+	if name := r.URL.Query().Get("Action"); name != "" {
+		return name
+	}
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		return ""
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return "" // the service says what is wrong with it
+	}
+	return form.Get("Action")
+}
+
 // serveNeighbour reads a request for a service that answers for itself, and
 // checks its signature.
 func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handler) {
@@ -46,6 +73,9 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 	}
 	if err == nil {
 		err = h.mayAsk(c, body)
+	}
+	if name := neighbourOperation(r, body); err == nil && !carriers[name] {
+		err = h.admit(c, c.claim.Service+"."+name)
 	}
 	if err != nil {
 		h.refuse(w, c, protocolOf(r), err)

@@ -24,6 +24,9 @@ func (h *Handler) serveQuery(w http.ResponseWriter, c *call, service *query.Serv
 	if err == nil {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
+	if err == nil {
+		err = h.admit(c, service.Name)
+	}
 	if err != nil {
 		h.refuse(w, c, awsQuery, err)
 		return
@@ -53,7 +56,7 @@ func (h *Handler) serveQuery(w http.ResponseWriter, c *call, service *query.Serv
 		Caller: c.claim.Identity, SourceIP: ip, RequestID: c.requestID, Form: form,
 		Temporary: r.Header.Get("X-Amz-Security-Token") != "" || parameters.Get("X-Amz-Security-Token") != "",
 	})
-	if err != nil {
+	if err != nil && status >= http.StatusInternalServerError { // the service has kinds that the table of statuses does not
 		logError(h.Log, c.requestID, service.Name+"."+form.Get("Action"), err)
 	}
 	if told := h.ended(c, err); told != nil && err == nil {

@@ -120,7 +120,7 @@ func decodeScalar(name, text string, v reflect.Value) error {
 
 // MalformedInput is the kind of error of a parameter that is not what its
 // member is.
-const MalformedInput hearth.Kind = "MalformedInput"
+const MalformedInput = hearth.MalformedInput
 
 func malformed(name, text, what string) error {
 	return hearth.Errorf(MalformedInput, "The value '%.100s' of the parameter %s is not %s", text, name, what)
