@@ -44,25 +44,6 @@ var carriers = map[string]bool{
 	"ChangeMessageVisibility": true, "ChangeMessageVisibilityBatch": true, "PutEvents": true,
 }
 
-// neighbourOperation is the name of the operation that a request is for, "" if
-// it stands in the path.
-func neighbourOperation(r *http.Request, body []byte) string {
-	if target := r.Header.Get("X-Amz-Target"); target != "" {
-		return target[strings.LastIndexByte(target, '.')+1:]
-	}
-	if name := r.URL.Query().Get("Action"); name != "" {
-		return name
-	}
-	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
-		return ""
-	}
-	form, err := url.ParseQuery(string(body))
-	if err != nil {
-		return "" // the service says what is wrong with it
-	}
-	return form.Get("Action")
-}
-
 // serveNeighbour reads a request for a service that answers for itself, and
 // checks its signature.
 func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handler) {
@@ -74,7 +55,8 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 	if err == nil {
 		err = h.mayAsk(c, body)
 	}
-	if name := neighbourOperation(r, body); err == nil && !carriers[name] {
+	name := neighbourOperation(n, r, body)
+	if err == nil && !carriers[name] {
 		err = h.admit(c, c.claim.Service+"."+name)
 	}
 	if err != nil {
@@ -85,7 +67,7 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 	if err != nil {
 		ip = "" // not of a network
 	}
-	h.begin(c, c.claim.Service, neighbourOperation(n, r, body))
+	h.begin(c, c.claim.Service, name)
 	var answer *held
 	if c.record != nil {
 		if named, ok := n.(operationNamer); ok && named.OperationOf(r) != "" {

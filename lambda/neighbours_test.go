@@ -212,7 +212,7 @@ func TestMessagesAreNoRequestsOfTheControlPlane(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("X-Amz-Target", target)
-		if got := !carriers[neighbourOperation(r, nil)]; got != limited {
+		if got := !carriers[neighbourOperation(nil, r, nil)]; got != limited {
 			t.Errorf("%s: limited is %v", target, got)
 		}
 	}
@@ -221,8 +221,8 @@ func TestMessagesAreNoRequestsOfTheControlPlane(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-	for body, want := range map[string]string{"Action=ReceiveMessage&QueueUrl=x": "ReceiveMessage", "a=%zz": "", "": ""} {
-		if got := neighbourOperation(r, []byte(body)); got != want {
+	for body, want := range map[string]string{"Action=ReceiveMessage&QueueUrl=x": "ReceiveMessage", "a=%zz": "unknown", "": "unknown"} {
+		if got := neighbourOperation(nil, r, []byte(body)); got != want {
 			t.Errorf("%q is %q", body, got)
 		}
 	}

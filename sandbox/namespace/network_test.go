@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/sandbox"
 )
 
@@ -49,6 +50,8 @@ func (n *tunNetwork) Guest() sandbox.Guest {
 func (l *tunLink) Counts() (in, out int64) { return 0, 0 }
 
 func (l *tunLink) SetRate(bytesPerSecond int64) { l.rate.Store(bytesPerSecond) }
+
+func (l *tunLink) Restrict(*hearth.NetworkPolicy) error { return nil }
 
 func (l *tunLink) Close() error {
 	l.network.mu.Lock()
