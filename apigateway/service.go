@@ -37,8 +37,8 @@ type Config struct {
 	// Role tells whether a role of the account may be taken on for what of
 	// names; nil is always.
 	Role func(account hearth.Account, role, of string) error
-	// Authorize tells whether a caller of a route with AWS_IAM may call it; nil
-	// lets in the callers of the API's own account.
+	// Authorize tells whether a caller of the API's own account may call a route
+	// with AWS_IAM; nil lets all of them in.
 	Authorize func(ctx context.Context, caller hearth.Identity, action, resource string) error
 	// Refuses tells why HTTP backends and issuers of tokens at the address are
 	// not called, "" if they are; nil is that of Outside.
