@@ -120,7 +120,7 @@ type Server struct {
 	objects    *s3.Bucket
 	images     *image.Store
 	nodes      nodes
-	meter      *meter.Meter
+	meter      *budget.Meter
 	tasks      *taskset.Sets
 
 	urls    gateway.Index
