@@ -120,7 +120,7 @@ type Server struct {
 	objects    *s3.Bucket
 	images     *image.Store
 	nodes      nodes
-	meter      *budget.Meter
+	meter      *meter.Meter
 	tasks      *taskset.Sets
 
 	urls    gateway.Index

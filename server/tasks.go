@@ -33,7 +33,7 @@ func (s *Server) openTasks(ctx context.Context) (err error) {
 		},
 		Taken: func(account hearth.Account, prefix string) string { return s.nameWith(ctx, account, prefix) },
 		CPU: func(ctx context.Context, account, owner hearth.Account, api string) (time.Duration, error) {
-			u, err := s.meter.Month(ctx, account, func(k *budget.Key) bool { return k.Owner == owner && k.API == api })
+			u, err := s.meter.Month(ctx, account, func(k *meter.Key) bool { return k.Owner == owner && k.API == api })
 			return u.CPU, err
 		},
 	})
