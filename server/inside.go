@@ -38,9 +38,9 @@ func outsideBodies() bodies {
 	return bodies{all / 2, all, 64 << 10}
 }
 
-// meter refuses requests of senders that have too much under way. A sender's
+// budget refuses requests of senders that have too much under way. A sender's
 // remote address begins with its id (egress.Addr).
-type meter struct {
+type budget struct {
 	bodies
 	next http.Handler
 
@@ -49,8 +49,8 @@ type meter struct {
 	sum  int64
 }
 
-func newMeter(b bodies, next http.Handler) *meter {
-	return &meter{bodies: b, next: next, held: map[string]int64{}}
+func newBudget(b bodies, next http.Handler) *budget {
+	return &budget{bodies: b, next: next, held: map[string]int64{}}
 }
 
 // within tells from which container's code a request came; "" is from outside.
@@ -68,7 +68,7 @@ func (s *Server) within(r *http.Request) string {
 }
 
 // ServeHTTP implements http.Handler.
-func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (m *budget) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	sender, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		sender = r.RemoteAddr
@@ -93,7 +93,7 @@ func (m *meter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.next.ServeHTTP(w, r)
 }
 
-func (m *meter) take(sender string, size int64) bool {
+func (m *budget) take(sender string, size int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.held[sender]+size > m.each || m.sum+size > m.all {
@@ -104,7 +104,7 @@ func (m *meter) take(sender string, size int64) bool {
 	return true
 }
 
-func (m *meter) give(sender string, size int64) {
+func (m *budget) give(sender string, size int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sum -= size

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// ask sends the meter a request of a container whose body has the announced
+// ask sends a request of a container whose body has the announced
 // size.
-func ask(m *meter, container string, size int64) int {
+func ask(m *budget, container string, size int64) int {
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
 	r.RemoteAddr, r.ContentLength = container+":12345", size
 	w := httptest.NewRecorder()
@@ -19,9 +19,9 @@ func ask(m *meter, container string, size int64) int {
 
 func TestOneContainersRequestsHoldNoMoreThanItsPart(t *testing.T) {
 	for _, size := range []int64{-1, 0, 6 << 20, mostBody, 1 << 40} {
-		var m *meter
+		var m *budget
 		underWay, depth, most, other := int64(0), 0, 0, 0
-		m = newMeter(insideBodies, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		m = newBudget(insideBodies, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			if r.RemoteAddr == "b:12345" {
 				other++
 				return
@@ -46,9 +46,9 @@ func TestOneContainersRequestsHoldNoMoreThanItsPart(t *testing.T) {
 }
 
 func TestAllContainersTogetherHoldNoMoreThanTheirPart(t *testing.T) {
-	var m *meter
+	var m *budget
 	n, refused := 0, 0
-	m = newMeter(insideBodies, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	m = newBudget(insideBodies, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		if n++; n < 100 && ask(m, fmt.Sprint("c", n), mostBody) == http.StatusTooManyRequests {
 			refused++
 		}

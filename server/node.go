@@ -195,7 +195,7 @@ func (n *Node) openNodeWorker(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.inside = n.httpServer(newMeter(insideBodies, api))
+	n.inside = n.httpServer(newBudget(insideBodies, api))
 	go func() { _ = n.inside.Serve(n.network.APIListener()) }() // it ends with the network
 	return nil
 }
