@@ -110,10 +110,11 @@ func (c *call) authorizeIAM(w http.ResponseWriter) error {
 		return errForbidden.because(message(err))
 	}
 	c.who.id, c.who.accessKey = &claim.Identity, claim.AccessKey
+	// HTTP APIs have no policies of their own that could let others in.
+	if claim.Identity.Account != c.table.account {
+		return errForbidden.because(fmt.Sprintf("%s is of another account than the API", claim.Identity.ARN))
+	}
 	if c.s.Authorize == nil {
-		if claim.Identity.Account != c.table.account {
-			return errForbidden.because(fmt.Sprintf("%s is of another account than the API", claim.Identity.ARN))
-		}
 		return nil
 	}
 	if err := c.s.Authorize(c.ctx, claim.Identity, "execute-api:Invoke", c.routeARN()); err != nil {

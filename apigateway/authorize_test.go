@@ -437,9 +437,18 @@ func TestSignedRoutesNeedASignatureOfTheAccount(t *testing.T) {
 		}
 		return hearth.Errorf(hearth.AccessDenied, "no")
 	}
-	again := httptest.NewRequest("POST", r.URL.String(), strings.NewReader("body"))
-	again.Header = r.Header
-	if got := w.do(again); got.status != 403 {
+	again := func() *http.Request {
+		n := httptest.NewRequest("POST", r.URL.String(), strings.NewReader("body"))
+		n.Header = r.Header
+		return n
+	}
+	if got := w.do(again()); got.status != 403 {
 		t.Errorf("not allowed: %+v", got)
+	}
+	// Whatever his own policies allow, a caller of another account is not let in.
+	w.Authorize = func(context.Context, hearth.Identity, string, string) error { return nil }
+	w.table(id).account = "444455556666"
+	if got := w.do(again()); got.status != 403 {
+		t.Errorf("of another account: %+v", got)
 	}
 }

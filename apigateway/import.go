@@ -109,6 +109,35 @@ func (s *Service) fill(old *record, d *document, in Import) (*record, error) {
 	return &r, nil
 }
 
+// RolesIn are the roles that a document has functions called with; none of one
+// that can't be read.
+func RolesIn(b []byte) (roles []string) {
+	if len(b) == 0 {
+		return nil
+	}
+	d, err := readDocument(b)
+	if err != nil {
+		return nil
+	}
+	for _, i := range d.Parts.Integrations {
+		roles = append(roles, i.Credentials)
+	}
+	for _, scheme := range d.Parts.Security {
+		if scheme.Authorizer != nil {
+			roles = append(roles, scheme.Authorizer.Credentials)
+		}
+	}
+	for _, methods := range d.Paths {
+		for _, raw := range methods {
+			var op operation
+			if json.Unmarshal(raw, &op) == nil && op.Integration != nil {
+				roles = append(roles, op.Integration.Credentials)
+			}
+		}
+	}
+	return roles
+}
+
 // basePath finds what stands before all paths.
 func (x *importer) basePath(mode string) error {
 	switch mode {

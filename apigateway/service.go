@@ -30,6 +30,8 @@ type Config struct {
 	Region      string
 	Invoker     hearth.Invoker
 	Credentials sigv4.Credentials
+	// Guard bounds the tries at signatures; nil does not.
+	Guard sigv4.Guard
 	// Endpoint is where the API of that id is served.
 	Endpoint func(id string) string
 	// Logs takes access logs; nil is nowhere.
@@ -37,8 +39,8 @@ type Config struct {
 	// Role tells whether a role of the account may be taken on for what of
 	// names; nil is always.
 	Role func(account hearth.Account, role, of string) error
-	// Authorize tells whether a caller of a route with AWS_IAM may call it; nil
-	// lets in the callers of the API's own account.
+	// Authorize tells whether a caller of the API's own account may call a route
+	// with AWS_IAM; nil lets all of them in.
 	Authorize func(ctx context.Context, caller hearth.Identity, action, resource string) error
 	// Refuses tells why HTTP backends and issuers of tokens at the address are
 	// not called, "" if they are; nil is that of Outside.
@@ -94,6 +96,7 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 		Config: c, records: map[string]*record{}, domains: map[string]*domain{},
 		verifier: sigv4.New(c.Credentials, c.Clock, c.Region, "execute-api"),
 	}
+	s.verifier.Guard = c.Guard
 	s.client = newClient(c.Refuses)
 	s.issuers.init(s)
 	if err := c.Store.View(ctx, s.read); err != nil {

@@ -25,6 +25,7 @@ func (s *Server) belongings() []account.Holder {
 		{What: "event buses", Names: s.busesOf, Clear: each(s.busesOf, s.buses.DeleteBus)},
 		{What: "backfills", Names: s.backfillsOf, Clear: each(s.backfillsOf, s.clearBackfill)},
 		{What: "proxy APIs and resources", Names: s.proxiesOf, Clear: func(ctx context.Context, a hearth.Account) error { return s.proxies.Clear(ctx, a) }},
+		{What: "HTTP APIs", Names: s.httpAPIsOf, Clear: s.apis.DeleteAccount},
 		{What: "functions", Names: s.functionNames, Clear: each(s.functionNames, func(ctx context.Context, a hearth.Account, name string) error {
 			return s.registry.Delete(ctx, a, name, "")
 		})},

@@ -106,76 +106,144 @@ func (a *api) Serve(w http.ResponseWriter, r *awsjson.Request) error {
 }
 
 func (a *api) run(raw *awsjson.Request) (answer, error) {
-	path := raw.HTTP.URL.EscapedPath()
-	unknown := hearth.Errorf(hearth.UnknownOperation, "API Gateway has no operation %s %s here: Hearth has HTTP APIs (v2), not REST APIs and WebSocket APIs", raw.HTTP.Method, raw.HTTP.URL.Path)
-	rest, isV2 := strings.CutPrefix(path, "/v2/")
-	if !isV2 {
-		return answer{}, unknown
+	parts, ok := partsOf(raw.HTTP.URL)
+	var op operation
+	if ok {
+		op, ok = operationOf(raw.HTTP.Method, parts)
 	}
-	r := &request{Request: raw, ctx: raw.HTTP.Context(), query: raw.HTTP.URL.Query()}
-	for p := range strings.SplitSeq(strings.TrimSuffix(rest, "/"), "/") {
-		part, err := url.PathUnescape(p)
-		if err != nil {
-			return answer{}, invalid("The path can't be read: %s", err)
-		}
-		r.parts = append(r.parts, part)
+	if !ok {
+		return answer{}, hearth.Errorf(hearth.UnknownOperation, "API Gateway has no operation %s %s here: Hearth has HTTP APIs (v2), not REST APIs and WebSocket APIs", raw.HTTP.Method, raw.HTTP.URL.Path)
 	}
-	if len(r.parts) > 2 && r.parts[0] == "tags" { // whose client did not encode the ARN's slashes
-		r.parts = []string{"tags", strings.Join(r.parts[1:], "/")}
-	}
-	run := a.operation(r)
-	if run == nil {
-		return answer{}, unknown
-	}
+	r := &request{Request: raw, ctx: raw.HTTP.Context(), parts: parts, query: raw.HTTP.URL.Query()}
 	if a.Authorize != nil {
 		if err := a.Authorize(r.ctx, r.Caller, "apigateway:"+raw.HTTP.Method, a.APIs.ARN("/"+strings.Join(r.parts, "/"))); err != nil {
 			return answer{}, err
 		}
+		for _, role := range r.roles() {
+			if err := a.Authorize(r.ctx, r.Caller, "iam:PassRole", role); err != nil {
+				return answer{}, err
+			}
+		}
 	}
-	return run(r)
+	return op.run(a, r)
 }
 
-type operation func(*request) (answer, error)
+// roles are those that a request has functions called with, which whoever makes
+// it must be allowed to pass on.
+func (r *request) roles() (roles []string) {
+	var in struct{ CredentialsArn, AuthorizerCredentialsArn, Body string }
+	if json.Unmarshal(r.Body, &in) != nil {
+		return nil // the operation says what is wrong with it
+	}
+	for _, role := range append(apigateway.RolesIn([]byte(in.Body)), in.CredentialsArn, in.AuthorizerCredentialsArn) {
+		if role != "" {
+			roles = append(roles, role)
+		}
+	}
+	return roles
+}
 
-// operation is the one that a request is for, by its method and path; nil if
-// there is none.
-func (a *api) operation(r *request) operation {
-	shape := r.HTTP.Method + " " + r.parts[0]
-	for i, p := range r.parts[1:] {
+// operation is one that the service has.
+type operation struct {
+	name string // as the service's model has it
+	run  func(*api, *request) (answer, error)
+}
+
+// operations are by method and path, below /v2, with * for what is a name.
+var operations = map[string]operation{
+	"POST apis":                                {"CreateApi", (*api).createAPI},
+	"GET apis":                                 {"GetApis", (*api).listAPIs},
+	"PUT apis":                                 {"ImportApi", (*api).importAPI},
+	"GET apis/*":                               {"GetApi", (*api).getAPI},
+	"PATCH apis/*":                             {"UpdateApi", (*api).updateAPI},
+	"DELETE apis/*":                            {"DeleteApi", (*api).deleteAPI},
+	"PUT apis/*":                               {"ReimportApi", (*api).reimportAPI},
+	"DELETE apis/*/cors":                       {"DeleteCorsConfiguration", (*api).deleteCORS},
+	"GET apis/*/exports/*":                     {"ExportApi", (*api).exportAPI},
+	"POST apis/*/routes":                       {"CreateRoute", (*api).createRoute},
+	"GET apis/*/routes":                        {"GetRoutes", (*api).listRoutes},
+	"GET apis/*/routes/*":                      {"GetRoute", (*api).getRoute},
+	"PATCH apis/*/routes/*":                    {"UpdateRoute", (*api).updateRoute},
+	"DELETE apis/*/routes/*":                   {"DeleteRoute", (*api).deleteRoute},
+	"POST apis/*/integrations":                 {"CreateIntegration", (*api).createIntegration},
+	"GET apis/*/integrations":                  {"GetIntegrations", (*api).listIntegrations},
+	"GET apis/*/integrations/*":                {"GetIntegration", (*api).getIntegration},
+	"PATCH apis/*/integrations/*":              {"UpdateIntegration", (*api).updateIntegration},
+	"DELETE apis/*/integrations/*":             {"DeleteIntegration", (*api).deleteIntegration},
+	"POST apis/*/authorizers":                  {"CreateAuthorizer", (*api).createAuthorizer},
+	"GET apis/*/authorizers":                   {"GetAuthorizers", (*api).listAuthorizers},
+	"GET apis/*/authorizers/*":                 {"GetAuthorizer", (*api).getAuthorizer},
+	"PATCH apis/*/authorizers/*":               {"UpdateAuthorizer", (*api).updateAuthorizer},
+	"DELETE apis/*/authorizers/*":              {"DeleteAuthorizer", (*api).deleteAuthorizer},
+	"POST apis/*/stages":                       {"CreateStage", (*api).createStage},
+	"GET apis/*/stages":                        {"GetStages", (*api).listStages},
+	"GET apis/*/stages/*":                      {"GetStage", (*api).getStage},
+	"PATCH apis/*/stages/*":                    {"UpdateStage", (*api).updateStage},
+	"DELETE apis/*/stages/*":                   {"DeleteStage", (*api).deleteStage},
+	"DELETE apis/*/stages/*/accesslogsettings": {"DeleteAccessLogSettings", (*api).deleteAccessLog},
+	"DELETE apis/*/stages/*/routesettings/*":   {"DeleteRouteSettings", (*api).deleteRouteSettings},
+	"DELETE apis/*/stages/*/cache/*":           {"ResetAuthorizersCache", (*api).resetAuthorizers},
+	"POST apis/*/deployments":                  {"CreateDeployment", (*api).createDeployment},
+	"GET apis/*/deployments":                   {"GetDeployments", (*api).listDeployments},
+	"GET apis/*/deployments/*":                 {"GetDeployment", (*api).getDeployment},
+	"PATCH apis/*/deployments/*":               {"UpdateDeployment", (*api).updateDeployment},
+	"DELETE apis/*/deployments/*":              {"DeleteDeployment", (*api).deleteDeployment},
+	"POST domainnames":                         {"CreateDomainName", (*api).createDomain},
+	"GET domainnames":                          {"GetDomainNames", (*api).listDomains},
+	"GET domainnames/*":                        {"GetDomainName", (*api).getDomain},
+	"PATCH domainnames/*":                      {"UpdateDomainName", (*api).updateDomain},
+	"DELETE domainnames/*":                     {"DeleteDomainName", (*api).deleteDomain},
+	"POST domainnames/*/apimappings":           {"CreateApiMapping", (*api).createMapping},
+	"GET domainnames/*/apimappings":            {"GetApiMappings", (*api).listMappings},
+	"GET domainnames/*/apimappings/*":          {"GetApiMapping", (*api).getMapping},
+	"PATCH domainnames/*/apimappings/*":        {"UpdateApiMapping", (*api).updateMapping},
+	"DELETE domainnames/*/apimappings/*":       {"DeleteApiMapping", (*api).deleteMapping},
+	"GET tags/*":                               {"GetTags", (*api).listTags},
+	"POST tags/*":                              {"TagResource", (*api).tag},
+	"DELETE tags/*":                            {"UntagResource", (*api).untag},
+}
+
+// partsOf are the parts of a path below /v2, decoded; false if it is none.
+func partsOf(u *url.URL) (parts []string, ok bool) {
+	rest, ok := strings.CutPrefix(u.EscapedPath(), "/v2/")
+	if !ok {
+		return nil, false
+	}
+	for p := range strings.SplitSeq(strings.TrimSuffix(rest, "/"), "/") {
+		part, err := url.PathUnescape(p)
+		if err != nil {
+			return nil, false
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) > 2 && parts[0] == "tags" { // whose client did not encode the ARN's slashes
+		parts = []string{"tags", strings.Join(parts[1:], "/")}
+	}
+	return parts, true
+}
+
+// operationOf is the operation that a request is for; false if there is none.
+func operationOf(method string, parts []string) (operation, bool) {
+	shape := method + " " + parts[0]
+	for i, p := range parts[1:] {
 		if i%2 == 0 {
 			p = "*"
 		}
 		shape += "/" + p
 	}
-	return map[string]operation{
-		"POST apis": a.createAPI, "GET apis": a.listAPIs, "PUT apis": a.importAPI,
-		"GET apis/*": a.getAPI, "PATCH apis/*": a.updateAPI, "DELETE apis/*": a.deleteAPI, "PUT apis/*": a.reimportAPI,
-		"DELETE apis/*/cors":       a.deleteCORS,
-		"GET apis/*/exports/*":     a.exportAPI,
-		"POST apis/*/routes":       a.createRoute,
-		"GET apis/*/routes":        a.listRoutes,
-		"GET apis/*/routes/*":      a.getRoute,
-		"PATCH apis/*/routes/*":    a.updateRoute,
-		"DELETE apis/*/routes/*":   a.deleteRoute,
-		"POST apis/*/integrations": a.createIntegration,
-		"GET apis/*/integrations":  a.listIntegrations, "GET apis/*/integrations/*": a.getIntegration,
-		"PATCH apis/*/integrations/*": a.updateIntegration, "DELETE apis/*/integrations/*": a.deleteIntegration,
-		"POST apis/*/authorizers": a.createAuthorizer,
-		"GET apis/*/authorizers":  a.listAuthorizers, "GET apis/*/authorizers/*": a.getAuthorizer,
-		"PATCH apis/*/authorizers/*": a.updateAuthorizer, "DELETE apis/*/authorizers/*": a.deleteAuthorizer,
-		"POST apis/*/stages": a.createStage, "GET apis/*/stages": a.listStages, "GET apis/*/stages/*": a.getStage,
-		"PATCH apis/*/stages/*": a.updateStage, "DELETE apis/*/stages/*": a.deleteStage,
-		"DELETE apis/*/stages/*/accesslogsettings": a.deleteAccessLog,
-		"DELETE apis/*/stages/*/routesettings/*":   a.deleteRouteSettings,
-		"DELETE apis/*/stages/*/cache/*":           a.resetAuthorizers,
-		"POST apis/*/deployments":                  a.createDeployment, "GET apis/*/deployments": a.listDeployments,
-		"GET apis/*/deployments/*": a.getDeployment, "PATCH apis/*/deployments/*": a.updateDeployment, "DELETE apis/*/deployments/*": a.deleteDeployment,
-		"POST domainnames": a.createDomain, "GET domainnames": a.listDomains, "GET domainnames/*": a.getDomain,
-		"PATCH domainnames/*": a.updateDomain, "DELETE domainnames/*": a.deleteDomain,
-		"POST domainnames/*/apimappings": a.createMapping, "GET domainnames/*/apimappings": a.listMappings,
-		"GET domainnames/*/apimappings/*": a.getMapping, "PATCH domainnames/*/apimappings/*": a.updateMapping, "DELETE domainnames/*/apimappings/*": a.deleteMapping,
-		"GET tags/*": a.listTags, "POST tags/*": a.tag, "DELETE tags/*": a.untag,
-	}[shape]
+	op, ok := operations[shape]
+	return op, ok
+}
+
+// OperationOf names the operation that a request is of, as the service's model
+// does; "" is none.
+func (a *api) OperationOf(r *http.Request) string {
+	parts, ok := partsOf(r.URL)
+	if !ok {
+		return ""
+	}
+	op, _ := operationOf(r.Method, parts)
+	return op.name
 }
 
 func invalid(format string, args ...any) error {

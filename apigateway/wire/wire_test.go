@@ -177,3 +177,45 @@ func TestWhoMayDoWhatIsAskedInTheServicesWords(t *testing.T) {
 		t.Errorf("%v %d %v", err, w.Code, asked)
 	}
 }
+
+// Whoever may make integrations can't have functions called with roles that he
+// may not pass on, also not by way of a document.
+func TestRolesArePassedOnByThoseWhoMayOnly(t *testing.T) {
+	var passed []string
+	h := wire.New(wire.Config{APIs: open(t), Authorize: func(_ context.Context, _ hearth.Identity, action, resource string) error {
+		if action != "iam:PassRole" {
+			return nil
+		}
+		passed = append(passed, resource)
+		return hearth.Errorf(hearth.AccessDenied, "no")
+	}})
+	const role = "arn:aws:iam::111111111111:role/r"
+	document := `{\"openapi\":\"3.0.0\",\"info\":{\"title\":\"x\"},\"paths\":{\"/a\":{\"parameters\":[],\"get\":{\"x-amazon-apigateway-integration\":{\"credentials\":\"` + role + `\"}}}}}`
+	for request, body := range map[string]string{
+		"POST /v2/apis":                   `{"name":"x","credentialsArn":"` + role + `"}`,
+		"PATCH /v2/apis/x/integrations/y": `{"credentialsArn":"` + role + `"}`,
+		"POST /v2/apis/x/authorizers":     `{"authorizerCredentialsArn":"` + role + `"}`,
+		"PUT /v2/apis":                    `{"body":"` + document + `"}`,
+	} {
+		passed = nil
+		method, path, _ := strings.Cut(request, " ")
+		w := httptest.NewRecorder()
+		err := h.Serve(w, &awsjson.Request{Caller: hearth.Identity{Account: "111111111111"}, HTTP: httptest.NewRequest(method, path, http.NoBody), Body: []byte(body)})
+		if err == nil || w.Code != 403 || len(passed) != 1 || passed[0] != role {
+			t.Errorf("%s %s: %v %d %v", request, body, err, w.Code, passed)
+		}
+	}
+}
+
+func TestOperationsHaveTheServicesNames(t *testing.T) {
+	h := wire.New(wire.Config{APIs: open(t)}).(interface{ OperationOf(*http.Request) string })
+	for request, want := range map[string]string{
+		"POST /v2/apis": "CreateApi", "PATCH /v2/apis/x/routes/y": "UpdateRoute", "DELETE /v2/apis/x/stages/y/routesettings/GET%20%2Fa": "DeleteRouteSettings",
+		"GET /v2/tags/arn:aws:apigateway:us-east-1::/apis/x": "GetTags", "GET /v2/vpclinks": "", "GET /restapis": "", "GET /v2/": "",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if got := h.OperationOf(httptest.NewRequest(method, path, http.NoBody)); got != want {
+			t.Errorf("%s is %q, not %q", request, got, want)
+		}
+	}
+}
