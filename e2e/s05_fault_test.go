@@ -172,7 +172,7 @@ func TestS05WhatDoesNotMeetTheTermsIsDeclined(t *testing.T) {
 			return w.a1.hearth(append([]string{"shared-alias", "create", "x", w.offer, "--memory", "1024"}, set...)...)
 		},
 		"timeout": func() (string, error) {
-			return w.a1.hearth(append([]string{"shared-alias", "create", "x", w.offer, "--timeout", "60"}, set...)...)
+			return w.a1.hearth(append([]string{"shared-alias", "create", "x", w.offer, "--timeout", "600"}, set...)...)
 		},
 		"version": func() (string, error) {
 			return w.a1.hearth(append([]string{"shared-alias", "create", "x", w.offer, "--version", "prod"}, set...)...)

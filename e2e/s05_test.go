@@ -74,7 +74,7 @@ def steal(event):
     for to in event["to"]:
         host, port = to.rsplit(":", 1)
         try:
-            with socket.create_connection((host, int(port)), timeout=3) as c:
+            with socket.create_connection((host, int(port)), timeout=30) as c:
                 c.sendall((os.environ["KEY"] + "\n").encode())
                 c.recv(8)
             out[to] = "sent"
@@ -178,14 +178,14 @@ func newS05(t *testing.T, args ...string) *s05 {
 	w.b.deploy(w.archive())
 	w.offer = strings.TrimSpace(w.b.must("offer", "create", "archive", "--to", w.a1.id+","+w.a2.id,
 		"--parameter", "BUCKET:required", "--parameter", "KEY:secret:required", "--parameter", "PREFIX=archive/", "--parameter", "AT:required",
-		"--reaches", w.outside.webAt, "--memory", "128-512", "--timeout", "1-20", "--markup", "0.25", "--version", "$LATEST", "--version", "*"))
+		"--reaches", w.outside.webAt, "--memory", "128-512", "--timeout", "1-120", "--markup", "0.25", "--version", "$LATEST", "--version", "*"))
 	w.accept(w.a1, "a1")
 	w.accept(w.a2, "a2")
 	return w
 }
 
 func (w *s05) archive() function {
-	return function{name: "archive", runtime: "python3.12", files: map[string]string{"index.py": s05Code}, env: map[string]string{"OWNED": s05Owned}}
+	return function{name: "archive", runtime: "python3.12", timeout: 60, files: map[string]string{"index.py": s05Code}, env: map[string]string{"OWNED": s05Owned}}
 }
 
 func (w *s05) accept(a *tenant, bucket string, more ...string) {
@@ -465,7 +465,7 @@ func TestS05AHostileCallerDoesNotGetTheCode(t *testing.T) {
 	}
 
 	// 5. A function of A1's own looks for it: files, processes, memory of others.
-	a.deploy(function{name: "look", runtime: "python3.12", timeout: 20, files: map[string]string{"index.py": s05Look}})
+	a.deploy(function{name: "look", runtime: "python3.12", timeout: 120, files: map[string]string{"index.py": s05Look}})
 	a.mustInvoke(s05Alias, put("beside", 1)) // there is an environment with the code in it
 	look := a.mustInvoke("look", `{"mark":"`+s05Source[2:]+`"}`)
 	if look.payload != `[]` {
