@@ -16,8 +16,8 @@ import (
 	"github.com/hearth-faas/hearth/sandbox/egress/allow"
 )
 
-// ask is a query as a program makes it, with something beside the question.
-func ask4(t testing.TB, name string, kind dnsmessage.Type) []byte {
+// asks is a query as a program makes it, with something beside the question.
+func asks(t testing.TB, name string, kind dnsmessage.Type) []byte {
 	t.Helper()
 	m := dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: 4711, RecursionDesired: true},
@@ -92,14 +92,14 @@ func TestARestrictedContainerReachesWhatIsListedAndNothingElse(t *testing.T) {
 			return m.RCode, m
 		}
 		for _, name := range []string{"evil.example.com.", "secret.db.example.com.", "db.example.com.evil.test."} {
-			if r, _ := rcode(ask4(t, name, dnsmessage.TypeA)); r != dnsmessage.RCodeRefused {
+			if r, _ := rcode(asks(t, name, dnsmessage.TypeA)); r != dnsmessage.RCodeRefused {
 				t.Errorf("%s: %v", name, r)
 			}
 		}
-		if r, _ := rcode(ask4(t, "db.example.com.", dnsmessage.TypeTXT)); r != dnsmessage.RCodeRefused {
+		if r, _ := rcode(asks(t, "db.example.com.", dnsmessage.TypeTXT)); r != dnsmessage.RCodeRefused {
 			t.Errorf("a TXT query: %v", r)
 		}
-		r, m := rcode(ask4(t, "dB.ExAmple.com.", dnsmessage.TypeA))
+		r, m := rcode(asks(t, "dB.ExAmple.com.", dnsmessage.TypeA))
 		if r != dnsmessage.RCodeSuccess || len(m.Answers) != 1 || m.Questions[0].Name.String() != "dB.ExAmple.com." {
 			t.Fatalf("the listed name: %v", m.GoString())
 		}
