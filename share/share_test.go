@@ -3,6 +3,7 @@ package share
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,6 +101,27 @@ func TestAParameterThatIsReplacedComesWithNewContainersAndIsShownToNobody(t *tes
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// The owner can't widen what the caller let its code reach.
+func TestWhatARunMayReachIsTheCallersChoice(t *testing.T) {
+	w := newWorld(t)
+	o := w.offer(nil)
+	w.accept(a1, o, "k1")
+	key := "k2"
+	if _, err := w.Accept(t.Context(), a2, Acceptance{Name: "mine", Offer: o.ID, Network: &hearth.NetworkPolicy{}, Parameters: map[string]*string{"KEY": &key}}); err != nil {
+		t.Fatal(err)
+	}
+	wider := *o
+	wider.Reaches = []string{"thief.example:443"}
+	if _, err := w.Offer(t.Context(), owner, wider); err != nil {
+		t.Fatal(err)
+	}
+	for a, want := range map[hearth.Account][]string{a1: {"db.example.com:443"}, a2: nil} {
+		if got := w.resolve(a).Shared.Network; got.Open || !slices.Equal(got.Allow, want) {
+			t.Errorf("%s lets it reach %+v", a, got)
+		}
 	}
 }
 
