@@ -422,6 +422,19 @@ func TestS05AHostileCallerDoesNotGetTheCode(t *testing.T) {
 		t.Errorf("%v %s", err, got.payload)
 	}
 
+	// So does a stream that breaks off.
+	w.b.streamer("streamer")
+	streamer := strings.TrimSpace(w.b.must("offer", "create", "streamer", "--to", a.id))
+	a.must("shared-alias", "create", "streamer", streamer)
+	for mode, text := range map[string]string{"early": "", "late": "part", "exit": "part"} {
+		got := a.stream("streamer", `{"mode":"`+mode+`"}`, nil)
+		details := aws.ToString(got.complete.ErrorDetails)
+		fmt.Fprintln(&seen, details, got.text)
+		if got.text != text || got.complete.ErrorCode == nil || strings.Contains(details, "too "+mode) || !strings.Contains(details, "withheld") {
+			t.Errorf("%s: %q, %+v", mode, got.text, details)
+		}
+	}
+
 	// 2. The API's own ways to the code.
 	f, err := c.GetFunction(ctx, &lambda.GetFunctionInput{FunctionName: ptr(s05Alias)})
 	if err != nil {
