@@ -40,6 +40,10 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Backfills:   s.backfills,
 		Shares:      shares{s.shares},
 		Accounts:    accountList{s},
+		Access:      verdicts{s},
+
+		Authorize: s.authorize,
+		Region:    s.cfg.Region,
 
 		Operator: s.accounts.Operator(),
 
