@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
@@ -273,7 +274,23 @@ func TestS05AliasesOfTwoAccountsWriteToTheirOwnBuckets(t *testing.T) {
 	}
 	w.owners(map[*tenant]int{w.a1: calls / 2, w.a2: calls / 2})
 	w.counts(map[string]int64{w.a1.id: calls / 2, w.a2.id: calls / 2})
+	figure(t, "objects in the right bucket, of 100", float64(w.buckets.count("a1")+w.buckets.count("a2")), "", true)
 	t.Run("control", func(t *testing.T) { w.control(t) })
+	w.compare(t)
+}
+
+// compare measures what it costs a warm call that its function is shared: by turns
+// the alias, and the same code of the caller's own.
+func (w *s05) compare(t *testing.T) {
+	shared, own := []time.Duration{}, []time.Duration{}
+	for range 60 {
+		for name, took := range map[string]*[]time.Duration{s05Alias: &shared, "copy": &own} {
+			began := time.Now()
+			w.a1.mustInvoke(name, `{"do":"look"}`)
+			*took = append(*took, time.Since(began))
+		}
+	}
+	figure(t, "a warm call of an alias, p50, against one's own copy of the code", float64(quantile(shared, 0.5))/float64(quantile(own, 0.5)), "times", false)
 }
 
 // owners demands of the decisions that each run of an alias was in an instance of
