@@ -297,7 +297,13 @@ assert boto3.client("sts").get_caller_identity()["Arn"] == "arn:aws:iam::` + tea
 	_, err = second.call("g")
 	refused(t, "after a kill", err, "AccessDeniedException", "identity-based")
 
-	// Operating is the operator's.
+	// Operating is the operator's, and so are the machine's files.
+	if out, err := a.run(hearthBinary, "source", "add", "host", "file://"+s.dir); err == nil || !strings.Contains(err.Error(), "operator") {
+		t.Errorf("team-a reads the server's files: %s, %v", out, err)
+	}
+	if out, err := a.run(hearthBinary, "doctor"); err == nil || !strings.Contains(err.Error(), "operator") {
+		t.Errorf("team-a sees the machine: %s, %v", out, err)
+	}
 	if out, err := a.run(hearthBinary, "account", "suspend", "team-b"); err == nil || !strings.Contains(err.Error(), "operator") {
 		t.Errorf("team-a suspends team-b: %s, %v", out, err)
 	}
