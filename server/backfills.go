@@ -28,6 +28,9 @@ func (s *Server) openBackfills(ctx context.Context) (err error) {
 // callForBackfill invokes a function as the account's root, who alone starts
 // backfills.
 func (s *Server) callForBackfill(ctx context.Context, account hearth.Account, function string, payload []byte) ([]byte, error) {
+	if s.accounts.Stopped(account) { // the job waits
+		return nil, hearth.Errorf(hearth.TooManyRequests, "The account %s is not active.", account)
+	}
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, err
