@@ -29,7 +29,7 @@ func TestRolesByTheAWSCommandLineAndBoto3(t *testing.T) {
 	write("trust.json", `{"Version": "2012-10-17", "Statement": [
 		{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
 		{"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": "sts:AssumeRole", "Condition": {"StringEquals": {"sts:ExternalId": "ticket"}}}]}`)
-	write("policy.json", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["logs:*"], "Resource": "*"}]}`)
+	write("policy.json", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["logs:*", "lambda:InvokeFunction"], "Resource": "*"}]}`)
 	write("fn.zip", string(zipOf(t, map[string]string{"app.py": "import os\ndef handler(event, context):\n    return os.environ['AWS_ACCESS_KEY_ID'][:4]\n"})))
 	awscli("arn:aws:iam::000000000000:role/app/fn", "iam", "create-role", "--role-name", "fn", "--path", "/app/", "--assume-role-policy-document", "file://trust.json",
 		"--description", "für alle", "--tags", "Key=team,Value=a", "--query", "Role.Arn", "--output", "text")

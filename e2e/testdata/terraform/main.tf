@@ -104,7 +104,7 @@ resource "aws_iam_role_policy_attachment" "basic" {
 }
 
 resource "aws_iam_user" "deployer" {
-  name = "deployer-${var.stage}"
+  name = "deployer"
   path = "/people/"
   tags = { stage = var.stage }
 }
