@@ -32,6 +32,9 @@ func (s *Server) openBackfills(ctx context.Context) (err error) {
 // callForBackfill invokes a function as the account's root, who alone starts
 // backfills.
 func (s *Server) callForBackfill(ctx context.Context, account hearth.Account, function string, payload []byte) ([]byte, error) {
+	if s.accounts.Stopped(account) { // the job waits
+		return nil, hearth.Errorf(hearth.TooManyRequests, "The account %s is not active.", account)
+	}
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, err
@@ -59,7 +62,10 @@ func (s *Server) callForBackfill(ctx context.Context, account hearth.Account, fu
 // alone that these are of.
 func (s *Server) backfillSource(account hearth.Account, spec backfill.Spec) (backfill.Source, error) {
 	u, err := url.Parse(spec.Source)
-	if err != nil {
+	if err != nil { // the others are files
+		if err := s.mayReadHost(account, spec.Source); err != nil {
+			return nil, err
+		}
 		return nil, hearth.Errorf(hearth.InvalidParameter, "The source is no URL.") // what it is may have a password
 	}
 	name := strings.TrimPrefix(u.Path, "/")

@@ -27,10 +27,11 @@ func (c *container) Provision(ctx context.Context, f *hearth.Function, t *hearth
 	}
 	if err := c.initErr; err != nil {
 		c.die()
+		failed := &hearth.Error{Op: "worker.Provision", Subject: f.QualifiedARN(), Kind: hearth.InitFailed, Message: err.Error(), Err: err}
 		if f.Shared != nil {
-			err = errors.New(withheldMessage)
+			failed.Message, failed.Err = withheldMessage, nil
 		}
-		return &hearth.Error{Op: "worker.Provision", Subject: f.QualifiedARN(), Kind: hearth.InitFailed, Message: err.Error(), Err: err}
+		return failed
 	}
 	c.expire(containerLife - rand.N(expirySpread))
 	return nil
