@@ -38,6 +38,21 @@ func (s *Server) accountChanged(a *account.Account) {
 	}
 }
 
+// rolesChanged has users' keys be those of what the users are called now.
+func (s *Server) rolesChanged() {
+	if err := s.accounts.Keys().Refresh(); err != nil {
+		s.log.Error("an access key can't be read", "err", err)
+	}
+}
+
+// accountSince is when an account was made.
+func (s *Server) accountSince(id hearth.Account) time.Time {
+	if a := s.accounts.Get(id); a != nil {
+		return a.Created
+	}
+	return s.authority.Since()
+}
+
 // accountList is the accounts as the control API shows them.
 type accountList struct{ s *Server }
 
@@ -178,7 +193,7 @@ func (l accountList) CreateKey(ctx context.Context, named string) (control.Acces
 	if err != nil {
 		return control.AccessKey{}, err
 	}
-	made, err := l.s.accounts.Keys().Create(ctx, account.Owner{Account: a.ID, ARN: a.Root(), UserID: string(a.ID)})
+	made, err := l.s.accounts.Keys().Create(ctx, a.ID, "")
 	if err != nil {
 		return control.AccessKey{}, err
 	}

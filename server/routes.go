@@ -42,6 +42,10 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Tasks:       taskAPIs{s.tasks},
 		Shares:      shares{s.shares},
 		Accounts:    accountList{s},
+		Access:      verdicts{s},
+
+		Authorize: s.authorize,
+		Region:    s.cfg.Region,
 
 		Operator: s.accounts.Operator(),
 
