@@ -61,6 +61,9 @@ func (q *Queue) tried(en *entry) (next []*event, c Counts) {
 	policy := q.cfg.Policy(e.Account, e.Function, e.Qualifier)
 	v := policy.judge(e, r, err, q.cfg.Delays, now, q.cfg.Jitter())
 	e.Last = outcome(r, err)
+	if err == nil && r.FunctionError != "" && inv.Function != nil && inv.Function.Shared != nil {
+		e.Last = r.FunctionError + " " + inv.Outcome
+	}
 	ch := change{}
 	switch v.fate {
 	case fateRetry:

@@ -200,6 +200,9 @@ func (f *Frontend) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.
 		r, err = f.place(ctx, inv, now)
 	}
 	inv.Outcome = outcome(r, err)
+	if err == nil && r.FunctionError != "" && inv.Function.Shared != nil {
+		inv.Outcome = inv.Use.End.String() // the code's own words could be made of what its caller gave it
+	}
 	return r, err
 }
 
@@ -250,8 +253,10 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 		}
 	}
 	inv.Function = fn
-	if fn.Shared != nil && inv.RequireCode != "" {
-		return requiresShared(inv)
+	if fn.Shared != nil {
+		if err := checkShared(inv); err != nil {
+			return err
+		}
 	}
 	if fn.State != hearth.Active {
 		return refusal(inv, hearth.Conflict, "The operation cannot be performed at this time. The function is currently in the following state: "+string(fn.State))

@@ -44,6 +44,13 @@ func withheld(inv *hearth.Invocation, err error) error {
 	}
 }
 
-func requiresShared(inv *hearth.Invocation) error {
-	return refusal(inv, hearth.InvalidParameter, "The code of a shared function is its owner's: an invocation can't require which it is.")
+// checkShared refuses what a caller can't ask of another account's code.
+func checkShared(inv *hearth.Invocation) error {
+	switch {
+	case inv.RequireCode != "":
+		return refusal(inv, hearth.InvalidParameter, "The code of a shared function is its owner's: an invocation can't require which it is.")
+	case inv.MemoryMiB != 0:
+		return refusal(inv, hearth.InvalidParameter, "The memory of a shared function is that of its alias, within its owner's bounds: an invocation can't ask for more.")
+	}
+	return nil
 }

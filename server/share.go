@@ -13,7 +13,7 @@ import (
 func (s *Server) openShares(ctx context.Context) (err error) {
 	s.shares, err = share.Open(ctx, share.Config{
 		Store: s.records, Functions: s.registry, Seal: s.authority.Key(), Clock: s.clock, Region: s.cfg.Region, Log: s.log,
-		CheckKey: s.authority.Keys().Check,
+		CheckKey: s.authority.Keys().Check, Usable: s.accounts.Usable,
 		Changed: func(old, now *hearth.Function) {
 			s.manager.Changed(old, now)
 			s.tellNodes(func(n hearth.Node) { n.Changed(old, now) })

@@ -303,6 +303,19 @@ func (s *Shares) Forget(ctx context.Context, account hearth.Account) error {
 			return err
 		}
 	}
+	// An account that is made later under the same number is another.
+	for _, o := range s.offers.Scan("", "") {
+		if !slices.Contains(o.Accounts, account) && !slices.Contains(o.Except, account) {
+			continue
+		}
+		c := *o
+		is := func(a hearth.Account) bool { return a == account }
+		c.Accounts, c.Except = slices.DeleteFunc(slices.Clone(o.Accounts), is), slices.DeleteFunc(slices.Clone(o.Except), is)
+		if _, err := s.offers.Change(ctx, offerKey(o.Owner, o.ID), func(*hearth.Offer) (*hearth.Offer, error) { return &c, nil }); err != nil {
+			return stored(err)
+		}
+		s.renew(o.ID)
+	}
 	return s.forgetUse(ctx, account)
 }
 

@@ -336,8 +336,7 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 	inv.Use.End = c.howItEnded(err, resp.ErrorType, inv.Use.PeakMiB)
 	c.served(&inv.Use)
 	if c.f.Shared != nil && resp.ErrorType != "" {
-		resp.ErrorType, resp.Payload = c.withhold(inv.RequestID, resp.ErrorType, err != nil)
-		resp.ContentType = ""
+		resp.Payload, resp.ContentType = c.withhold(inv.RequestID, resp.ErrorType, resp.Payload, err != nil), ""
 	}
 	r := &hearth.Result{Payload: resp.Payload, ContentType: resp.ContentType, Version: c.f.Version}
 	if resp.ErrorType != "" {

@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/runtimeapi"
+	"github.com/hearth-faas/hearth/runtimeapi/extension"
 )
 
 // What is withheld of a run of another account's code (hearth.Function.Shared).
@@ -19,15 +21,20 @@ const withheldMessage = "The shared function failed. What it says of that is wit
 // withhold replaces what the code of another account says of its failure by its
 // type and Hearth's own words. ended says that Hearth ended the run, or saw it
 // end: then the type is Hearth's own.
-func (c *container) withhold(requestID, errorType string, ended bool) (shownType string, body []byte) {
-	shownType = showableType(errorType)
+func (c *container) withhold(requestID, errorType string, own []byte, ended bool) (body []byte) {
 	switch {
-	case ended && shownType == runtimeapi.TypeTimedOut:
-		return shownType, runtimeapi.TimedOut(requestID, c.f.Timeout).Body
-	case ended && shownType == runtimeapi.TypeOutOfMemory:
-		return shownType, runtimeapi.OutOfMemory(requestID).Body
+	case ended && errorType == runtimeapi.TypeTimedOut:
+		return runtimeapi.TimedOut(requestID, c.f.Timeout).Body
+	case ended && errorType == runtimeapi.TypeOutOfMemory:
+		return runtimeapi.OutOfMemory(requestID).Body
 	}
-	return shownType, runtimeapi.NewFunctionError(shownType, "RequestId: "+requestID+" Error: "+withheldMessage).Body
+	var said struct {
+		Type string `json:"errorType"`
+	}
+	if json.Unmarshal(own, &said) == nil && said.Type != "" { // it may be of any form
+		errorType = said.Type
+	}
+	return runtimeapi.NewFunctionError(showableType(errorType), "RequestId: "+requestID+" Error: "+withheldMessage).Body
 }
 
 // showableType is an error's type as far as it is one: a name, of a length that
@@ -48,12 +55,19 @@ func (c *container) reasonOf(reason string) string {
 	return withheldMessage
 }
 
-// typeOf is an error's type as the log tells it.
+// typeOf is an error's type as it is logged: of code of another account only one
+// of Hearth's own, since it could be made of what the caller gave it.
 func (c *container) typeOf(t string) string {
 	if c.f.Shared == nil || t == "" {
 		return t
 	}
-	return showableType(t)
+	switch t {
+	case runtimeapi.TypeExit, runtimeapi.TypeOutOfMemory, runtimeapi.TypeTimedOut, runtimeapi.TypeTooLarge, runtimeapi.TypeTruncated,
+		runtimeapi.TypeResponseMode, runtimeapi.TypeEntrypoint, runtimeapi.TypeWorkingDir, extension.TypeCrash, extension.TypeInitError,
+		extension.TypeExitError, extension.TypeLaunchError:
+		return t
+	}
+	return runtimeapi.TypeFunctionUnknown
 }
 
 // networkOf bounds what f's containers may reach; nil does not.

@@ -111,7 +111,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 	if a.newNode != nil {
 		group("server", a.nodeCmd())
 	}
-	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.urlCmd(), a.lsCmd(), a.rmCmd(), a.parkedCmd(), a.scheduleCmd(), a.sourceCmd(), a.durableCmd(), a.idempotentCmd(), a.backfillCmd(), a.hintCmd(), a.triggerCmd(), a.tasksCmd(), a.signCmd(), a.signingCmd(), a.keysCmd())
+	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.urlCmd(), a.lsCmd(), a.rmCmd(), a.parkedCmd(), a.scheduleCmd(), a.sourceCmd(), a.durableCmd(), a.idempotentCmd(), a.backfillCmd(), a.hintCmd(), a.triggerCmd(), a.offerCmd(), a.sharedAliasCmd(), a.tasksCmd(), a.signCmd(), a.signingCmd(), a.keysCmd())
 	group("insight", a.psCmd(), a.topCmd(), a.capacityCmd(), a.billCmd(), a.nodesCmd(), a.explainCmd(), a.decisionsCmd(), a.adviseCmd(), a.simCmd(), a.policyCmd(), a.canCmd(), a.runtimesCmd(), a.apiCmd(), a.doctorCmd())
 	root.AddCommand(a.demoCmd(), a.versionCmd())
 	group("functions", a.eventsCmd())
