@@ -39,6 +39,9 @@ type Config struct {
 	// Rate is how many requests beside invocations an account may make in a
 	// second; 0 is any number.
 	Rate int
+	// Quota is what an account may, where it is not what every account may; nil
+	// is that all may the same.
+	Quota func(account hearth.Account) Quota
 	// Provisioner tells how far provisioned environments are; nil answers that
 	// they are not there yet.
 	Provisioner Provisioner

@@ -264,7 +264,7 @@ func (s *Server) openRegistry(ctx context.Context) error {
 	s.registry, err = registry.Open(ctx, registry.Config{
 		Store: s.records, Blobs: blobs, Images: s.images, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Secrets: s.authority.Key(), Keys: s.authority.Keys(),
 		Verify: s.verify, Prepare: s.worker.Prepare, Overtake: s.overtake, Ahead: s.ahead, Changed: s.functionChanged, Configured: s.urls.Configured,
-		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent,
+		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent, Quota: s.registryQuota,
 		Taken: s.claimed,
 	})
 	if err != nil {
@@ -412,7 +412,7 @@ func (s *Server) openAPI(context.Context) error {
 			"sts": wire.STS(s.roles, s.authority, s.judge),
 		},
 		Neighbours:  s.neighbours(),
-		Provisioner: s.manager, CapacityProviders: s.capacity, Rate: s.cfg.APIRate, Within: s.within,
+		Provisioner: s.manager, CapacityProviders: s.capacity, Rate: s.cfg.APIRate, Quota: s.apiQuota, Within: s.within,
 	})
 	urls := gateway.New(gateway.Config{
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
