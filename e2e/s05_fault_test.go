@@ -85,6 +85,10 @@ func TestS05ARevokedAliasFailsAtOnceAndTheOthersDoNot(t *testing.T) {
 		t.Error("the call that was running did not end")
 	}
 	w.a2.mustInvoke(s05Alias, put("after", 1))
+	if _, err := w.a2.client().Invoke(t.Context(), &lambda.InvokeInput{FunctionName: ptr(s05Alias), InvocationType: types.InvocationTypeEvent, Payload: []byte(put("event", 2))}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, patience, "A2's event runs", func() bool { _, ok := w.buckets.get("a2/archive/event"); return ok })
 	await(t, patience, "the event is parked with the reason", func() bool {
 		out := w.a1.must("parked", "--json")
 		return strings.Contains(out, "has withdrawn")
@@ -271,6 +275,16 @@ func TestS05TheOwnersUpdatesReachWhoTracksThemWithoutAFailedCall(t *testing.T) {
 		t.Errorf("the version is gone: %v", err)
 	}
 	w.a1.mustInvoke(s05Alias, put("still", 1))
+	if _, err := w.server.hearth("account", "suspend", "team-b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.a1.invoke(s05Alias, put("suspended", 1)); code(err) != "AccessDeniedException" || !strings.Contains(err.Error(), "not active") {
+		t.Errorf("the owner is suspended: %v", err)
+	}
+	if _, err := w.server.hearth("account", "resume", "team-b"); err != nil {
+		t.Fatal(err)
+	}
+	w.a1.mustInvoke(s05Alias, put("resumed", 1))
 	if _, err := c.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: ptr("archive")}); err != nil {
 		t.Fatal(err)
 	}
