@@ -61,8 +61,8 @@ type Handler struct {
 	// what is his account's; nil is that root alone may do anything here.
 	Authorize func(ctx context.Context, id hearth.Identity, action, resource string) error
 	// Region is that of the ARNs by which policies name what is asked about.
-	Region string
-	Proxies     Proxies
+	Region  string
+	Proxies Proxies
 
 	// Serves tells whether a path below Prefix is served; nil is all of them.
 	Serves func(path string) bool

@@ -48,7 +48,7 @@ func (s *Server) routes(api http.Handler) http.Handler {
 
 		Authorize: s.authorize,
 		Region:    s.cfg.Region,
-		Proxies:     s.proxies,
+		Proxies:   s.proxies,
 
 		Operator: s.accounts.Operator(),
 
