@@ -170,15 +170,12 @@ func ended(ctx context.Context) *fault {
 
 // lost is what a request came to that has no answer.
 func lost(ctx context.Context, err error) *attempt {
-	if ctx.Err() != nil {
+	op, ok := errors.AsType[*net.OpError](err)
+	unsent := ok && op.Op == "dial" // no connection, so nothing was sent
+	if errors.Is(ctx.Err(), context.Canceled) || ctx.Err() != nil && !unsent {
 		return &attempt{fault: ended(ctx)}
 	}
-	op, ok := errors.AsType[*net.OpError](err)
-	return &attempt{
-		&fault{Fault: Unavailable, message: "The execution service can't be reached.", retryAfter: time.Second, err: err},
-		ok && op.Op == "dial", // no connection, so nothing was sent
-		0,
-	}
+	return &attempt{&fault{Fault: Unavailable, message: "The execution service can't be reached.", retryAfter: time.Second, err: err}, unsent, 0}
 }
 
 // refusal is what an answer other than 200 means.
