@@ -37,6 +37,7 @@ type call struct {
 	headers map[string]any
 	body    any
 	rawURL  string // path and query
+	trace   string // the X-Ray header; "" has none
 
 	live *live
 
@@ -116,6 +117,7 @@ func (q *call) read(r *http.Request, raw []byte, s *Service) error {
 	}
 	q.query = body.Values(query)
 	q.rawURL = r.URL.EscapedPath() + "?" + r.URL.RawQuery
+	q.trace = r.Header.Get("X-Amzn-Trace-Id")
 	q.headers = map[string]any{}
 	for name, values := range r.Header {
 		if !secretHeaders[name] {
@@ -311,7 +313,7 @@ func (s *Service) runOnce(ctx context.Context, q *call) (run, error) {
 	if err != nil {
 		return run{}, misfit(ctx, "event", err)
 	}
-	r, err := s.cfg.Execution.invoke(ctx, q.account, q.Function, payload, about, q.mayRepeat(q.method))
+	r, err := s.cfg.Execution.invoke(ctx, &order{q.account, q.Function, payload, about, q.trace}, q.mayRepeat(q.method))
 	q.runs++
 	q.attempts += r.attempts
 	s.metrics.retries.Add(float64(max(r.attempts-1, 0)))
