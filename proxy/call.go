@@ -258,16 +258,17 @@ func (s *Service) work(ctx context.Context, q *call) (result any, err error) {
 				return nil, misfit(ctx, "result", fmt.Errorf("the result is no JSON: %w", err))
 			}
 		}
-		u, err := q.update(ctx, result)
+		// The function has run: what it did is kept, though the caller may have
+		// left meanwhile.
+		settled := context.WithoutCancel(ctx)
+		u, err := q.update(settled, result)
 		if err != nil {
 			return nil, err
 		}
 		if u == nil {
 			return result, nil
 		}
-		// The function has run: what it did is kept, though the caller may have
-		// left meanwhile.
-		after, err := s.resources.change(context.WithoutCancel(ctx), q.live, u)
+		after, err := s.resources.change(settled, q.live, u)
 		if !errors.Is(err, errMoved) {
 			if err == nil && after.Revision != q.version.Revision {
 				q.after = after
