@@ -239,7 +239,7 @@ func TestLookupKnowsRootAndSessionsAndNobodyElse(t *testing.T) {
 func TestASessionIsOfTheRoleOrOfRoot(t *testing.T) {
 	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"})
 	for want, g := range map[hearth.Identity]Grant{
-		{Account: "123456789012", ARN: "arn:aws:iam::123456789012:root", UserID: "123456789012"}:                                {Account: "123456789012"},
+		{Account: "123456789012", ARN: "arn:aws:iam::123456789012:root", UserID: "123456789012"}:                                            {Account: "123456789012"},
 		{Account: "123456789012", ARN: "arn:aws:sts::123456789012:assumed-role/lambda-role/me", UserID: "AROAEXAMPLEID0000:me", Role: role}: {Account: "123456789012", Role: role, RoleID: "AROAEXAMPLEID0000", Name: "me"},
 	} {
 		s, err := a.Mint(g, time.Hour)

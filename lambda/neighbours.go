@@ -20,6 +20,9 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 	if err == nil {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
+	if err == nil {
+		err = h.mayAsk(c, body)
+	}
 	if err != nil {
 		h.refuse(w, c, protocolOf(r), err)
 		return

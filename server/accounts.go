@@ -8,6 +8,8 @@ import (
 	"github.com/hearth-faas/hearth/account"
 	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/identity"
+	"github.com/hearth-faas/hearth/lambda"
+	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/store"
 )
 
@@ -22,12 +24,16 @@ func (s *Server) openAccounts(ctx context.Context) (err error) {
 	}
 	s.opened("accounts", s.accounts.Close)
 	s.authority.Consult(s.accounts)
+	for _, a := range s.accounts.List() {
+		s.limits.SetAccount(a.ID, a.Quotas.Concurrency)
+	}
 	return nil
 }
 
 // accountChanged tells those who go by it that an account's state or quotas
 // have changed.
 func (s *Server) accountChanged(a *account.Account) {
+	s.limits.SetAccount(a.ID, a.Quotas.Concurrency)
 	s.async.Reconsider()
 	s.mappings.Reconsider(a.ID)
 	if a.State == account.Active {
@@ -36,6 +42,24 @@ func (s *Server) accountChanged(a *account.Account) {
 			s.log.Error("deliveries of an account that was suspended wait for the next start of the server", "account", a.ID, "error", err)
 		}
 	}
+}
+
+// quotas are those that an account has of its own.
+func (s *Server) quotas(id hearth.Account) account.Quotas {
+	if a := s.accounts.Get(id); a != nil {
+		return a.Quotas
+	}
+	return account.Quotas{}
+}
+
+func (s *Server) registryQuota(id hearth.Account) registry.Quota {
+	q := s.quotas(id)
+	return registry.Quota{Concurrency: q.Concurrency, Functions: q.Functions, CodeBytes: q.CodeBytes}
+}
+
+func (s *Server) apiQuota(id hearth.Account) lambda.Quota {
+	q := s.quotas(id)
+	return lambda.Quota{Concurrency: q.Concurrency, CodeBytes: q.CodeBytes, Requests: q.Requests}
 }
 
 // rolesChanged has users' keys be those of what the users are called now.

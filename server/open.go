@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/archive"
 	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/capacity"
@@ -239,6 +240,7 @@ func (s *Server) openRoles(ctx context.Context) (err error) {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("roles", s.roles.Close)
+	s.judge = access.New(s.roles, s.clock)
 	return s.accounts.Keys().Users(func(account hearth.Account, id string) (string, bool) {
 		u := s.roles.UserByID(account, id)
 		if u == nil {
@@ -262,7 +264,7 @@ func (s *Server) openRegistry(ctx context.Context) error {
 	s.registry, err = registry.Open(ctx, registry.Config{
 		Store: s.records, Blobs: blobs, Images: s.images, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Secrets: s.authority.Key(), Keys: s.authority.Keys(),
 		Verify: s.verify, Prepare: s.worker.Prepare, Overtake: s.overtake, Ahead: s.ahead, Changed: s.functionChanged, Configured: s.urls.Configured,
-		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent,
+		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent, Quota: s.registryQuota,
 	})
 	if err != nil {
 		return err
@@ -347,7 +349,7 @@ func (s *Server) concurrent(c *hearth.Concurrency) {
 
 func (s *Server) openFrontend(context.Context) (err error) {
 	s.frontend, err = frontend.New(frontend.Config{
-		Functions: s.registry, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts,
+		Functions: s.registry, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts, Judge: s.judge,
 		Limits: s.limits, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
 	})
 	if err != nil {
@@ -400,13 +402,13 @@ func (s *Server) openAPI(context.Context) error {
 	api := lambda.New(lambda.Config{
 		Registry: s.registry, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
-		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles,
+		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles, Judge: s.judge,
 		Queries: map[string]*query.Service{
-			"iam": wire.IAM(s.roles, s.accounts.Keys(), s.cfg.Region, s.accountSince),
-			"sts": wire.STS(s.roles, s.authority),
+			"iam": wire.IAM(s.roles, s.accounts.Keys(), s.judge, s.cfg.Region, s.accountSince),
+			"sts": wire.STS(s.roles, s.authority, s.judge),
 		},
 		Neighbours:  s.neighbours(),
-		Provisioner: s.manager, CapacityProviders: s.capacity, Rate: s.cfg.APIRate, Within: s.within,
+		Provisioner: s.manager, CapacityProviders: s.capacity, Rate: s.cfg.APIRate, Quota: s.apiQuota, Within: s.within,
 	})
 	urls := gateway.New(gateway.Config{
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,

@@ -40,6 +40,10 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Backfills:   s.backfills,
 		Accounts:    accountList{s},
 		Proxies:     s.proxies,
+		Access:      verdicts{s},
+
+		Authorize: s.authorize,
+		Region:    s.cfg.Region,
 
 		Operator: s.accounts.Operator(),
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/account"
 	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/query"
@@ -15,6 +16,7 @@ import (
 type service struct {
 	dir    *iam.Directory
 	keys   *account.Keys
+	judge  *access.Judge
 	region string
 	since  func(hearth.Account) time.Time
 	// keysChanging is held while a key is made and while a user is deleted, so
@@ -23,13 +25,14 @@ type service struct {
 }
 
 // IAM serves IAM: what deployers of functions ask of it, users with their keys,
-// groups, roles and policies. Roles are used in the region; since is when an
-// account was made.
-func IAM(dir *iam.Directory, keys *account.Keys, region string, since func(hearth.Account) time.Time) *query.Service {
-	s := &service{dir: dir, keys: keys, region: region, since: since}
+// groups, roles and policies. The judge says who may; nil is that everybody of
+// the account may. Roles are used in the region; since is when an account was
+// made.
+func IAM(dir *iam.Directory, keys *account.Keys, judge *access.Judge, region string, since func(hearth.Account) time.Time) *query.Service {
+	s := &service{dir: dir, keys: keys, judge: judge, region: region, since: since}
 	return &query.Service{
 		Name: "IAM", Version: "2010-05-08", Namespace: "https://iam.amazonaws.com/doc/2010-05-08/",
-		Beyond: beyond,
+		Beyond: beyond, Authorize: s.authorize,
 		Operations: map[string]query.Operation{
 			"CreateRole":                    query.Serve(members, s.createRole),
 			"GetRole":                       query.Serve(members, s.getRole),

@@ -388,8 +388,8 @@ func TestEveryOperationIsServedOrRefusedByName(t *testing.T) {
 		service *query.Service
 		client  any
 	}{
-		{wire.IAM(w.directory, nil, "", nil), w.iam},
-		{wire.STS(w.directory, w.authority), w.sts},
+		{wire.IAM(w.directory, nil, nil, "", nil), w.iam},
+		{wire.STS(w.directory, w.authority, nil), w.sts},
 	} {
 		names := operationsOf(c.client)
 		if len(names) < 10 {

@@ -2,10 +2,12 @@ package wire
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/query"
@@ -41,17 +43,20 @@ var stsMembers = query.Members{
 type tokens struct {
 	dir       *iam.Directory
 	authority *identity.Authority
+	judge     *access.Judge
 }
 
 // STS serves STS: who a caller is, and credentials for a role or for root that
-// end by themselves.
-func STS(dir *iam.Directory, authority *identity.Authority) *query.Service {
-	s := &tokens{dir, authority}
+// end by themselves. The judge says who may ask for what; nil is that everybody
+// of an account may.
+func STS(dir *iam.Directory, authority *identity.Authority, judge *access.Judge) *query.Service {
+	s := &tokens{dir, authority, judge}
 	return &query.Service{
 		Name: "STS", Version: "2011-06-15", Namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
 		Beyond: query.Beyond("STS", "GetCallerIdentity, AssumeRole, GetSessionToken and GetAccessKeyInfo",
 			"AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage",
 			"GetDelegatedAccessToken", "GetFederationToken", "GetWebIdentityToken"),
+		Authorize: s.authorize,
 		Operations: map[string]query.Operation{
 			"GetCallerIdentity": query.Serve(stsMembers, s.getCallerIdentity),
 			"AssumeRole":        query.Serve(stsMembers, s.assumeRole),
@@ -97,7 +102,7 @@ type assumeRoleInput struct {
 }
 
 type policyArn struct {
-	Arn string `query:"required"`
+	Arn string `query:"required" form:"arn"`
 }
 
 type assumedRole struct {
@@ -122,7 +127,14 @@ func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInpu
 	case !strings.HasPrefix(in.RoleArn, "arn:"):
 		return nil, hearth.Errorf(hearth.Validation, "%s is invalid", in.RoleArn)
 	}
+	var identitySide func(action string, context map[string][]string) error
+	if s.judge != nil {
+		identitySide = func(action string, context map[string][]string) error {
+			return s.judge.Check(&access.Request{Caller: c.Caller, Action: action, Resource: in.RoleArn, Account: accountOf(in.RoleArn), Context: context, Open: true})
+		}
+	}
 	r, err := s.dir.Assume(iam.Assumption{
+		May:    identitySide,
 		Caller: c.Caller, Role: in.RoleArn, Session: in.RoleSessionName, ExternalID: in.ExternalId,
 		Source: in.SourceIdentity, Tags: tagsOf(in.Tags), SourceIP: c.SourceIP,
 	})
@@ -134,7 +146,16 @@ func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInpu
 	case chained && seconds > chainedSession:
 		return nil, hearth.Errorf(hearth.Validation, "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
 	}
+	// A list that is not read whole would make the session more than it was to be.
 	var arns []string
+	for name := range c.Form {
+		if rest, ok := strings.CutPrefix(name, "PolicyArns.member."); ok {
+			n, err := strconv.Atoi(strings.TrimSuffix(rest, ".arn"))
+			if err != nil || n < 1 || n > len(in.PolicyArns) {
+				return nil, hearth.Errorf(hearth.Validation, "The parameter %.100s is not understood.", name)
+			}
+		}
+	}
 	for _, a := range in.PolicyArns {
 		arns = append(arns, a.Arn)
 	}
@@ -153,6 +174,14 @@ func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInpu
 		AssumedRoleUser: assumedRole{session.Identity.UserID, session.Identity.ARN},
 		SourceIdentity:  in.SourceIdentity,
 	}, nil
+}
+
+// accountOf is whose a role is.
+func accountOf(arn string) hearth.Account {
+	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 {
+		return hearth.Account(parts[4])
+	}
+	return ""
 }
 
 // duration is how many seconds a session was asked to last.

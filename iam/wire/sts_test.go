@@ -38,7 +38,13 @@ func TestARoleIsTakenOn(t *testing.T) {
 	_, err = w.sts.GetAccessKeyInfo(ctx, &sts.GetAccessKeyInfoInput{AccessKeyId: new("ASIAIOSFODNN7EXAMPLE")})
 	wantError(t, err, "ValidationError", "ASIAIOSFODNN7EXAMPLE")
 
-	// From one role to the next, for an hour at most.
+	// From one role to the next, for an hour at most. The role trusts the account,
+	// which has to let the session.
+	_, err = session.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &arn, RoleSessionName: new("next")})
+	wantError(t, err, "AccessDenied", "because no identity-based policy allows the sts:AssumeRole action")
+	_, err = w.iam.PutRolePolicy(ctx, &sdk.PutRolePolicyInput{RoleName: new("r"), PolicyName: new("chain"),
+		PolicyDocument: new(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sts:*","Resource":"` + arn + `"}}`)})
+	w.must(err)
 	next, err := session.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &arn, RoleSessionName: new("next")})
 	if err != nil || !next.Credentials.Expiration.Equal(now.Add(time.Hour)) {
 		t.Errorf("%+v %v", next, err)

@@ -71,12 +71,21 @@ func TestALifeOfAUser(t *testing.T) {
 		t.Errorf("%s, %v", arn, err)
 	}
 
-	// As herself she need not say who she is.
+	// As herself she need not say who she is. What she may her policies say.
+	_, err = w.iam.PutUserPolicy(ctx, &sdk.PutUserPolicyInput{UserName: new("Anna"), PolicyName: new("self"),
+		PolicyDocument: new(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:GetUser","Resource":"arn:aws:iam::123456789012:user/${aws:username}"}}`)})
+	w.must(err)
 	me := sdk.NewFromConfig(w.config(*w.aws.BaseEndpoint, *second.AccessKey.AccessKeyId, *second.AccessKey.SecretAccessKey, ""))
 	self, err := me.GetUser(ctx, &sdk.GetUserInput{})
 	if err != nil || *self.User.UserName != "Anna" || len(self.User.Tags) != 1 {
 		t.Errorf("%+v, %v", self, err)
 	}
+	_, err = me.ListUsers(ctx, &sdk.ListUsersInput{})
+	wantError(t, err, "AccessDenied", "User: arn:aws:iam::123456789012:user/Anna is not authorized to perform: iam:ListUsers because no identity-based policy allows the iam:ListUsers action")
+	_, err = me.GetUser(ctx, &sdk.GetUserInput{UserName: new("Bob")})
+	wantError(t, err, "AccessDenied", "on resource: arn:aws:iam::123456789012:user/Bob")
+	_, err = w.iam.DeleteUserPolicy(ctx, &sdk.DeleteUserPolicyInput{UserName: new("Anna"), PolicyName: new("self")})
+	w.must(err)
 	token, err := w.as(*second.AccessKey.AccessKeyId, *second.AccessKey.SecretAccessKey, "").GetSessionToken(ctx, &sts.GetSessionTokenInput{})
 	w.must(err)
 	if !token.Credentials.Expiration.Equal(now.Add(12 * time.Hour)) {

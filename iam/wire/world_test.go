@@ -15,6 +15,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/account"
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/iam"
@@ -81,7 +82,7 @@ func newWorld(t testing.TB) *world {
 	server := httptest.NewServer(lambda.New(lambda.Config{
 		Credentials: w.authority, Clock: w.clock, Region: "eu-west-1", Log: slog.New(slog.DiscardHandler),
 		Queries: map[string]*query.Service{
-			"iam": wire.IAM(w.directory, w.accounts.Keys(), "eu-west-1", func(hearth.Account) time.Time { return w.authority.Since() }), "sts": wire.STS(w.directory, w.authority),
+			"iam": wire.IAM(w.directory, w.accounts.Keys(), access.New(w.directory, w.clock), "eu-west-1", func(hearth.Account) time.Time { return w.authority.Since() }), "sts": wire.STS(w.directory, w.authority, access.New(w.directory, w.clock)),
 		},
 	}))
 	t.Cleanup(server.Close)
