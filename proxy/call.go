@@ -106,6 +106,9 @@ func (q *call) read(r *http.Request, raw []byte, s *Service) error {
 		if !ok {
 			return &fault{Fault: UnknownFormat, message: "The body must be application/json, application/xml or application/x-www-form-urlencoded, in UTF-8."}
 		}
+		if format == body.Form && (raw[0] == '{' || raw[0] == '[') { // as curl -d sends it
+			return &fault{Fault: BadRequest, message: "The body looks like JSON, and its Content-Type says that it is a form: send Content-Type: application/json."}
+		}
 		var err error
 		if q.body, err = body.Decode(format, raw); err != nil {
 			return &fault{Fault: BadRequest, message: fmt.Sprintf("The body can't be read as %s: %v.", format, err)}
