@@ -66,7 +66,7 @@ var s08APIs = map[string]string{
 	"fail-mapped": `{"id": "fail-mapped", "type": "lamp", "methods": ["PUT"], "path": "/lamps/{resource}/fail", "function": "lamp", "auth": {"kind": "none"},
 		"mapping": {"event": "{'op': 'fail'}", "errors": [{"on": "FunctionFailed", "type": "Value*", "status": 422, "body": "{'type': error.type}"}]}}`,
 	"slow":  `{"id": "slow", "type": "lamp", "methods": ["POST"], "path": "/lamps/{resource}/slow", "function": "slow", "auth": {"kind": "none"}, "timeoutMillis": 120000, "mapping": {"event": "{'op': 'sleep'}"}}`,
-	"short": `{"id": "short", "type": "lamp", "methods": ["POST"], "path": "/lamps/{resource}/short", "function": "lamp", "auth": {"kind": "none"}, "timeoutMillis": 1000, "mapping": {"event": "{'op': 'sleep'}"}}`,
+	"short": `{"id": "short", "type": "lamp", "methods": ["POST"], "path": "/lamps/{resource}/short", "function": "hangs", "auth": {"kind": "none"}, "timeoutMillis": 1000, "mapping": {"event": "{'op': 'sleep'}"}}`,
 }
 
 func s08API(id, level string) []byte {
@@ -194,6 +194,8 @@ func TestS08ProxyEndpoints(t *testing.T) {
 	there := start(t)
 	there.deploy(function{name: "lamp", runtime: "python3.12", files: map[string]string{"index.py": s08Code}})
 	there.deploy(function{name: "slow", runtime: "python3.12", files: map[string]string{"index.py": s08Code}, timeout: 1})
+	// Of its own, since it is told of a run that was left only when that ends.
+	there.deploy(function{name: "hangs", runtime: "python3.12", files: map[string]string{"index.py": s08Code}})
 	dir, err := os.MkdirTemp(scratch, "proxy-")
 	if err != nil {
 		t.Fatal(err)
