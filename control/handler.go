@@ -55,6 +55,7 @@ type Handler struct {
 	Tasks       Tasks
 	Shares      Shares
 	Accounts    Accounts
+	Proxies     Proxies
 	Access      Access
 
 	// Authorize tells whether somebody who is no root may do something with
@@ -129,6 +130,7 @@ func (h *Handler) routes() map[string]answer {
 		"/proxy/apis":       h.proxyAPIs,
 		"/proxy/keys":       h.proxyKeys,
 		"/proxy/export":     h.proxyExport,
+		"/can":              h.can,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
 	})

@@ -158,7 +158,7 @@ type Async struct {
 
 // The bounds of APIs.
 const (
-	MaxAPIs        = 10_000 // of an account
+	MaxAPIs        = 1000 // of an account
 	MaxBody        = 1 << 20
 	defaultTimeout = 30 * time.Second
 	maxTimeout     = 15 * time.Minute

@@ -37,6 +37,7 @@ type call struct {
 	headers map[string]any
 	body    any
 	rawURL  string // path and query
+	trace   string // the X-Ray header; "" has none
 
 	live *live
 
@@ -105,6 +106,9 @@ func (q *call) read(r *http.Request, raw []byte, s *Service) error {
 		if !ok {
 			return &fault{Fault: UnknownFormat, message: "The body must be application/json, application/xml or application/x-www-form-urlencoded, in UTF-8."}
 		}
+		if format == body.Form && (raw[0] == '{' || raw[0] == '[') { // as curl -d sends it
+			return &fault{Fault: BadRequest, message: "The body looks like JSON, and its Content-Type says that it is a form: send Content-Type: application/json."}
+		}
 		var err error
 		if q.body, err = body.Decode(format, raw); err != nil {
 			return &fault{Fault: BadRequest, message: fmt.Sprintf("The body can't be read as %s: %v.", format, err)}
@@ -116,6 +120,7 @@ func (q *call) read(r *http.Request, raw []byte, s *Service) error {
 	}
 	q.query = body.Values(query)
 	q.rawURL = r.URL.EscapedPath() + "?" + r.URL.RawQuery
+	q.trace = r.Header.Get("X-Amzn-Trace-Id")
 	q.headers = map[string]any{}
 	for name, values := range r.Header {
 		if !secretHeaders[name] {
@@ -256,16 +261,17 @@ func (s *Service) work(ctx context.Context, q *call) (result any, err error) {
 				return nil, misfit(ctx, "result", fmt.Errorf("the result is no JSON: %w", err))
 			}
 		}
-		u, err := q.update(ctx, result)
+		// The function has run: what it did is kept, though the caller may have
+		// left meanwhile.
+		settled := context.WithoutCancel(ctx)
+		u, err := q.update(settled, result)
 		if err != nil {
 			return nil, err
 		}
 		if u == nil {
 			return result, nil
 		}
-		// The function has run: what it did is kept, though the caller may have
-		// left meanwhile.
-		after, err := s.resources.change(context.WithoutCancel(ctx), q.live, u)
+		after, err := s.resources.change(settled, q.live, u)
 		if !errors.Is(err, errMoved) {
 			if err == nil && after.Revision != q.version.Revision {
 				q.after = after
@@ -311,7 +317,7 @@ func (s *Service) runOnce(ctx context.Context, q *call) (run, error) {
 	if err != nil {
 		return run{}, misfit(ctx, "event", err)
 	}
-	r, err := s.cfg.Execution.invoke(ctx, q.account, q.Function, payload, about, q.mayRepeat(q.method))
+	r, err := s.cfg.Execution.invoke(ctx, &order{q.account, q.Function, payload, about, q.trace}, q.mayRepeat(q.method))
 	q.runs++
 	q.attempts += r.attempts
 	s.metrics.retries.Add(float64(max(r.attempts-1, 0)))

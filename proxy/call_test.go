@@ -132,6 +132,7 @@ func TestRequestsThatCannotBeServedAreToldWhy(t *testing.T) {
 		{"POST", "/l/l", "{", nil, 400, "BadRequest"},
 		{"POST", "/l/l", "<a><b></a>", []string{"Content-Type", "text/xml", "Accept", "application/json"}, 400, "BadRequest"},
 		{"POST", "/l/l", "x", []string{"Content-Type", "text/plain"}, 415, "UnknownFormat"},
+		{"POST", "/l/l", `{"a":1}`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 400, "BadRequest"},
 		{"POST", "/l/l", "{}", []string{"Accept", "image/png"}, 406, "NotAcceptable"},
 		{"POST", "/l/l", strings.Repeat(" ", 1<<20+1), nil, 413, "BodyTooLarge"},
 		{"POST", "/l/l?a=%zz", "", nil, 400, "BadRequest"},

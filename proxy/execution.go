@@ -48,6 +48,15 @@ func NewHTTP() *http.Client {
 	}
 }
 
+// order is what is to be run.
+type order struct {
+	account  hearth.Account
+	function string
+	event    []byte
+	about    []byte // the client context; none is empty
+	trace    string // the X-Ray header, by which loops are told; "" is none
+}
+
 // run is what the function made of one event.
 type run struct {
 	payload   []byte
@@ -73,9 +82,9 @@ const (
 // invoke runs the function, and tries again while the service is down: as long
 // as ctx lasts and the function has not run for sure, or mayRepeat says that this
 // does not matter. Errors are *fault.
-func (e *Execution) invoke(ctx context.Context, account hearth.Account, function string, event, about []byte, mayRepeat bool) (run, error) {
+func (e *Execution) invoke(ctx context.Context, o *order, mayRepeat bool) (run, error) {
 	for n, wait := 1, firstWait; ; n, wait = n+1, min(2*wait, maxWait) {
-		r, failed := e.try(ctx, account, function, event, about)
+		r, failed := e.try(ctx, o)
 		r.attempts = n
 		if failed == nil {
 			return r, nil
@@ -108,8 +117,8 @@ func (e *Execution) sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // try sends one request.
-func (e *Execution) try(ctx context.Context, account hearth.Account, function string, event, about []byte) (run, *attempt) {
-	req, err := e.request(ctx, account, function, event, about)
+func (e *Execution) try(ctx context.Context, o *order) (run, *attempt) {
+	req, err := e.request(ctx, o)
 	if err != nil {
 		return run{}, &attempt{&fault{Fault: Internal, message: "The proxy has no credentials for the execution service.", err: err}, true, 0}
 	}
@@ -124,7 +133,7 @@ func (e *Execution) try(ctx context.Context, account hearth.Account, function st
 		return r, lost(ctx, err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return r, refusal(answer, r.payload, function)
+		return r, refusal(answer, r.payload, o.function)
 	}
 	if failed := answer.Header.Get("X-Amz-Function-Error"); failed != "" {
 		return r, &attempt{fault: functionFault(r.payload)}
@@ -135,28 +144,31 @@ func (e *Execution) try(ctx context.Context, account hearth.Account, function st
 	return r, nil
 }
 
-func (e *Execution) request(ctx context.Context, account hearth.Account, function string, event, about []byte) (*http.Request, error) {
-	name, qualifier := function, ""
-	if !strings.HasPrefix(function, "arn:") {
-		name, qualifier, _ = strings.Cut(function, ":")
+func (e *Execution) request(ctx context.Context, o *order) (*http.Request, error) {
+	name, qualifier := o.function, ""
+	if !strings.HasPrefix(o.function, "arn:") {
+		name, qualifier, _ = strings.Cut(o.function, ":")
 	}
 	u := strings.TrimSuffix(e.Endpoint, "/") + "/2015-03-31/functions/" + url.PathEscape(name) + "/invocations"
 	if qualifier != "" {
 		u += "?Qualifier=" + url.QueryEscape(qualifier)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u, bytes.NewReader(event))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u, bytes.NewReader(o.event))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if len(about) > 0 {
-		req.Header.Set("X-Amz-Client-Context", base64.StdEncoding.EncodeToString(about))
+	if len(o.about) > 0 {
+		req.Header.Set("X-Amz-Client-Context", base64.StdEncoding.EncodeToString(o.about))
 	}
-	creds, err := e.Credentials(ctx, account)
+	if o.trace != "" {
+		req.Header.Set("X-Amzn-Trace-Id", o.trace)
+	}
+	creds, err := e.Credentials(ctx, o.account)
 	if err != nil {
 		return nil, err
 	}
-	hash := sha256.Sum256(event)
+	hash := sha256.Sum256(o.event)
 	return req, v4.NewSigner().SignHTTP(ctx, creds, req, hex.EncodeToString(hash[:]), "lambda", e.Region, e.Clock.Now())
 }
 
@@ -170,15 +182,12 @@ func ended(ctx context.Context) *fault {
 
 // lost is what a request came to that has no answer.
 func lost(ctx context.Context, err error) *attempt {
-	if ctx.Err() != nil {
+	op, ok := errors.AsType[*net.OpError](err)
+	unsent := ok && op.Op == "dial" // no connection, so nothing was sent
+	if errors.Is(ctx.Err(), context.Canceled) || ctx.Err() != nil && !unsent {
 		return &attempt{fault: ended(ctx)}
 	}
-	op, ok := errors.AsType[*net.OpError](err)
-	return &attempt{
-		&fault{Fault: Unavailable, message: "The execution service can't be reached.", retryAfter: time.Second, err: err},
-		ok && op.Op == "dial", // no connection, so nothing was sent
-		0,
-	}
+	return &attempt{&fault{Fault: Unavailable, message: "The execution service can't be reached.", retryAfter: time.Second, err: err}, unsent, 0}
 }
 
 // refusal is what an answer other than 200 means.

@@ -62,7 +62,7 @@ func (r *Resource) check() (map[string]any, error) {
 			return nil, hearth.Errorf(hearth.InvalidParameter, "metadata: %s has %d bytes; at most %d are allowed", name, len(v), maxText)
 		}
 	}
-	if len(r.State) == 0 {
+	if len(r.State) == 0 || string(r.State) == "null" { // as Go's encoder writes none
 		r.State = json.RawMessage("{}")
 	}
 	v, err := expression.FromJSON(r.State)

@@ -75,18 +75,23 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	if s.resources, err = openResources(ctx, cfg.Store, cfg.Clock); err != nil {
 		return nil, err
 	}
+	all := map[hearth.Account]map[string]*compiled{}
 	err = each(ctx, cfg.Store, apiBucket, func(key string, a *API) error {
 		account, _, _ := strings.Cut(key, "/")
 		c, err := compile(hearth.Account(account), a)
 		if err != nil {
 			return fmt.Errorf("the record %s of %s: %w", key, apiBucket, err)
 		}
-		s.table.set(c.account, a.ID, c)
+		if all[c.account] == nil {
+			all[c.account] = map[string]*compiled{}
+		}
+		all[c.account][a.ID] = c
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.table.load(all)
 	err = each(ctx, cfg.Store, keyBucket, func(key string, k *Key) error {
 		account, _, _ := strings.Cut(key, "/")
 		s.keys.Store(account+"/"+k.SHA256, k)

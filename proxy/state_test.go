@@ -224,6 +224,9 @@ func TestResourcesThatCannotBeAreRefused(t *testing.T) {
 	if r, err := w.svc.PutResource(t.Context(), account, proxy.Resource{ID: "a", Type: "t", Revision: 1}); err != nil || r.Revision != 2 || string(r.State) != "{}" {
 		t.Error(r, err)
 	}
+	if r, err := w.svc.PutResource(t.Context(), account, proxy.Resource{ID: "a", Type: "t", State: json.RawMessage("null")}); err != nil || string(r.State) != "{}" {
+		t.Error(r, err)
+	}
 	if _, err := w.svc.PutResource(t.Context(), account, proxy.Resource{ID: "b", Type: "t", Revision: 1}); hearth.KindOf(err) != hearth.PreconditionFailed {
 		t.Error(err)
 	}

@@ -55,6 +55,15 @@ func (t *table) of(account hearth.Account) *routes {
 	return &routes{}
 }
 
+// load has these be the APIs of all accounts.
+func (t *table) load(all map[hearth.Account]map[string]*compiled) {
+	routes := make(map[hearth.Account]*routes, len(all))
+	for account, byID := range all {
+		routes[account] = newRoutes(byID)
+	}
+	t.now.Store(&routes)
+}
+
 // set has c be the API of its id, or with nil takes the id's away. One call at a
 // time.
 func (t *table) set(account hearth.Account, id string, c *compiled) {

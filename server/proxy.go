@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/proxy"
 	"github.com/hearth-faas/hearth/store"
@@ -57,10 +59,15 @@ func (c ExecutionConfig) check() error {
 
 // openProxies opens the proxy APIs.
 func (s *Server) openProxies(ctx context.Context) error {
-	return s.openProxiesFor(ctx, s.refusesDependency)
+	return s.openProxiesFor(ctx, s.refusesDependency, func(_ context.Context, caller hearth.Identity, action, resource string) error {
+		parts := strings.SplitN(resource, ":", 6) // arn:aws:hearth:REGION:ACCOUNT:proxy/API
+		return s.judge.Check(&access.Request{Caller: caller, Action: action, Resource: resource, Account: hearth.Account(parts[4])})
+	})
 }
 
-func (s *Server) openProxiesFor(ctx context.Context, refuses func(string) string) (err error) {
+// openProxiesFor opens proxy APIs whose results are not sent to what is refused,
+// and which are called by whom authorize lets in; nil is their own account.
+func (s *Server) openProxiesFor(ctx context.Context, refuses func(string) string, authorize func(context.Context, hearth.Identity, string, string) error) (err error) {
 	e := s.cfg.Execution
 	execution := &proxy.Execution{Endpoint: e.Endpoint, Region: e.Region, Clock: s.clock}
 	if execution.Region == "" {
@@ -77,7 +84,7 @@ func (s *Server) openProxiesFor(ctx context.Context, refuses func(string) string
 	}
 	s.proxies, err = proxy.Open(ctx, proxy.Config{
 		Store: s.records, Execution: execution, Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region,
-		Refuses: refuses, Recorder: s.decisions, Metrics: s.metrics, Log: s.log,
+		Refuses: refuses, Authorize: authorize, Recorder: s.decisions, Metrics: s.metrics, Log: s.log,
 	})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)

@@ -78,7 +78,7 @@ func NewProxy(ctx context.Context, cfg ProxyConfig) (_ *Proxy, err error) {
 }
 
 func (p *Proxy) openEndpoints(ctx context.Context) error {
-	if err := p.openProxiesFor(ctx, refusesCallback(p.cfg.CallbackHosts)); err != nil {
+	if err := p.openProxiesFor(ctx, refusesCallback(p.cfg.CallbackHosts), nil); err != nil {
 		return err
 	}
 	verifier := sigv4.New(p.authority, p.clock, p.Server.cfg.Region, control.SigningService)

@@ -76,8 +76,9 @@ func ofType(t string) (Format, bool) {
 }
 
 // Negotiate chooses the format of a response by the request's Accept: of what is
-// asked for most, and where that is several, the one in which the request came,
-// then JSON. It reports false where none is acceptable.
+// asked for most, and where that is several, XML if the request came in it, then
+// JSON: who sends a form wants none back. It reports false where none is
+// acceptable.
 func Negotiate(accept []string, came Format) (Format, bool) {
 	ranges := strings.Join(accept, ",")
 	if strings.TrimSpace(ranges) == "" {
@@ -102,8 +103,12 @@ func Negotiate(accept []string, came Format) (Format, bool) {
 		}
 	}
 	best, found := Format(""), false
-	for _, f := range append([]Format{came}, formats...) {
-		if f != "" && wants[f].q > 0 && (!found || wants[f].q > wants[best].q) {
+	order := formats
+	if came == XML {
+		order = []Format{XML, JSON, Form}
+	}
+	for _, f := range order {
+		if wants[f].q > 0 && (!found || wants[f].q > wants[best].q) {
 			best, found = f, true
 		}
 	}

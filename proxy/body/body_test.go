@@ -146,7 +146,8 @@ func TestTheFormatIsWhatIsAskedForMost(t *testing.T) {
 	}{
 		{nil, "", body.JSON},
 		{nil, body.XML, body.XML},
-		{[]string{"*/*"}, body.Form, body.Form},
+		{[]string{"*/*"}, body.Form, body.JSON},
+		{[]string{"application/x-www-form-urlencoded"}, body.JSON, body.Form},
 		{[]string{"application/xml"}, body.JSON, body.XML},
 		{[]string{"text/xml"}, body.JSON, body.XML},
 		{[]string{"application/vnd.lamp+xml"}, "", body.XML},

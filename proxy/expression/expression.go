@@ -113,6 +113,9 @@ func (e *Env) Compile(text string, kind Kind) (*Expression, error) {
 	if issues.Err() != nil {
 		first := issues.Errors()[0]
 		message := strings.TrimPrefix(first.Message, "Syntax error: ")
+		if i := strings.Index(message, " expecting {"); i >= 0 { // all tokens of the language
+			message = message[:i]
+		}
 		if len(message) > 500 {
 			message = message[:500] + "…"
 		}
