@@ -41,6 +41,9 @@ type Config struct {
 	// "" keeps them in the data folder. DatabasePassword is a file with its
 	// password, if that is not in the URL.
 	Database, DatabasePassword string
+	// Standby has a server whose data folder or database another one holds wait
+	// until that has ended, and take over.
+	Standby bool
 	// Region and Account are what a first start makes, by default
 	// hearth.DefaultRegion and hearth.DefaultAccount; a later start takes what
 	// the data folder has, and others than those are an error.

@@ -79,7 +79,14 @@ func (s *Server) openStore(ctx context.Context) error {
 		}
 		cfg.Password, _, _ = strings.Cut(string(bytes.TrimRight(password, "\r\n")), "\n")
 	}
-	records, err := postgres.Open(ctx, cfg)
+	if s.cfg.Standby {
+		defer answerStandingBy(s.listener)()
+	}
+	var records *postgres.Store
+	err = s.standBy(ctx, func() (err error) {
+		records, err = postgres.Open(ctx, cfg)
+		return err
+	})
 	if err != nil {
 		return err
 	}
