@@ -129,7 +129,7 @@ func (a *Avoider) record(p *plan, f *flight, inv *hearth.Invocation, result *hea
 	kept := *result
 	kept.LogTail = nil
 	rec := &record{key: f.key, line: f.line, account: inv.Function.Account, function: inv.Function.Name, states: f.states,
-		request: inv.RequestID, at: began, ran: inv.Timeline.Spent[hearth.StageRun], first: firstRun(&inv), result: kept}
+		request: inv.RequestID, at: began, ran: inv.Timeline.Spent[hearth.StageRun], first: firstRun(inv), result: kept}
 	if err := a.shelf.put(context.Background(), rec, p.maxRecords); err != nil {
 		a.cfg.Log.Warn("a result can't be recorded", "function", inv.Function.Name, "error", err)
 		not("the result could not be kept")
