@@ -339,6 +339,9 @@ func (j *job) found(items []Item, next *string, room int) (left int, err error) 
 		}
 		fresh = append(fresh, one)
 	}
+	if next == nil && len(fresh) == 0 {
+		return left, nil // there is nothing to write down
+	}
 	if j.order != nil {
 		if err := j.order.add(fresh); err != nil {
 			return 0, err

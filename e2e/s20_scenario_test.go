@@ -61,7 +61,7 @@ func (s *server) untilBackfill(id, what string, patience time.Duration, is func(
 // scenario, judged by what the function told and when objects were made.
 func TestS20EveryObjectIsProcessedThroughKillsWhileMoreCome(t *testing.T) {
 	t.Parallel()
-	z := s20Size{objects: 2000, batch: 5, parallel: 4, kills: 2, rate: 250, coming: 50, for_: 3 * time.Second, within: 4 * time.Second, chains: 20, patience: 3 * time.Minute}
+	z := s20Size{objects: 1200, batch: 10, parallel: 4, kills: 2, rate: 200, coming: 50, for_: 3 * time.Second, within: 4 * time.Second, chains: 20, patience: 3 * time.Minute}
 	if fullScenarios() {
 		z = s20Size{objects: 1_000_000, batch: 100, parallel: 20, kills: 5, coming: 50, for_: 2 * time.Minute, within: 30 * time.Second, chains: 1000, patience: 2 * time.Hour}
 	}

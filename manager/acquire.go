@@ -146,7 +146,7 @@ func (m *Manager) acquireIn(ctx context.Context, s *subpool, inv *hearth.Invocat
 		if c.pledge != nil {
 			p.Why = "a provisioned container was idle"
 		}
-		p.Instance, p.Container = c.inst.env.ID(), c.env.ID()
+		p.Instance, p.Container, p.First = c.inst.env.ID(), c.env.ID(), c.invocations.Load() == 0
 		g.sub.ledger.tell(&p.Knew)
 		p.Knew.Pool = g.pooled()
 		m.count.path[reused].Add(1)
@@ -179,7 +179,7 @@ func (m *Manager) acquireIn(ctx context.Context, s *subpool, inv *hearth.Invocat
 		gr.knew.Pool = g.pooled()
 	}
 	p.Path, p.Why, p.Knew = gr.path, gr.why, gr.knew
-	p.Instance, p.Container = gr.c.inst.env.ID(), gr.c.env.ID()
+	p.Instance, p.Container, p.First = gr.c.inst.env.ID(), gr.c.env.ID(), gr.c.invocations.Load() == 0
 	m.count.path[pathIndex(gr.path)].Add(1)
 	now := m.clock.Now()
 	gr.c.began.Store(int64(now.Sub(m.start)))

@@ -60,6 +60,9 @@ type Config struct {
 	// MasterKeyFile is the file of the key that seals secrets, an absolute path;
 	// "" is one in the data folder.
 	MasterKeyFile string
+	// Standby has a server whose data folder or database another one holds wait
+	// until that has ended, and take over.
+	Standby bool
 	// Region and Account are what a first start makes, by default
 	// hearth.DefaultRegion and hearth.DefaultAccount; a later start takes what
 	// the data folder has, and others than those are an error.

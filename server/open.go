@@ -43,8 +43,12 @@ import (
 // How each part is made of the configuration and of those before it, in the
 // order in which New opens them.
 
-func (s *Server) openFolder(context.Context) error {
-	folder, err := store.OpenFolder(s.cfg.DataDir)
+func (s *Server) openFolder(ctx context.Context) error {
+	var folder *store.Folder
+	err := s.standBy(ctx, func() (err error) {
+		folder, err = store.OpenFolder(s.cfg.DataDir)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 	}
 	group("server", a.keyCmd(), a.envCmd(), a.accountCmd())
 	if a.newServer != nil {
-		group("server", a.upCmd())
+		group("server", a.upCmd(), a.moveRecordsCmd())
 	}
 	if a.newNode != nil {
 		group("server", a.nodeCmd())

@@ -89,9 +89,10 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.StringVar(&cfg.Database, "database", cfg.Database, "`URL` of a PostgreSQL that keeps the records, postgres://USER@HOST/NAME (default: a file in the data folder)")
 	f.StringVar(&cfg.DatabasePassword, "database-password", cfg.DatabasePassword, "`file` with its password; it may also be in HEARTH_DATABASE's URL")
 	f.StringVar(&cfg.MasterKeyFile, "master-key-file", cfg.MasterKeyFile, "`file` of the key that seals secrets (default: systemd's credential "+identity.CredentialName+", or "+identity.MasterKeyFile+" in the data folder)")
+	f.BoolVar(&cfg.Standby, "standby", cfg.Standby, "if another server works on the data folder or the database, wait until it has ended, and take over")
 	f.StringVar(&cfg.Region, "region", cfg.Region, "AWS `region` that a first start makes (default "+hearth.DefaultRegion+")")
 	f.StringVar((*string)(&cfg.Account), "account", string(cfg.Account), "`account` that a first start makes, twelve digits (default "+string(hearth.DefaultAccount)+")")
-	named("listen", "tls-listen", "tls-cert", "tls-key", "acme-domains", "acme-directory", "acme-roots", "acme-email", "insecure-listen", "database", "database-password", "master-key-file", "region", "account")
+	named("listen", "tls-listen", "tls-cert", "tls-key", "acme-domains", "acme-directory", "acme-roots", "acme-email", "insecure-listen", "database", "database-password", "master-key-file", "standby", "region", "account")
 
 	f.IntVar(&cfg.MemoryMiB, "memory", cfg.MemoryMiB, "`MiB` of memory promised to functions at most (default: three quarters of the machine's)")
 	f.Float64Var(&cfg.Overcommit, "overcommit", cfg.Overcommit, "`factor` by which more memory may be promised than that")
