@@ -37,6 +37,9 @@ type Config struct {
 	// Limits bounds what runs at once and what begins in a second; nil is
 	// NewLimits(0, 0).
 	Limits *Limits
+	// Gate shares the machine between accounts while it is saturated; nil is
+	// that whoever comes first begins.
+	Gate *Gate
 	// Metrics is where the counters are registered; nil is nowhere.
 	Metrics prometheus.Registerer
 	// NewID makes request ids. Nil makes random UUIDs.
@@ -113,6 +116,7 @@ type Frontend struct {
 	avoider   Avoider
 	accounts  Accounts
 	limits    *Limits
+	gate      *Gate
 	metrics   *metrics
 	decisions sync.Pool // of *hearth.Decision
 
@@ -130,6 +134,7 @@ func New(cfg Config) (*Frontend, error) {
 	f := &Frontend{
 		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider,
 		limits:   cfg.Limits,
+		gate:     cfg.Gate,
 		accounts: cfg.Accounts,
 		updates:  cfg.Updates, policy: cfg.Policy,
 		metrics: newMetrics(), drained: make(chan struct{}),
@@ -207,6 +212,17 @@ func (f *Frontend) place(ctx context.Context, inv *hearth.Invocation, now time.T
 		return nil, e
 	}
 	defer p.leave()
+	if f.gate != nil {
+		if f.gate.look(now); f.gate.shut.Load() {
+			s, err := f.gate.enter(ctx, inv.Function.Account)
+			if err != nil {
+				inv.Placement.Why = "the machine was saturated, and the caller went away before it was its account's turn"
+				return nil, refusal(inv, hearth.Canceled, "The caller went away while it waited for its account's turn.")
+			}
+			defer s.leave()
+			inv.Timeline.End(hearth.StageAdmit, f.clock.Now())
+		}
+	}
 	if f.observer != nil {
 		f.observer.Arrived(inv)
 	}
