@@ -216,7 +216,9 @@ func (g *Gate) serve() {
 
 func (g *Gate) hold(account hearth.Account) *slot {
 	s := &slot{gate: g, account: account, began: time.Now()}
+	g.mu.Lock() // the lease may be over before the timer is known
 	s.timer = time.AfterFunc(lease, s.leave)
+	g.mu.Unlock()
 	return s
 }
 
@@ -226,9 +228,9 @@ func (s *slot) leave() {
 		return
 	}
 	s.once.Do(func() {
-		s.timer.Stop()
 		s.gate.mu.Lock()
 		defer s.gate.mu.Unlock()
+		s.timer.Stop()
 		s.gate.back(s.account, time.Since(s.began))
 	})
 }
