@@ -367,7 +367,7 @@ func TestAChangeIsNotReplayed(t *testing.T) {
 	if got := send(request, "127.0.0.1"); got != 200 {
 		t.Errorf("a retry: %d", got)
 	}
-	if got := send(request, "127.0.0.9"); got != 403 {
+	if got := send(request, "127.0.0.9"); got < 400 || got >= 500 {
 		t.Errorf("a replay: %d", got)
 	}
 }
