@@ -264,24 +264,32 @@ func TestADeletionThatFailsIsTriedAgain(t *testing.T) {
 func TestKeysAreRotated(t *testing.T) {
 	w := newWorld(t)
 	d := w.open(t)
-	owner := account.Owner{Account: "111122223333", User: "Ann", ARN: "arn:aws:iam::111122223333:user/Ann", UserID: "AIDA1"}
-	if _, _, err := d.Create(t.Context(), account.Spec{Name: "a", ID: owner.Account}); err != nil {
+	const team hearth.Account = "111122223333"
+	if _, _, err := d.Create(t.Context(), account.Spec{Name: "a", ID: team}); err != nil {
 		t.Fatal(err)
 	}
 	k := d.Keys()
-	first := must[account.Made](t)(k.Create(t.Context(), owner))
-	second := must[account.Made](t)(k.Create(t.Context(), owner))
-	_, err := k.Create(t.Context(), owner)
+	first := must[account.Made](t)(k.Create(t.Context(), team, "AIDA1"))
+	second := must[account.Made](t)(k.Create(t.Context(), team, "AIDA1"))
+	_, err := k.Create(t.Context(), team, "AIDA1")
 	kindIs(t, err, hearth.LimitExceeded)
-	if err := k.Update(t.Context(), owner.Account, "ann", first.Key.ID, false); err != nil {
+	if err := k.Update(t.Context(), team, "AIDA1", first.Key.ID, false); err != nil {
 		t.Fatal(err)
 	}
+	arn := "arn:aws:iam::111122223333:user/Ann"
+	users := func(a hearth.Account, id string) (string, bool) { return arn, arn != "" && a == team && id == "AIDA1" }
 	for range 2 {
+		if _, _, ok := d.FindKey(second.Key.ID); ok {
+			t.Error("the key of a user whom nobody knows is let in")
+		}
+		if err := k.Users(users); err != nil {
+			t.Fatal(err)
+		}
 		if _, _, ok := d.FindKey(first.Key.ID); ok {
 			t.Error("an inactive key is let in")
 		}
-		if _, who, ok := d.FindKey(second.Key.ID); !ok || who.ARN != owner.ARN {
-			t.Error("the other one is not")
+		if _, who, ok := d.FindKey(second.Key.ID); !ok || who != (hearth.Identity{Account: team, ARN: arn, UserID: "AIDA1"}) {
+			t.Errorf("the other one is of %+v", who)
 		}
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
@@ -289,20 +297,25 @@ func TestKeysAreRotated(t *testing.T) {
 		d = w.open(t)
 		k = d.Keys()
 	}
-	kindIs(t, k.Delete(t.Context(), owner.Account, "bob", second.Key.ID), hearth.NoSuchEntity)
-	kindIs(t, k.Delete(t.Context(), "444455556666", "ann", second.Key.ID), hearth.NoSuchEntity)
-	renamed := account.Owner{Account: owner.Account, User: "Eve", ARN: "arn:aws:iam::111122223333:user/Eve", UserID: "AIDA1"}
-	if err := k.Rename(t.Context(), "Ann", renamed); err != nil {
+	kindIs(t, k.Delete(t.Context(), team, "AIDA2", second.Key.ID), hearth.NoSuchEntity)
+	kindIs(t, k.Delete(t.Context(), "444455556666", "AIDA1", second.Key.ID), hearth.NoSuchEntity)
+	if err := k.Users(users); err != nil {
 		t.Fatal(err)
 	}
-	if _, who, ok := d.FindKey(second.Key.ID); !ok || who.ARN != renamed.ARN || len(k.List(owner.Account, "Ann")) != 0 || len(k.List(owner.Account, "Eve")) != 2 {
-		t.Errorf("after a renaming: %+v", who)
+	for _, name := range []string{"arn:aws:iam::111122223333:user/Eve", ""} { // renamed, and deleted
+		arn = name
+		if err := k.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		if _, who, ok := d.FindKey(second.Key.ID); ok != (name != "") || who.ARN != name {
+			t.Errorf("the key is of %+v, %v", who, ok)
+		}
 	}
-	if err := k.Delete(t.Context(), owner.Account, "Eve", second.Key.ID); err != nil {
+	if err := k.Delete(t.Context(), team, "AIDA1", second.Key.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, ok := d.FindKey(second.Key.ID); ok {
-		t.Error("a deleted key is let in")
+	if len(k.List(team, "AIDA1")) != 1 {
+		t.Error("it is there still")
 	}
 }
 
@@ -436,7 +449,7 @@ func TestADirectoryIsWhatWasDoneToIt(t *testing.T) {
 					continue
 				}
 				var made account.Made
-				made, err = d.Keys().Create(ctx, account.Owner{Account: id, ARN: "arn", UserID: "u"})
+				made, err = d.Keys().Create(ctx, id, "")
 				if len(m.keys) >= account.MaxKeys {
 					want = hearth.LimitExceeded
 				} else if err == nil {

@@ -239,7 +239,7 @@ func (d *Directory) Create(ctx context.Context, s Spec) (*Account, Made, error) 
 		return nil, Made{}, hearth.Errorf(hearth.Conflict, "The name %s is that of account %s already.", have.Name, have.ID)
 	}
 	// The key first: an account that is there can be used.
-	key, err := d.keys.Create(ctx, Owner{Account: s.ID, ARN: rootARN(s.ID), UserID: string(s.ID)})
+	key, err := d.keys.Create(ctx, s.ID, "")
 	if err != nil {
 		return nil, Made{}, err
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,23 +25,12 @@ const MaxKeys = 2
 type Key struct {
 	ID      string         `json:"id"` // AKIA and 16 characters
 	Account hearth.Account `json:"account"`
-	User    string         `json:"user,omitempty"` // "" is root
+	User    string         `json:"user,omitempty"` // the user's id; "" is root
 	Sealed  []byte         `json:"secret"`
 	Active  bool           `json:"active"`
 	Created time.Time      `json:"created"`
 	// Used is when it was used last, to some minutes; zero is never.
 	Used time.Time `json:"used,omitzero"`
-	// Of its owner, as policies and STS name it.
-	ARN    string `json:"arn"`
-	UserID string `json:"userId"`
-}
-
-// Owner is whose a key is.
-type Owner struct {
-	Account hearth.Account
-	User    string // "" is root
-	ARN     string
-	UserID  string
 }
 
 // Made is a new key with its secret, which is told once.
@@ -62,6 +50,8 @@ type Keys struct {
 	// known is never changed: a change makes a new one, so that a request
 	// looks its key up without a lock.
 	known atomic.Pointer[map[string]*known]
+	// users tells a user's ARN; nil before Users was called.
+	users func(account hearth.Account, id string) (arn string, ok bool)
 }
 
 // known is what a request needs of an active key.
@@ -89,11 +79,11 @@ func (k *Keys) close() error {
 
 // recordOf orders the keys by account, user and id.
 func recordOf(account hearth.Account, user, id string) string {
-	return ownerOf(account, user) + id
+	return ofOwner(account, user) + id
 }
 
-func ownerOf(account hearth.Account, user string) string {
-	return string(account) + "/" + strings.ToLower(user) + "/"
+func ofOwner(account hearth.Account, user string) string {
+	return string(account) + "/" + user + "/"
 }
 
 // sealedAs is what a secret belongs to.
@@ -110,7 +100,10 @@ func (k *Keys) publish() error {
 		if !key.Active {
 			continue
 		}
-		id := hearth.Identity{Account: key.Account, ARN: key.ARN, UserID: key.UserID}
+		id, ok := k.owner(key)
+		if !ok {
+			continue // of a user who is gone
+		}
 		if had := old[key.ID]; had != nil && had.identity == id && had.record == record {
 			all[key.ID] = had
 			continue
@@ -125,6 +118,35 @@ func (k *Keys) publish() error {
 	}
 	k.known.Store(&all)
 	return nil
+}
+
+// owner is who signs with a key.
+func (k *Keys) owner(key *Key) (hearth.Identity, bool) {
+	if key.User == "" {
+		return hearth.Identity{Account: key.Account, ARN: rootARN(key.Account), UserID: string(key.Account)}, true
+	}
+	if k.users == nil {
+		return hearth.Identity{}, false
+	}
+	arn, ok := k.users(key.Account, key.User)
+	return hearth.Identity{Account: key.Account, ARN: arn, UserID: key.User}, ok
+}
+
+// Users says who tells users' ARNs, by their ids; the keys of users are let in
+// from then on. It must answer from memory.
+func (k *Keys) Users(arn func(account hearth.Account, id string) (string, bool)) error {
+	k.changing.Lock()
+	k.users = arn
+	k.changing.Unlock()
+	return k.Refresh()
+}
+
+// Refresh has the users' ARNs asked for again: one has another name, or is
+// gone, and his keys with him.
+func (k *Keys) Refresh() error {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	return k.publish()
 }
 
 // Find returns the secret of an active key and whose it is. It takes no lock
@@ -174,20 +196,21 @@ func (k *Keys) Get(id string) *Key {
 	return nil
 }
 
-// List returns the keys of a user, or with "" of root, by their ids.
+// List returns the keys of a user, by his id, or with "" of root, by their ids.
 func (k *Keys) List(account hearth.Account, user string) []*Key {
 	var all []*Key
-	for _, key := range k.table.Scan(ownerOf(account, user), "") {
+	for _, key := range k.table.Scan(ofOwner(account, user), "") {
 		all = append(all, key)
 	}
 	return all
 }
 
-// Create makes a key. Errors: LimitExceeded beyond MaxKeys.
-func (k *Keys) Create(ctx context.Context, o Owner) (Made, error) {
+// Create makes a key of a user, by his id, or with "" of root. Errors:
+// LimitExceeded beyond MaxKeys.
+func (k *Keys) Create(ctx context.Context, account hearth.Account, user string) (Made, error) {
 	k.changing.Lock()
 	defer k.changing.Unlock()
-	if len(k.List(o.Account, o.User)) >= MaxKeys {
+	if len(k.List(account, user)) >= MaxKeys {
 		return Made{}, hearth.Errorf(hearth.LimitExceeded, "Cannot exceed quota for AccessKeysPerUser: %d", MaxKeys)
 	}
 	id, secret := make([]byte, 10), make([]byte, 30)
@@ -197,15 +220,15 @@ func (k *Keys) Create(ctx context.Context, o Owner) (Made, error) {
 		}
 	}
 	key := &Key{
-		ID: "AKIA" + base32.StdEncoding.EncodeToString(id), Account: o.Account, User: o.User, Active: true,
-		Created: k.cfg.Clock.Now().UTC().Truncate(time.Second), ARN: o.ARN, UserID: o.UserID,
+		ID: "AKIA" + base32.StdEncoding.EncodeToString(id), Account: account, User: user, Active: true,
+		Created: k.cfg.Clock.Now().UTC().Truncate(time.Second),
 	}
 	text := base64.StdEncoding.EncodeToString(secret)
 	var err error
 	if key.Sealed, err = k.cfg.Secrets.Seal([]byte(text), sealedAs(key.ID)); err != nil {
 		return Made{}, err
 	}
-	if _, err := k.table.Change(ctx, recordOf(o.Account, o.User, key.ID), func(*Key) (*Key, error) { return key, nil }); err != nil {
+	if _, err := k.table.Change(ctx, recordOf(account, user, key.ID), func(*Key) (*Key, error) { return key, nil }); err != nil {
 		return Made{}, err
 	}
 	return Made{key, identity.NewSecret(text)}, k.publish()
@@ -240,26 +263,6 @@ func (k *Keys) change(ctx context.Context, account hearth.Account, user, id stri
 	})
 	if err != nil {
 		return err
-	}
-	return k.publish()
-}
-
-// Rename gives the keys of a user to what the user is called now. A crash in
-// between leaves some under the old name; doing it again brings them along.
-func (k *Keys) Rename(ctx context.Context, from string, to Owner) error {
-	k.changing.Lock()
-	defer k.changing.Unlock()
-	for _, key := range k.List(to.Account, from) {
-		moved := *key
-		moved.User, moved.ARN, moved.UserID = to.User, to.ARN, to.UserID
-		if _, err := k.table.Change(ctx, recordOf(to.Account, to.User, key.ID), func(*Key) (*Key, error) { return &moved, nil }); err != nil {
-			return err
-		}
-		if old := recordOf(to.Account, from, key.ID); old != recordOf(to.Account, to.User, key.ID) {
-			if _, err := k.table.Change(ctx, old, func(*Key) (*Key, error) { return nil, nil }); err != nil {
-				return err
-			}
-		}
 	}
 	return k.publish()
 }

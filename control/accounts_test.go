@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,52 @@ func TestTheOperatorManagesAccountsAndNobodyElseDoes(t *testing.T) {
 		if f, ok := errors.AsType[*Failure](err); !ok || f.Kind != hearth.AccessDenied {
 			t.Errorf("%s by another account: %v", what, err)
 		}
+	}
+}
+
+func (p accountParts) Can(_ context.Context, account hearth.Account, who, action, resource string, about map[string][]string) (Can, error) {
+	return Can{Who: who, Action: action, Resource: resource, Allowed: account == ours, Why: strings.Join(about["aws:sourceip"], " "), Statement: []byte(`{}`)}, p.err
+}
+
+// Who is no root is let in by the policies alone, under the names of the
+// document's operations.
+func TestWhoIsNoRootMayWhatThePoliciesSay(t *testing.T) {
+	user := hearth.Identity{Account: theirs, ARN: "arn:aws:iam::111111111111:user/ann", UserID: "AIDA"}
+	h := &Handler{Operator: ours, Region: "us-east-1"}
+	for path, c := range map[string]struct{ query, action, resource string }{
+		"/ps":     {"", "hearth:ListInstances", "*"},
+		"/advice": {"function=f", "hearth:Advise", "arn:aws:lambda:us-east-1:111111111111:function:f"},
+	} {
+		q, err := url.ParseQuery(c.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.mayUse(t.Context(), user, path, q); hearth.KindOf(err) != hearth.AccessDenied {
+			t.Errorf("%s without policies: %v", path, err)
+		}
+		var action, resource string
+		allowing := *h
+		allowing.Authorize = func(_ context.Context, _ hearth.Identity, a, r string) error {
+			action, resource = a, r
+			return nil
+		}
+		if err := allowing.mayUse(t.Context(), user, path, q); err != nil || action == "" || resource != c.resource {
+			t.Errorf("%s: %v, asked for %s on %s", path, err, action, resource)
+		}
+	}
+	limited := root
+	limited.Policy = "{}"
+	if err := h.mayUse(t.Context(), limited, "/ps", nil); hearth.KindOf(err) != hearth.AccessDenied {
+		t.Errorf("a limited session of root: %v", err)
+	}
+	for path := range (&Handler{}).routes() {
+		if !strings.HasPrefix(actionNames()[path], "hearth:") {
+			t.Errorf("%s has no action", path)
+		}
+	}
+	v, err := serve(t, &parts{}, root, nil).Can(t.Context(), "", "ann", "lambda:GetFunction", "f", []string{"aws:SourceIp=192.0.2.1"})
+	if err != nil || !v.Allowed || v.Why != "192.0.2.1" {
+		t.Errorf("%+v, %v", v, err)
 	}
 }
 

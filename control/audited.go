@@ -1,11 +1,9 @@
 package control
 
 import (
-	"encoding/json"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
@@ -33,7 +31,7 @@ func (h *Handler) begin(r *http.Request, path string, acts bool, id hearth.Ident
 	}
 	rec := &record{h: h, signature: signature, event: audit.Event{
 		Time: time.Now(), Account: id.Account, Principal: id.ARN, AccessKeyID: key, SourceIP: ip, UserAgent: r.UserAgent(),
-		Service: SigningService, Action: ActionOf(path), ReadOnly: !acts,
+		Service: SigningService, Action: actionOf(path), ReadOnly: !acts,
 	}}
 	rec.params.Values(r.URL.Query())
 	rec.params.JSON(body)
@@ -91,29 +89,10 @@ func credential(r *http.Request) (key, signature string) {
 	return key, signature
 }
 
-// ActionOf names what a path below Prefix does as policies and the audit log
-// do: hearth: and its operation in openapi.json, as in hearth:SetPolicy.
-func ActionOf(path string) string {
-	if op := actionNames()[path]; op != "" {
-		return SigningService + ":" + strings.ToUpper(op[:1]) + op[1:]
+// actionOf names what a path below Prefix does, as policies do.
+func actionOf(path string) string {
+	if name := actionNames()[path]; name != "" {
+		return name
 	}
 	return SigningService + ":unknown"
 }
-
-var actionNames = sync.OnceValue(func() map[string]string {
-	var doc struct {
-		Paths map[string]map[string]struct {
-			OperationID string `json:"operationId"`
-		} `json:"paths"`
-	}
-	if err := json.Unmarshal(openAPI, &doc); err != nil {
-		panic(err) // it is part of the program
-	}
-	names := map[string]string{}
-	for path, methods := range doc.Paths {
-		for _, op := range methods {
-			names[path] = op.OperationID
-		}
-	}
-	return names
-})

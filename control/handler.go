@@ -29,8 +29,8 @@ const MaxDecisions = 1000
 // request.
 type Handler struct {
 	// Authenticate finds out who signed a request with that body; its error, of
-	// a kind with a status, is the answer. Only an account's root is let in: a function's
-	// own session has no business here.
+	// a kind with a status, is the answer. An account's root is let in, and who
+	// may by Authorize.
 	Authenticate func(r *http.Request, body []byte) (hearth.Identity, error)
 
 	Instances Instances
@@ -52,6 +52,13 @@ type Handler struct {
 	Audits      Audits
 	Backfills   Backfills
 	Accounts    Accounts
+	Access      Access
+
+	// Authorize tells whether somebody who is no root may do something with
+	// what is his account's; nil is that root alone may do anything here.
+	Authorize func(ctx context.Context, id hearth.Identity, action, resource string) error
+	// Region is that of the ARNs by which policies name what is asked about.
+	Region string
 
 	// Operator is the account whose root may ask about all accounts and about
 	// the machine.
@@ -105,6 +112,7 @@ func (h *Handler) routes() map[string]answer {
 		"/audit/verify":     h.verifyAudit,
 		"/accounts":         h.accounts,
 		"/accounts/keys":    h.accountKeys,
+		"/can":              h.can,
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
 	}
@@ -195,8 +203,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	id, err := h.Authenticate(r, body)
-	if err == nil && !strings.HasSuffix(id.ARN, ":root") {
-		err = hearth.Errorf(hearth.AccessDenied, "%s is not the account's root, who alone may look here.", id.ARN)
+	if err == nil {
+		err = h.mayUse(r.Context(), id, path, r.URL.Query())
 	}
 	if err == nil && machine[path] && id.Account != h.Operator {
 		err = hearth.Errorf(hearth.AccessDenied, "%s%s is of the whole machine, and for the operator's account alone.", Prefix, path)

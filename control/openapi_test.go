@@ -158,7 +158,7 @@ func TestDocumentNamesEveryRouteAndNoOther(t *testing.T) {
 
 func TestSchemasHaveEveryFieldThatIsSentAndNoOther(t *testing.T) {
 	d := load(t)
-	for _, sent := range []any{Snapshot{}, Instance{}, Container{}, hearth.Decision{}, hearth.Knowledge{}, Runtime{}, Report{}, Check{}, LogLine{}, ParkedEvent{}, Failure{}, Capacity{}, Subpool{}, Feed{}, Spending{}, Node{}, NodeList{}, Drained{}, hearth.Idempotence{}, hearth.Dependency{}, Idempotent{}, IdempotentCounts{}, Forgotten{}, Account{}, Quotas{}, QuotaChange{}, Usage{}, AccountList{}, AccountMade{}, AccessKey{}, AccessKeyList{}, AccountSession{}, AccountName{}} {
+	for _, sent := range []any{Snapshot{}, Instance{}, Container{}, hearth.Decision{}, hearth.Knowledge{}, Runtime{}, Report{}, Check{}, LogLine{}, ParkedEvent{}, Failure{}, Capacity{}, Subpool{}, Feed{}, Spending{}, Node{}, NodeList{}, Drained{}, hearth.Idempotence{}, hearth.Dependency{}, Idempotent{}, IdempotentCounts{}, Forgotten{}, Account{}, Quotas{}, QuotaChange{}, Usage{}, AccountList{}, AccountMade{}, AccessKey{}, AccessKeyList{}, AccountSession{}, AccountName{}, Can{}} {
 		typ := reflect.TypeOf(sent)
 		s := d.Components.Schemas[typ.Name()]
 		if s == nil {

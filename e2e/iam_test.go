@@ -71,7 +71,7 @@ t = sts.get_session_token()["Credentials"]
 assert boto3.client("sts", aws_access_key_id=t["AccessKeyId"], aws_secret_access_key=t["SecretAccessKey"], aws_session_token=t["SessionToken"]).get_caller_identity()["Arn"] == "arn:aws:iam::000000000000:root"
 assert sts.get_access_key_info(AccessKeyId=t["AccessKeyId"])["Account"] == "000000000000"
 refused("DeleteConflict", iam.delete_role, RoleName="fn")
-refused("InvalidAction", iam.create_user, UserName="bob")
+refused("InvalidAction", iam.create_login_profile, UserName="bob", Password="secret-1")
 fn.delete_function(FunctionName="fn")
 iam.delete_role_policy(RoleName="fn", PolicyName="in")
 iam.detach_role_policy(RoleName="fn", PolicyArn="arn:aws:iam::000000000000:policy/own")

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 )
 
 // Config is what a Frontend is made of. Functions, Manager and Clock are
@@ -34,6 +35,9 @@ type Config struct {
 	Clock    hearth.Clock
 	Recorder hearth.Recorder // nil: decisions are not recorded
 	Policies Policies        // nil: only a function's own account may invoke it
+	// Judge says what callers may do; nil is that whoever is of a function's
+	// account may invoke it.
+	Judge *access.Judge
 	// Limits bounds what runs at once and what begins in a second; nil is
 	// NewLimits(0, 0).
 	Limits *Limits
@@ -115,6 +119,7 @@ type Frontend struct {
 	observer  Observer
 	avoider   Avoider
 	accounts  Accounts
+	judge     *access.Judge
 	limits    *Limits
 	gate      *Gate
 	metrics   *metrics
@@ -135,8 +140,8 @@ func New(cfg Config) (*Frontend, error) {
 		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider,
 		limits:   cfg.Limits,
 		gate:     cfg.Gate,
-		accounts: cfg.Accounts,
-		updates:  cfg.Updates, policy: cfg.Policy,
+		accounts: cfg.Accounts, judge: cfg.Judge,
+		updates: cfg.Updates, policy: cfg.Policy,
 		metrics: newMetrics(), drained: make(chan struct{}),
 	}
 	if f.newID == nil {

@@ -33,7 +33,7 @@ const KeysFolder = "keys"
 // at once. Safe for concurrent use, also by several processes.
 type Keyring struct {
 	dir     string
-	account hearth.Account
+	account hearth.Account // the operator's
 	region  string
 	master  *Key
 	rand    io.Reader
@@ -54,37 +54,53 @@ type keyJSON struct {
 	Created     time.Time `json:"created"`
 	Enabled     bool      `json:"enabled"`
 	Key         []byte    `json:"key"` // sealed
+	// Account is whose the key is; "" is the operator's.
+	Account hearth.Account `json:"account,omitempty"`
 }
 
-func (r *Keyring) arn(id string) string {
-	return "arn:aws:kms:" + r.region + ":" + string(r.account) + ":key/" + id
+func (r *Keyring) arn(account hearth.Account, id string) string {
+	if account == "" {
+		account = r.account
+	}
+	return "arn:aws:kms:" + r.region + ":" + string(account) + ":key/" + id
 }
 
 var keyIDOf = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// id is what an ARN of this keyring's names; false if it is not one.
+// id is what a key's ARN names; false if it is not one.
 func (r *Keyring) id(arn string) (string, bool) {
-	id, ok := strings.CutPrefix(arn, r.arn(""))
+	_, id, ok := strings.Cut(arn, ":key/")
 	return id, ok && keyIDOf.MatchString(id)
 }
 
 func (r *Keyring) file(id string) string { return id + ".json" }
 
-// read reads a key's file.
+// readFile reads the file of a key's id; an error that is fs.ErrNotExist says
+// that there is none.
+func (r *Keyring) readFile(id string) (k keyJSON, err error) {
+	data, err := os.ReadFile(filepath.Join(r.dir, r.file(id)))
+	if err == nil {
+		if err = decode(data, &k, &k.Version); err != nil {
+			err = fmt.Errorf("the key %s: %w", id, err)
+		}
+	}
+	return k, err
+}
+
+// read reads the file of the key with an ARN.
 func (r *Keyring) read(arn string) (k keyJSON, id string, err error) {
 	id, ok := r.id(arn)
 	if !ok {
 		return k, "", keyMissing(arn)
 	}
-	data, err := os.ReadFile(filepath.Join(r.dir, r.file(id)))
-	if errors.Is(err, fs.ErrNotExist) {
+	if k, err = r.readFile(id); errors.Is(err, fs.ErrNotExist) {
 		return k, "", keyMissing(arn)
 	}
 	if err != nil {
 		return k, "", err
 	}
-	if err := decode(data, &k, &k.Version); err != nil {
-		return k, "", fmt.Errorf("the key %s: %w", id, err)
+	if r.arn(k.Account, id) != arn { // of another account or region
+		return keyJSON{}, "", keyMissing(arn)
 	}
 	return k, id, nil
 }
@@ -186,8 +202,14 @@ func (r *Keyring) Open(arn string, sealed, associated []byte) ([]byte, error) {
 	return unseal(aead, sealVersion, sealed[n:], associated)
 }
 
-// Create makes a key.
-func (r *Keyring) Create(description string, now time.Time) (KeyInfo, error) {
+// Create makes a key of an account; "" is the operator's.
+func (r *Keyring) Create(account hearth.Account, description string, now time.Time) (KeyInfo, error) {
+	if account == r.account {
+		account = ""
+	}
+	if account != "" && !accountShape.MatchString(string(account)) {
+		return KeyInfo{}, fmt.Errorf("%.20q is no account: it is twelve digits", account)
+	}
 	id, err := uuid.NewRandomFromReader(r.rand)
 	if err != nil {
 		return KeyInfo{}, err
@@ -196,7 +218,7 @@ func (r *Keyring) Create(description string, now time.Time) (KeyInfo, error) {
 	if _, err := io.ReadFull(r.rand, key); err != nil {
 		return KeyInfo{}, err
 	}
-	k := keyJSON{Version: fileVersion, Description: description, Created: now.UTC().Truncate(time.Second), Enabled: true}
+	k := keyJSON{Version: fileVersion, Description: description, Created: now.UTC().Truncate(time.Second), Enabled: true, Account: account}
 	if k.Key, err = r.master.Seal(key, []byte("key "+id.String())); err != nil {
 		return KeyInfo{}, err
 	}
@@ -204,7 +226,7 @@ func (r *Keyring) Create(description string, now time.Time) (KeyInfo, error) {
 }
 
 func (r *Keyring) info(id string, k keyJSON) KeyInfo {
-	return KeyInfo{r.arn(id), k.Description, k.Created, k.Enabled}
+	return KeyInfo{r.arn(k.Account, id), k.Description, k.Created, k.Enabled}
 }
 
 func (r *Keyring) write(id string, k keyJSON) error {
@@ -239,7 +261,7 @@ func (r *Keyring) List() (all []KeyInfo, err error) {
 		if !ok || !keyIDOf.MatchString(id) {
 			continue
 		}
-		k, _, err := r.read(r.arn(id))
+		k, err := r.readFile(id)
 		if err != nil {
 			return nil, err
 		}

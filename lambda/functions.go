@@ -148,7 +148,7 @@ func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.S
 	if len(in.Architectures) > 0 {
 		f.Architectures = []string{string(in.Architectures[0])}
 	}
-	if err := h.passRole(t, in.Role); err != nil {
+	if err := h.passRole(c, t, in.Role); err != nil {
 		return nil, err
 	}
 	if in.TenancyConfig != nil {
@@ -300,7 +300,7 @@ func (h *Handler) updateFunctionConfiguration(c *call, in *sdk.UpdateFunctionCon
 			return nil, hearth.Errorf(hearth.InvalidParameter, "You cannot enable durable execution on an existing function. Set DurableConfig when creating the function.")
 		}
 	}
-	if err := h.passRole(t, in.Role); err != nil {
+	if err := h.passRole(c, t, in.Role); err != nil {
 		return nil, err
 	}
 	u := settingsOfUpdate(in)

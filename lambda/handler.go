@@ -13,6 +13,7 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/audit"
 	"github.com/hearth-faas/hearth/awsjson"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
@@ -39,6 +40,9 @@ type Config struct {
 	// Rate is how many requests beside invocations an account may make in a
 	// second; 0 is any number.
 	Rate int
+	// Quota is what an account may, where it is not what every account may; nil
+	// is that all may the same.
+	Quota func(account hearth.Account) Quota
 	// Provisioner tells how far provisioned environments are; nil answers that
 	// they are not there yet.
 	Provisioner Provisioner
@@ -53,6 +57,9 @@ type Config struct {
 	// Neighbours are the services that answer for themselves, by the name that
 	// their requests are signed for, such as sqs; nil is none.
 	Neighbours map[string]awsjson.Handler
+	// Judge says who may do what; nil is that everybody of an account may all
+	// that its functions' policies do not deny him.
+	Judge *access.Judge
 	// Roles is asked before a function gets a role; nil lets every role pass.
 	Roles Roles
 	// CheckKey tells whether the key that a function names can be used: its
@@ -290,6 +297,9 @@ func (h *Handler) serve(c *call, body []byte) (smithy.Serializable, error) {
 		c.record.params.Struct(in)
 	}
 	if err := validate(op, in); err != nil {
+		return nil, err
+	}
+	if err := h.may(c, op, in); err != nil {
 		return nil, err
 	}
 	return run(h, c, in)

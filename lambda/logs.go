@@ -64,7 +64,9 @@ func (h *Handler) serveLogs(w http.ResponseWriter, c *call) {
 	}
 	if err == nil {
 		if run := logOperations[name]; run != nil && r.Method == http.MethodPost {
-			out, err = run(h, c, body)
+			if err = h.mayLog(c, name, body); err == nil {
+				out, err = run(h, c, body)
+			}
 		} else {
 			err = hearth.Errorf(hearth.UnknownOperation, "CloudWatch Logs has no operation %q here", name)
 		}

@@ -54,16 +54,20 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 	}
 	h.begin(c, c.claim.Service, neighbourOperation(n, r, body))
 	var answer *held
+	err = h.mayAsk(c, body)
 	if c.record != nil {
 		if named, ok := n.(operationNamer); ok && named.OperationOf(r) != "" {
 			c.record.event.Resource = strings.Trim(r.URL.Path, "/")
 		}
 		c.record.params.JSON(body)
 		answer = &held{ResponseWriter: w}
-		if err := h.mayChange(c); err != nil {
-			h.refuse(w, c, protocolOf(r), h.ended(c, err))
-			return
-		}
+	}
+	if err == nil {
+		err = h.mayChange(c)
+	}
+	if err != nil {
+		h.refuse(w, c, protocolOf(r), h.ended(c, err))
+		return
 	}
 	client := w
 	if answer != nil {

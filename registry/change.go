@@ -55,6 +55,11 @@ func (r *Registry) Create(ctx context.Context, c Create) (*hearth.Function, erro
 	if f.PackageType == image && len(f.Layers) > 0 {
 		return nil, notForImages()
 	}
+	made, err := r.makeRoom(f.Account)
+	if err != nil {
+		return nil, err
+	}
+	defer made()
 	layers, unpinLayers, err := r.useLayers(f.Account, c.Caller, f.Layers)
 	if err != nil {
 		return nil, err

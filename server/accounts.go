@@ -8,6 +8,8 @@ import (
 	"github.com/hearth-faas/hearth/account"
 	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/identity"
+	"github.com/hearth-faas/hearth/lambda"
+	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/store"
 )
 
@@ -22,12 +24,16 @@ func (s *Server) openAccounts(ctx context.Context) (err error) {
 	}
 	s.opened("accounts", s.accounts.Close)
 	s.authority.Consult(s.accounts)
+	for _, a := range s.accounts.List() {
+		s.limits.SetAccount(a.ID, a.Quotas.Concurrency)
+	}
 	return nil
 }
 
 // accountChanged tells those who go by it that an account's state or quotas
 // have changed.
 func (s *Server) accountChanged(a *account.Account) {
+	s.limits.SetAccount(a.ID, a.Quotas.Concurrency)
 	s.async.Reconsider()
 	s.mappings.Reconsider(a.ID)
 	if a.State == account.Active {
@@ -36,6 +42,39 @@ func (s *Server) accountChanged(a *account.Account) {
 			s.log.Error("deliveries of an account that was suspended wait for the next start of the server", "account", a.ID, "error", err)
 		}
 	}
+}
+
+// quotas are those that an account has of its own.
+func (s *Server) quotas(id hearth.Account) account.Quotas {
+	if a := s.accounts.Get(id); a != nil {
+		return a.Quotas
+	}
+	return account.Quotas{}
+}
+
+func (s *Server) registryQuota(id hearth.Account) registry.Quota {
+	q := s.quotas(id)
+	return registry.Quota{Concurrency: q.Concurrency, Functions: q.Functions, CodeBytes: q.CodeBytes}
+}
+
+func (s *Server) apiQuota(id hearth.Account) lambda.Quota {
+	q := s.quotas(id)
+	return lambda.Quota{Concurrency: q.Concurrency, CodeBytes: q.CodeBytes, Requests: q.Requests}
+}
+
+// rolesChanged has users' keys be those of what the users are called now.
+func (s *Server) rolesChanged() {
+	if err := s.accounts.Keys().Refresh(); err != nil {
+		s.log.Error("an access key can't be read", "err", err)
+	}
+}
+
+// accountSince is when an account was made.
+func (s *Server) accountSince(id hearth.Account) time.Time {
+	if a := s.accounts.Get(id); a != nil {
+		return a.Created
+	}
+	return s.authority.Since()
 }
 
 // accountList is the accounts as the control API shows them.
@@ -178,7 +217,7 @@ func (l accountList) CreateKey(ctx context.Context, named string) (control.Acces
 	if err != nil {
 		return control.AccessKey{}, err
 	}
-	made, err := l.s.accounts.Keys().Create(ctx, account.Owner{Account: a.ID, ARN: a.Root(), UserID: string(a.ID)})
+	made, err := l.s.accounts.Keys().Create(ctx, a.ID, "")
 	if err != nil {
 		return control.AccessKey{}, err
 	}

@@ -53,7 +53,10 @@ func (s *Server) callForBackfill(ctx context.Context, account hearth.Account, fu
 // by sqs:///NAME, and the rest as backfill.OpenSource does.
 func (s *Server) backfillSource(account hearth.Account, spec backfill.Spec) (backfill.Source, error) {
 	u, err := url.Parse(spec.Source)
-	if err != nil || u.Scheme != "sqs" {
+	if err != nil || u.Scheme != "sqs" { // the others are files
+		if err := s.mayReadHost(account, spec.Source); err != nil {
+			return nil, err
+		}
 		return backfill.OpenSource(spec.Source, spec.Query)
 	}
 	name := strings.TrimPrefix(u.Path, "/")

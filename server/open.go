@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/archive"
 	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/capacity"
@@ -235,12 +236,19 @@ func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Accou
 }
 
 func (s *Server) openRoles(ctx context.Context) (err error) {
-	s.roles, err = iam.Open(ctx, iam.Config{Store: s.records, Clock: s.clock, Log: s.log, Strict: s.cfg.StrictRoles})
+	s.roles, err = iam.Open(ctx, iam.Config{Store: s.records, Clock: s.clock, Log: s.log, Strict: s.cfg.StrictRoles, Changed: s.rolesChanged})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("roles", s.roles.Close)
-	return nil
+	s.judge = access.New(s.roles, s.clock)
+	return s.accounts.Keys().Users(func(account hearth.Account, id string) (string, bool) {
+		u := s.roles.UserByID(account, id)
+		if u == nil {
+			return "", false
+		}
+		return u.ARN(), true
+	})
 }
 
 func (s *Server) openRegistry(ctx context.Context) error {
@@ -257,7 +265,7 @@ func (s *Server) openRegistry(ctx context.Context) error {
 	s.registry, err = registry.Open(ctx, registry.Config{
 		Store: s.records, Blobs: blobs, Images: s.images, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Secrets: s.authority.Key(), Keys: s.authority.Keys(),
 		Verify: s.verify, Prepare: s.worker.Prepare, Overtake: s.overtake, Ahead: s.ahead, Changed: s.functionChanged, Configured: s.urls.Configured,
-		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent,
+		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent, Quota: s.registryQuota,
 	})
 	if err != nil {
 		return err
@@ -342,7 +350,7 @@ func (s *Server) concurrent(c *hearth.Concurrency) {
 
 func (s *Server) openFrontend(context.Context) (err error) {
 	s.frontend, err = frontend.New(frontend.Config{
-		Functions: s.registry, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts,
+		Functions: s.registry, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts, Judge: s.judge,
 		Limits: s.limits, Gate: s.gate, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
 	})
 	if err != nil {
@@ -396,13 +404,13 @@ func (s *Server) openAPI(context.Context) error {
 		Registry: s.registry, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 		Audit: s.audit, Replays: &s.seen, Guard: &s.guard,
-		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles,
+		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles, Judge: s.judge,
 		Queries: map[string]*query.Service{
-			"iam": wire.IAM(s.roles, s.cfg.Region, s.authority.Since()),
-			"sts": wire.STS(s.roles, s.authority),
+			"iam": wire.IAM(s.roles, s.accounts.Keys(), s.judge, s.cfg.Region, s.accountSince),
+			"sts": wire.STS(s.roles, s.authority, s.judge),
 		},
 		Neighbours:  s.neighbours(),
-		Provisioner: s.manager, CapacityProviders: s.capacity, Rate: s.cfg.APIRate, Within: s.within,
+		Provisioner: s.manager, CapacityProviders: s.capacity, Rate: s.cfg.APIRate, Quota: s.apiQuota, Within: s.within,
 	})
 	urls := gateway.New(gateway.Config{
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,

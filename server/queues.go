@@ -16,7 +16,7 @@ import (
 // openQueues opens SQS's queues. Those who send to them are opened later, so
 // that they stop first.
 func (s *Server) openQueues(ctx context.Context) (err error) {
-	s.queues, err = sqs.Open(ctx, sqs.Config{Store: s.records, Clock: s.clock, Region: s.cfg.Region, Log: s.log})
+	s.queues, err = sqs.Open(ctx, sqs.Config{Store: s.records, Clock: s.clock, Region: s.cfg.Region, Judge: s.judge, Log: s.log})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)
 	}

@@ -41,6 +41,10 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Audits:      audits{s},
 		Backfills:   s.backfills,
 		Accounts:    accountList{s},
+		Access:      verdicts{s},
+
+		Authorize: s.authorize,
+		Region:    s.cfg.Region,
 
 		Operator: s.accounts.Operator(),
 

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/account"
 	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/audit"
@@ -76,6 +77,7 @@ type Server struct {
 	accounts   *account.Directory
 	policies   *execution.Policies
 	roles      *iam.Directory
+	judge      *access.Judge
 	registry   *registry.Registry
 	mappings   *event.Mappings
 	sources    *source.Sources

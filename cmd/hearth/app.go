@@ -112,7 +112,7 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 		group("server", a.nodeCmd())
 	}
 	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.urlCmd(), a.lsCmd(), a.rmCmd(), a.parkedCmd(), a.scheduleCmd(), a.sourceCmd(), a.durableCmd(), a.idempotentCmd(), a.backfillCmd(), a.hintCmd(), a.triggerCmd(), a.signCmd(), a.signingCmd(), a.keysCmd())
-	group("insight", a.psCmd(), a.topCmd(), a.capacityCmd(), a.nodesCmd(), a.explainCmd(), a.decisionsCmd(), a.adviseCmd(), a.simCmd(), a.policyCmd(), a.runtimesCmd(), a.auditCmd(), a.apiCmd(), a.doctorCmd())
+	group("insight", a.psCmd(), a.topCmd(), a.capacityCmd(), a.nodesCmd(), a.explainCmd(), a.decisionsCmd(), a.adviseCmd(), a.simCmd(), a.policyCmd(), a.canCmd(), a.runtimesCmd(), a.auditCmd(), a.apiCmd(), a.doctorCmd())
 	root.AddCommand(a.demoCmd(), a.versionCmd())
 	group("functions", a.eventsCmd())
 	return root

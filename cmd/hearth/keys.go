@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/identity"
 )
 
@@ -29,7 +30,7 @@ is lost takes the environments under it with it.`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	description := ""
+	description, account := "", ""
 	create := &cobra.Command{
 		Use:   "create",
 		Short: "Make a key and print its ARN",
@@ -39,7 +40,7 @@ is lost takes the environments under it with it.`,
 			if err != nil {
 				return err
 			}
-			k, err := keys.Create(description, time.Now())
+			k, err := keys.Create(hearth.Account(account), description, time.Now())
 			if err != nil {
 				return err
 			}
@@ -50,6 +51,7 @@ is lost takes the environments under it with it.`,
 			return nil
 		},
 	}
+	create.Flags().StringVar(&account, "account", "", "the `account`, twelve digits, whose functions may use it (default the operator's)")
 	create.Flags().StringVar(&description, "description", "", "what the key is for")
 	ls := &cobra.Command{
 		Use:   "ls",

@@ -103,6 +103,44 @@ resource "aws_iam_role_policy_attachment" "basic" {
   policy_arn = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 }
 
+resource "aws_iam_user" "deployer" {
+  name = "deployer-${var.stage}"
+  path = "/people/"
+  tags = { stage = var.stage }
+}
+
+resource "aws_iam_user_policy" "deployer" {
+  name = "invoke"
+  user = aws_iam_user.deployer.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["lambda:InvokeFunction"]
+      Resource = "*"
+    }]
+  })
+}
+
+resource "aws_iam_user_policy_attachment" "deployer" {
+  user       = aws_iam_user.deployer.name
+  policy_arn = aws_iam_policy.own.arn
+}
+
+resource "aws_iam_access_key" "deployer" {
+  user = aws_iam_user.deployer.name
+}
+
+resource "aws_iam_group" "people" {
+  name = "people"
+}
+
+resource "aws_iam_group_membership" "people" {
+  name  = "people"
+  group = aws_iam_group.people.name
+  users = [aws_iam_user.deployer.name]
+}
+
 resource "aws_cloudwatch_log_group" "f" {
   name              = "/aws/lambda/terraform"
   retention_in_days = var.retention
