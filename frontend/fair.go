@@ -18,9 +18,10 @@ import (
 // Gate shares the machine fairly between accounts while its processors are all
 // at work. Then only so many invocations begin at once as keep them at work,
 // and the others wait, each account's in a queue of its own; who has used least
-// of late is next. So one account's flood waits behind itself, and nobody else
-// waits behind it. While there are processors to spare the gate is open, and
-// costs two loads.
+// of late is next. An account that has nothing under way waits for nobody: each
+// has one slot of its own, beside those that are shared. So one account's flood
+// waits behind itself, and nobody else waits behind it. While there are
+// processors to spare the gate is open, and costs two loads.
 //
 // An invocation holds its slot until it ends, but no longer than lease: one that
 // waits for something itself uses no processor, and one that computes for long
@@ -158,7 +159,7 @@ func (g *Gate) enter(ctx context.Context, account hearth.Account) (*slot, error)
 		g.mu.Unlock()
 		return nil, nil
 	}
-	if g.waiting == 0 && g.taken < g.slots {
+	if g.waiting == 0 && g.taken < g.slots || s.holds == 0 && s.waiters.Len() == 0 {
 		g.grant(s)
 		g.mu.Unlock()
 		return g.hold(account), nil
@@ -206,12 +207,17 @@ func (g *Gate) serve() {
 				next = s
 			}
 		}
-		g.clock = max(g.clock, next.used)
-		w := next.waiters.Remove(next.waiters.Front()).(*waiter)
-		g.waiting--
-		g.grant(next)
-		close(w.let)
+		g.let(next)
 	}
+}
+
+// let lets in who waits first of an account. Called with mu held.
+func (g *Gate) let(s *share) {
+	g.clock = max(g.clock, s.used)
+	w := s.waiters.Remove(s.waiters.Front()).(*waiter)
+	g.waiting--
+	g.grant(s)
+	close(w.let)
 }
 
 func (g *Gate) hold(account hearth.Account) *slot {
@@ -241,6 +247,9 @@ func (g *Gate) back(account hearth.Account, held time.Duration) {
 	s.used += max(held-entry, 0)
 	s.holds--
 	g.taken--
+	if s.holds == 0 && s.waiters.Len() > 0 {
+		g.let(s)
+	}
 	g.serve()
 	g.forget(account, s)
 }

@@ -26,8 +26,7 @@ func shutGate(slots int) *Gate {
 	return g
 }
 
-// One account's flood does not make another's wait for more than what is under
-// way; without a gate it would wait for all of it.
+// One account's flood does not make another wait at all.
 func TestAFloodWaitsBehindItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(2)
@@ -55,7 +54,7 @@ func TestAFloodWaitsBehindItself(t *testing.T) {
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
-		if worst > 10*time.Millisecond {
+		if worst > 0 {
 			t.Errorf("somebody else waited for %v", worst)
 		}
 		wg.Wait()
