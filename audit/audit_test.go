@@ -633,3 +633,28 @@ func BenchmarkNote(b *testing.B) {
 		l.Note(e)
 	}
 }
+
+// Whatever a caller sends, what is recorded of it are names on the list, within
+// bounds.
+func FuzzParameters(f *testing.F) {
+	f.Add([]byte(`{"FunctionName":"f","Environment":{},"MemorySize":1e9}`), "RoleName=r&Action=CreateRole", "a%2Fb")
+	f.Fuzz(func(t *testing.T, body []byte, query, label string) {
+		var p Parameters
+		p.JSON(body)
+		if v, err := url.ParseQuery(query); err == nil {
+			p.Values(v)
+		}
+		p.Label("FunctionName", label)
+		var e Event
+		p.To(&e)
+		e.bound()
+		for name, value := range e.Parameters {
+			if !allowed[strings.ToLower(strings.ReplaceAll(name, "-", ""))] || len(value) > maxText {
+				t.Errorf("%q: %q", name, value)
+			}
+		}
+		if b, _, err := (chain{}).appendLine(nil, link{}, &e); err != nil || len(b) > maxRecord {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+	})
+}

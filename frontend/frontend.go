@@ -41,6 +41,9 @@ type Config struct {
 	// Limits bounds what runs at once and what begins in a second; nil is
 	// NewLimits(0, 0).
 	Limits *Limits
+	// Gate shares the machine between accounts while it is saturated; nil is
+	// that whoever comes first begins.
+	Gate *Gate
 	// Metrics is where the counters are registered; nil is nowhere.
 	Metrics prometheus.Registerer
 	// NewID makes request ids. Nil makes random UUIDs.
@@ -122,6 +125,7 @@ type Frontend struct {
 	accounts  Accounts
 	judge     *access.Judge
 	limits    *Limits
+	gate      *Gate
 	metrics   *metrics
 	decisions sync.Pool // of *hearth.Decision
 
@@ -139,6 +143,7 @@ func New(cfg Config) (*Frontend, error) {
 	f := &Frontend{
 		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider, shares: cfg.Shares,
 		limits:   cfg.Limits,
+		gate:     cfg.Gate,
 		accounts: cfg.Accounts, judge: cfg.Judge,
 		updates: cfg.Updates, policy: cfg.Policy,
 		metrics: newMetrics(), drained: make(chan struct{}),
@@ -219,6 +224,17 @@ func (f *Frontend) place(ctx context.Context, inv *hearth.Invocation, now time.T
 		return nil, e
 	}
 	defer p.leave()
+	if f.gate != nil {
+		if f.gate.look(now); f.gate.shut.Load() {
+			s, err := f.gate.enter(ctx, inv.Function.Account)
+			if err != nil {
+				inv.Placement.Why = "the machine was saturated, and the caller went away before it was its account's turn"
+				return nil, refusal(inv, hearth.Canceled, "The caller went away while it waited for its account's turn.")
+			}
+			defer s.leave()
+			inv.Timeline.End(hearth.StageAdmit, f.clock.Now())
+		}
+	}
 	if f.observer != nil {
 		f.observer.Arrived(inv)
 	}

@@ -37,7 +37,7 @@ func (s *sealed) add(t testing.TB, a *Authority, text string) {
 	}
 	s.texts = append(s.texts, b)
 	if s.arn == "" {
-		k, err := a.Keys().Create("", time.Now())
+		k, err := a.Keys().Create(a.Root().Account, "", time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,9 +52,6 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 	if err == nil {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
-	if err == nil {
-		err = h.mayAsk(c, body)
-	}
 	name := neighbourOperation(n, r, body)
 	if err == nil && !carriers[name] {
 		err = h.admit(c, c.claim.Service+"."+name)
@@ -69,16 +66,20 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 	}
 	h.begin(c, c.claim.Service, name)
 	var answer *held
+	err = h.mayAsk(c, body)
 	if c.record != nil {
 		if named, ok := n.(operationNamer); ok && named.OperationOf(r) != "" {
 			c.record.event.Resource = strings.Trim(r.URL.Path, "/")
 		}
 		c.record.params.JSON(body)
 		answer = &held{ResponseWriter: w}
-		if err := h.mayChange(c); err != nil {
-			h.refuse(w, c, protocolOf(r), h.ended(c, err))
-			return
-		}
+	}
+	if err == nil {
+		err = h.mayChange(c)
+	}
+	if err != nil {
+		h.refuse(w, c, protocolOf(r), h.ended(c, err))
+		return
 	}
 	client := w
 	if answer != nil {

@@ -51,6 +51,10 @@ var (
 	turnedAwayDesc   = desc("connections_refused_total", "Connections for which there was no room.")
 	slowDesc         = desc("requests_slow_total", "Requests that were ended because their bodies came too slowly.")
 	fastDesc         = desc("requests_source_refused_total", "Requests beyond what an address may make.")
+	fairShutDesc     = desc("fair_shut", "1 while the machine is saturated, and accounts take turns.")
+	fairWaitingDesc  = desc("fair_waiting", "Invocations that wait for their account's turn.")
+	fairWaitsDesc    = desc("fair_waits_total", "Invocations that have waited for their account's turn.")
+	fairWaitedDesc   = desc("fair_waited_seconds_total", "How long they have.")
 	wrongDesc        = desc("signatures_wrong_total", "Requests with a wrong signature, or of a key that is not known.")
 	heldOffDesc      = desc("signatures_held_off_total", "Requests that were not looked at, since too many wrong ones came from there.")
 	replayedDesc     = desc("signatures_replayed_total", "Changes that were refused because they were made before with the same signature.")
@@ -58,7 +62,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m doorMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{auditRecordsDesc, auditLostDesc, auditFoldedDesc, auditRefusedDesc, auditBytesDesc, auditFailingDesc, connectionsDesc, evictedDesc, turnedAwayDesc, slowDesc, fastDesc, wrongDesc, heldOffDesc, replayedDesc} {
+	for _, d := range []*prometheus.Desc{auditRecordsDesc, auditLostDesc, auditFoldedDesc, auditRefusedDesc, auditBytesDesc, auditFailingDesc, connectionsDesc, evictedDesc, turnedAwayDesc, slowDesc, fastDesc, fairShutDesc, fairWaitingDesc, fairWaitsDesc, fairWaitedDesc, wrongDesc, heldOffDesc, replayedDesc} {
 		ch <- d
 	}
 }
@@ -89,6 +93,17 @@ func (m doorMetrics) Collect(ch chan<- prometheus.Metric) {
 	if m.s.door != nil {
 		count(slowDesc, m.s.door.Slow())
 		count(fastDesc, m.s.door.Fast())
+	}
+	if m.s.gate != nil {
+		f := m.s.gate.Stats()
+		shut := 0.0
+		if f.Shut {
+			shut = 1
+		}
+		gauge(fairShutDesc, shut)
+		gauge(fairWaitingDesc, float64(f.Waiting))
+		count(fairWaitsDesc, f.Waits)
+		ch <- prometheus.MustNewConstMetric(fairWaitedDesc, prometheus.CounterValue, f.Waited.Seconds())
 	}
 	g := m.s.guard.Stats()
 	count(wrongDesc, g.Wrong)

@@ -52,6 +52,8 @@ type Config struct {
 	TLSListen, TLSCert, TLSKey          string
 	ACMEDomains                         []string
 	ACMEDirectory, ACMERoots, ACMEEmail string
+	// Fair has accounts take turns while the machine is saturated.
+	Fair bool
 	// MaxConnections is how many connections there may be from outside, and
 	// SourceConnections how many of them from one address; 0 is a quarter.
 	// SourceRate is how many requests an address may make in a second; 0 is any
@@ -222,6 +224,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen:         "127.0.0.1:9070",
+		Fair:           true,
 		MaxConnections: 8192,
 		Overcommit:     1,
 		InstanceMiB:    2048,

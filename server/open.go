@@ -359,7 +359,7 @@ func (s *Server) concurrent(c *hearth.Concurrency) {
 func (s *Server) openFrontend(context.Context) (err error) {
 	s.frontend, err = frontend.New(frontend.Config{
 		Functions: s.tasks, Shares: sharedRuns{s}, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts, Judge: s.judge,
-		Limits: s.limits, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
+		Limits: s.limits, Gate: s.gate, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
 	})
 	if err != nil {
 		return err

@@ -94,6 +94,7 @@ type Server struct {
 	worker     *worker.Worker
 	manager    *manager.Manager
 	limits     *frontend.Limits
+	gate       *frontend.Gate // nil: whoever comes first begins
 	predictor  *prediction.Predictor
 	avoider    *idempotent.Avoider
 	frontend   *frontend.Frontend
@@ -145,6 +146,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), metrics: prometheus.NewRegistry()}
+	if cfg.Fair {
+		s.gate = frontend.NewGate()
+	}
 	s.limits = frontend.NewLimits(cfg.Concurrency, cfg.Rate)
 	defer func() {
 		if err != nil {

@@ -108,6 +108,7 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.Float64Var(&cfg.FixedPrice, "fixed-price", cfg.FixedPrice, "`price` of a GiB of fixed capacity for an hour, in the feed's currency")
 	f.IntVar(&cfg.Concurrency, "concurrency", cfg.Concurrency, "`number` of invocations of an account that run at once")
 	f.IntVar(&cfg.APIRate, "api-rate", cfg.APIRate, "`number` of requests of an account, beside invocations, in a second; 0 is no limit")
+	f.BoolVar(&cfg.Fair, "fair", cfg.Fair, "have accounts take turns while the machine is saturated")
 	f.IntVar(&cfg.MaxConnections, "max-connections", cfg.MaxConnections, "`number` of connections from outside at once")
 	f.IntVar(&cfg.SourceConnections, "source-connections", cfg.SourceConnections, "`number` of them from one address (default: a quarter)")
 	f.IntVar(&cfg.SourceRate, "source-rate", cfg.SourceRate, "`number` of requests of one address in a second; 0 is no limit")
@@ -116,7 +117,7 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.Var((*duration)(&cfg.IdleMax), "idle-max", "`duration` that a container without work lives at most")
 	f.BoolVar(&cfg.IdleAhead, "idle-ahead", cfg.IdleAhead, "make containers anew before they are expected to be called, instead of keeping them until then")
 	f.IntVar(&cfg.IdleWorth, "idle-worth", cfg.IdleWorth, "`MiB·s` of waiting that it is worth to spare one cold start")
-	named("memory", "overcommit", "instance-memory", "cpu-memory", "network-mbit", "pool", "concurrency", "rate", "api-rate", "max-connections", "source-connections", "source-rate", "idle-min", "idle-max", "idle-worth", "idle-ahead",
+	named("memory", "overcommit", "instance-memory", "cpu-memory", "network-mbit", "pool", "concurrency", "rate", "api-rate", "fair", "max-connections", "source-connections", "source-rate", "idle-min", "idle-max", "idle-worth", "idle-ahead",
 		"variable-memory", "capacity-feed", "capacity-poll", "capacity-stale", "capacity-grace", "fixed-price")
 
 	f.StringVar(&cfg.Nodes, "nodes", cfg.Nodes, "`HOST:PORT` at which other machines join as nodes; none may unless it is given")
