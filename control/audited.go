@@ -31,7 +31,7 @@ func (h *Handler) begin(r *http.Request, path string, acts bool, id hearth.Ident
 	}
 	rec := &record{h: h, signature: signature, event: audit.Event{
 		Time: time.Now(), Account: id.Account, Principal: id.ARN, AccessKeyID: key, SourceIP: ip, UserAgent: r.UserAgent(),
-		Service: SigningService, Action: actionOf(path), ReadOnly: !acts,
+		Service: SigningService, Action: ActionOf(path), ReadOnly: !acts,
 	}}
 	rec.params.Values(r.URL.Query())
 	rec.params.JSON(body)
@@ -87,12 +87,4 @@ func credential(r *http.Request) (key, signature string) {
 		}
 	}
 	return key, signature
-}
-
-// actionOf names what a path below Prefix does, as policies do.
-func actionOf(path string) string {
-	if name := actionNames()[path]; name != "" {
-		return name
-	}
-	return SigningService + ":unknown"
 }

@@ -62,8 +62,7 @@ type Handler struct {
 	// what is his account's; nil is that root alone may do anything here.
 	Authorize func(ctx context.Context, id hearth.Identity, action, resource string) error
 	// Region is that of the ARNs by which policies name what is asked about.
-	Region  string
-	Proxies Proxies
+	Region string
 
 	// Serves tells whether a path below Prefix is served; nil is all of them.
 	Serves func(path string) bool
@@ -117,20 +116,20 @@ func (h *Handler) routes() map[string]answer {
 		"/audit":      h.audit,
 		"/sources":    h.sources,
 
-		"/bill":             h.bill,
-		"/bill/prices":      h.prices,
-		"/offers":           h.offers,
-		"/shared-aliases":   h.sharedAliases,
-		"/shared-uses":      h.sharedUses,
-		"/audit/verify":     h.verifyAudit,
-		"/accounts":         h.accounts,
-		"/accounts/keys":    h.accountKeys,
-		"/can":              h.can,
-		"/proxy/resources":  h.proxyResources,
-		"/proxy/apis":       h.proxyAPIs,
-		"/proxy/keys":       h.proxyKeys,
-		"/proxy/export":     h.proxyExport,
-		"/can":              h.can,
+		"/bill":            h.bill,
+		"/bill/prices":     h.prices,
+		"/offers":          h.offers,
+		"/shared-aliases":  h.sharedAliases,
+		"/shared-uses":     h.sharedUses,
+		"/audit/verify":    h.verifyAudit,
+		"/accounts":        h.accounts,
+		"/accounts/keys":   h.accountKeys,
+		"/can":             h.can,
+		"/proxy/resources": h.proxyResources,
+		"/proxy/apis":      h.proxyAPIs,
+		"/proxy/keys":      h.proxyKeys,
+		"/proxy/export":    h.proxyExport,
+
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
 	})

@@ -39,8 +39,8 @@ const (
 	guessFrom = "127.0.0.67"
 )
 
-// tenant is one account and its clients.
-type tenant struct {
+// loader is one account and its clients.
+type loader struct {
 	client      *lambda.Client
 	key, secret string
 }
@@ -55,13 +55,13 @@ func init() {
 
 // tenancy is a server with accounts, each of which has a function that answers
 // what it is told, and one that nobody has called yet.
-func tenancy(t *testing.T, args ...string) (*server, []tenant) {
+func tenancy(t *testing.T, args ...string) (*server, []loader) {
 	t.Helper()
 	s := start(t, args...)
 	ctx := t.Context()
 	operator := &control.Client{Endpoint: s.endpoint, Region: s.config().Region, Credentials: s.config().Credentials}
 	code := zipOf(t, map[string]string{"index.py": "def handler(e, c): return e"})
-	all := make([]tenant, tenants)
+	all := make([]loader, tenants)
 	var wg sync.WaitGroup
 	places := make(chan struct{}, 4)
 	for i := range all {
@@ -77,7 +77,7 @@ func tenancy(t *testing.T, args ...string) (*server, []tenant) {
 			cfg.Credentials = credentials.NewStaticCredentialsProvider(made.AccessKeyID, made.SecretAccessKey, "")
 			cfg.HTTPClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
 			c := lambda.NewFromConfig(cfg)
-			all[i] = tenant{c, made.AccessKeyID, made.SecretAccessKey}
+			all[i] = loader{c, made.AccessKeyID, made.SecretAccessKey}
 			for _, name := range []string{"echo", "cold"} {
 				if _, err := c.CreateFunction(ctx, &lambda.CreateFunctionInput{
 					FunctionName: &name, Runtime: types.RuntimePython312, Handler: aws.String("index.handler"), Role: aws.String("arn:aws:iam::000000000000:role/r"),
@@ -141,7 +141,7 @@ func (m *measured) p(q float64) time.Duration {
 // times of its own: nearly all of a warm function, some asynchronous; and of
 // some accounts one is cold. An account has one under way at a time, and what
 // comes due meanwhile has waited since it was due.
-func traffic(t *testing.T, all []tenant, d time.Duration, cold func(i int) bool) *measured {
+func traffic(t *testing.T, all []loader, d time.Duration, cold func(i int) bool) *measured {
 	t.Helper()
 	m := &measured{}
 	var wg sync.WaitGroup
@@ -174,7 +174,7 @@ func traffic(t *testing.T, all []tenant, d time.Duration, cold func(i int) bool)
 
 // startFlood runs the flooder until it is told to stop, and returns once it has
 // been answered.
-func startFlood(t *testing.T, s *server, as tenant) (stop func() string) {
+func startFlood(t *testing.T, s *server, as loader) (stop func() string) {
 	t.Helper()
 	cmd := exec.Command("nice", "-n", "19", os.Args[0])
 	cmd.Env = cleanEnv("HEARTH_FLOOD="+s.endpoint, "HEARTH_FLOOD_KEY="+as.key, "HEARTH_FLOOD_SECRET="+as.secret)

@@ -49,7 +49,6 @@ func (s *Server) routes(api http.Handler) http.Handler {
 
 		Authorize: s.authorize,
 		Region:    s.cfg.Region,
-		Proxies:   s.proxies,
 
 		Operator: s.accounts.Operator(),
 

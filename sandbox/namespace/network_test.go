@@ -59,8 +59,6 @@ func (l *tunLink) Restrict(p *hearth.NetworkPolicy) error {
 
 func (l *tunLink) SetRate(bytesPerSecond int64) { l.rate.Store(bytesPerSecond) }
 
-func (l *tunLink) Restrict(*hearth.NetworkPolicy) error { return nil }
-
 func (l *tunLink) Close() error {
 	l.network.mu.Lock()
 	delete(l.network.links, l.id)
