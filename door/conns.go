@@ -89,13 +89,12 @@ type conn struct {
 	told   atomic.Bool // the handler has set a deadline of its own for writing
 
 	// Under conns.mu.
-	gone    bool
-	began   time.Time
-	in      *list.List // fresh or idle, of all; nil: a request is under way
-	place   *list.Element
-	own     *list.List // of its source
-	ownAt   *list.Element
-	waiting bool
+	gone  bool
+	began time.Time
+	in    *list.List // fresh or idle, of all; nil: a request is under way
+	place *list.Element
+	own   *list.List // of its source
+	ownAt *list.Element
 }
 
 // admit takes the connection in, or returns nil.
