@@ -71,22 +71,35 @@ func TestWhatIsNewIsDoneBeforeTheBacklog(t *testing.T) {
 	if s.Found != g.old+g.most || s.Succeeded != s.Found || s.New.Found+s.New.Deferred < g.most {
 		t.Errorf("%+v, new %+v", s, s.New)
 	}
-	// Items of the backlog were called between, and most of them after.
-	var between, after int
-	last := called[strconv.Itoa(g.old+g.most-1)]
-	first := called[strconv.Itoa(g.old)]
+	// Most of the backlog was called after what was new.
+	after, last := 0, called[strconv.Itoa(g.old+g.most-1)]
 	for i := range g.old {
-		switch at := called[strconv.Itoa(i)]; {
-		case at.After(last):
+		if called[strconv.Itoa(i)].After(last) {
 			after++
-		case at.After(first):
-			between++
 		}
 	}
-	if between == 0 || after == 0 {
-		t.Errorf("of the backlog %d were called while new ones came, and %d after", between, after)
+	if after == 0 {
+		t.Errorf("none of the backlog was called after the new ones: %+v", s.New)
 	}
-	t.Logf("%d of the backlog while new ones came, %d after; new %+v", between, after, s.New)
+}
+
+func TestTheBacklogKeepsItsShareOfTheCalls(t *testing.T) {
+	j := &job{fresh: make([]*item, 1), ready: make([]*item, 1)}
+	backlog := 0
+	for range 10 * backlogShare {
+		if j.which() == &j.ready {
+			backlog++
+		}
+	}
+	if backlog != 10 {
+		t.Errorf("of %d calls %d were the backlog's", 10*backlogShare, backlog)
+	}
+	if j.fresh = nil; j.which() != &j.ready {
+		t.Error("with nothing new the backlog waits")
+	}
+	if j.ready = nil; j.which() != nil {
+		t.Error("there is a call to make of nothing")
+	}
 }
 
 // recorder keeps decisions.
