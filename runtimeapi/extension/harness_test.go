@@ -96,11 +96,22 @@ func (h *harness) runtime() {
 	go h.ask("GET", "/2018-06-01/runtime/invocation/next", "")
 }
 
-// invoke runs an invocation to the runtime's response.
+// invoke runs an invocation to the runtime's response, which is refused as long
+// as the runtime has not been given the event.
 func (h *harness) invoke(id string) {
 	h.Helper()
+	over := make(chan struct{})
+	defer close(over)
 	h.set.Begin(Invocation{RequestID: id, ARN: "arn:aws:lambda:us-east-1:123456789012:function:f", TraceID: "Root=1-2-3;Sampled=1", Deadline: time.UnixMilli(1234)})
-	go h.ask("POST", "/2018-06-01/runtime/invocation/"+id+"/response", "{}")
+	go func() {
+		for h.ask("POST", "/2018-06-01/runtime/invocation/"+id+"/response", "{}").status != http.StatusAccepted {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
 	if _, err := h.env.Invoke(context.Background(), &runtimeapi.Event{RequestID: id, Payload: []byte("{}")}); err != nil {
 		h.Fatal(err)
 	}
