@@ -90,8 +90,13 @@ func (q *queue) await(ctx context.Context, o ReceiveOptions) (got []taken, writt
 		t := q.s.cfg.Clock.AfterFunc(o.Wait, func() { close(over) })
 		defer t.Stop()
 	}
-	for {
+	for woken := false; ; woken = true {
 		if err := ctx.Err(); err != nil {
+			if woken { // whoever is next takes what this one was woken for
+				q.mu.Lock()
+				q.wake(1)
+				q.unlock()
+			}
 			return nil, nil, stored("Receive", err)
 		}
 		now := q.lock()
