@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/policy"
@@ -101,13 +102,19 @@ func (e *evaluation) within(what string, doc *policy.Document) (bool, Verdict) {
 }
 
 // wholeAccount is what root may do, and the sessions of roles that nobody
-// keeps: everything in their account, and elsewhere what they are allowed there.
+// keeps: everything in their account but, for the latter, Hearth's own API, and
+// elsewhere what they are allowed there.
 func (e *evaluation) wholeAccount(resource policy.Outcome, s *policy.Statement) Verdict {
 	who := "its role is not kept here, so that it may do all that its account may"
-	if IsRoot(e.request.Caller) {
+	root := IsRoot(e.request.Caller)
+	if root {
 		who = "the root of an account may do everything in it"
 	}
 	switch {
+	case !root && strings.HasPrefix(e.asked.Action, "hearth:"):
+		// A function's credentials are taken for the API of the functions
+		// only, unless its role says more.
+		return none("its role is not kept here, and Hearth's own API is only for whom a policy allows it", identityBased)
 	case e.own, e.request.Open:
 		return Verdict{Allowed: true, By: "the account", Why: who}
 	case resource == policy.Allowed:

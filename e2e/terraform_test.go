@@ -141,6 +141,11 @@ func TestTerraformMakesChangesImportsAndDestroysEverything(t *testing.T) {
 	for to, id := range map[string]string{
 		"aws_iam_role.f":                                   "terraform-f",
 		"aws_iam_role_policy.inline":                       "terraform-f:queue",
+		"aws_iam_user.deployer":                            "deployer",
+		"aws_iam_user_policy.deployer":                     "deployer:invoke",
+		"aws_iam_user_policy_attachment.deployer":          "deployer/arn:aws:iam::000000000000:policy/terraform-own",
+		"aws_iam_access_key.deployer":                      made["key"].(string),
+		"aws_iam_group.people":                             "people",
 		"aws_iam_policy.own":                               "arn:aws:iam::000000000000:policy/terraform-own",
 		"aws_iam_role_policy_attachment.own":               "terraform-f/arn:aws:iam::000000000000:policy/terraform-own",
 		"aws_iam_role_policy_attachment.basic":             "terraform-f/arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole",

@@ -80,10 +80,11 @@ func (m *Manager) served(s *subpool, inv *hearth.Invocation, memory int) *group 
 }
 
 // acquire finds a container for inv, makes it its own, and ends the stage
-// Place and, for a new container, Attach, Boot and Init.
-func (m *Manager) acquire(ctx context.Context, inv *hearth.Invocation) (*container, error) {
+// Place and, for a new container, Attach, Boot and Init. Alone is one of those
+// that are made for what inv asks for.
+func (m *Manager) acquire(ctx context.Context, inv *hearth.Invocation, alone bool) (*container, error) {
 	at := m.clock.Now()
-	memory, err := m.asked(inv)
+	memory, err := m.asked(inv, alone)
 	if err != nil {
 		inv.Timeline.End(hearth.StagePlace, at)
 		return nil, err

@@ -303,6 +303,7 @@ output "role" { value = aws_iam_role.f.unique_id }
 output "url" { value = aws_lambda_function_url.live.function_url }
 output "mapping" { value = aws_lambda_event_source_mapping.jobs.uuid }
 output "signing" { value = aws_lambda_code_signing_config.signed.arn }
+output "key" { value = aws_iam_access_key.deployer.id }
 
 resource "aws_cloudwatch_event_bus" "side" {
   name        = "side"
