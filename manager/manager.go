@@ -221,8 +221,8 @@ func (m *Manager) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.R
 		if c.group.key.memory != 0 {
 			inv.Placement.Why += fmt.Sprintf("; the caller asked for %d MiB for this invocation alone", inv.MemoryMiB)
 		}
-		if c.withdrawn.Load() {
-			// Its capacity went before it had begun.
+		if c.withdrawn.Load() || !m.affords(c.group, inv) {
+			// Its capacity went, or became too dear, before it had begun.
 			m.released(c, false)
 			try--
 			continue

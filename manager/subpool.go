@@ -238,7 +238,7 @@ func (m *Manager) costOf(s *subpool, mib int, from, to time.Time) float64 {
 // runMetered is run's part where it matters what capacity costs.
 func (m *Manager) runMetered(ctx context.Context, c *container, inv *hearth.Invocation, reusable *bool) (r *hearth.Result, err error) {
 	s := c.group.sub
-	inv.Placement.Capacity, inv.Placement.Price = s.kind, m.priceOf(s)
+	inv.Placement.Capacity = s.kind
 	if _, wrapped := inv.Stream.(*begun); inv.Stream != nil && !wrapped && s.kind == hearth.CapacityVariable {
 		inv.Stream = &begun{ResponseStream: inv.Stream}
 	}
