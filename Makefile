@@ -37,7 +37,7 @@ bench: build
 	@$(GO) run ./bench
 
 scenarios: build
-	@HEARTH_SCENARIOS=full $(GO) test -run 'TestS[0-9]' -count=5 -timeout 6h -v ./e2e
+	@HEARTH_SCENARIOS=full $(GO) test -run 'TestS[0-9]|TestFiftyAccounts' -count=5 -timeout 6h -v ./e2e
 
 soak:
 	@HEARTH_SOAK=full $(GO) test -run TestSoak -count=1 -timeout 6h -v ./e2e

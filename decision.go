@@ -13,8 +13,11 @@ type Decision struct {
 
 	RequestID string  `json:"requestId,omitempty"`
 	Account   Account `json:"account,omitempty"`
-	Function  string  `json:"function,omitempty"`
-	Version   string  `json:"version,omitempty"`
+	// Owner is whose code it is, if that is shared with Account: the instance
+	// serves the two and nobody else.
+	Owner    Account `json:"owner,omitempty"`
+	Function string  `json:"function,omitempty"`
+	Version  string  `json:"version,omitempty"`
 	// Generation is that of the code and configuration that ran, or that the
 	// decision is about; 0 is of none, or not said.
 	Generation uint64 `json:"generation,omitempty"`
@@ -65,6 +68,8 @@ const (
 	DecisionNode      DecisionKind = "node"      // a node joined, drains, left, or was lost
 	DecisionEvent     DecisionKind = "event"     // what becomes of an asynchronous invocation after an attempt
 	DecisionPoll      DecisionKind = "poll"      // how many batches of an event source may be at work, and what becomes of records that fail
+	DecisionProxy     DecisionKind = "proxy"     // by which definition a call of a proxy API was served, and what came of it
+	DecisionBackfill  DecisionKind = "backfill"  // from when on items of a growing data set are new, and in which order items are called
 	DecisionAvoid     DecisionKind = "avoid"     // whether the result of a function that is declared idempotent was recorded
 )
 

@@ -45,6 +45,8 @@ const (
 	UnrecognizedClient  Kind = "UnrecognizedClientException"
 	ExpiredToken        Kind = "ExpiredTokenException"
 	UnknownOperation    Kind = "UnknownOperationException"
+	Malformed           Kind = "SerializationException" // of JSON services: a body that is not what the operation takes
+	MalformedInput      Kind = "MalformedInput"         // the same of services with the query protocol
 	CallbackTimeout     Kind = "CallbackTimeoutException"
 	NotBuilt            Kind = "NotImplementedException" // Hearth's own: an operation of the API that it does not have yet
 
@@ -90,7 +92,7 @@ var statuses = map[Kind]int{
 	InvalidZip: 502, InvalidRuntime: 502, ImageDeleted: 502, ImageAccessDenied: 502, InvalidImage: 502, Recursive: 400, InUse: 400,
 	InvalidCode: 400, UnverifiedCode: 400, NoSigningConfig: 404, KMSNotFound: 502, KMSDisabled: 502, Service: 500,
 	AccessDenied: 403, MissingToken: 403, IncompleteSignature: 403,
-	InvalidSignature: 403, UnrecognizedClient: 403, ExpiredToken: 403, UnknownOperation: 404,
+	InvalidSignature: 403, UnrecognizedClient: 403, ExpiredToken: 403, UnknownOperation: 404, Malformed: 400, MalformedInput: 400,
 	CallbackTimeout: 400, DurableExecutionAlreadyStarted: 409,
 	NoSuchEntity: 404, EntityExists: 409, DeleteConflict: 409, MalformedPolicy: 400, LimitExceeded: 409, InvalidInput: 400, InvalidPattern: 400,
 	NotBuilt: 501, ContainerGone: 500, NodeGone: 500, InitFailed: 500, Canceled: 499,

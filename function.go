@@ -41,6 +41,9 @@ type Function struct {
 	TenantIsolation  string            // "" or "PER_TENANT": an environment serves one tenant only
 	Durable          *Durable          // nil: not a durable function
 	CapacityProvider *CapacityProvider // nil: on the machine's own capacity
+	// Shared is set of another account's code that is run for this one; nil
+	// otherwise.
+	Shared *Shared `json:",omitempty"`
 
 	SigningProfileVersionARN string // of a package whose signature was verified
 	SigningJobARN            string
@@ -65,11 +68,16 @@ type Key struct {
 	Name       string
 	Version    string
 	Generation uint64
+	Owner      Account `json:",omitempty"` // of code that is shared with Account; "" is its own
 }
 
 // Key returns f's key.
 func (f *Function) Key() Key {
-	return Key{Account: f.Account, Name: f.Name, Version: f.Version, Generation: f.Generation}
+	k := Key{Account: f.Account, Name: f.Name, Version: f.Version, Generation: f.Generation}
+	if f.Shared != nil {
+		k.Owner = f.Shared.Owner
+	}
+	return k
 }
 
 // ARN is the function's ARN without a qualifier.

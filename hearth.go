@@ -44,6 +44,12 @@ type Identity struct {
 	// UserID is what STS reports: the account for root, role-id:session for
 	// a function's session.
 	UserID string
+	// Role is the ARN of the role that a session took on, with its path; "" of
+	// who is no session of a role.
+	Role string
+	// Policy is a document in IAM's language beyond which a session may do
+	// nothing, whoever it is of; "" is no limit.
+	Policy string
 	// Service is a service that calls by itself, such as s3.amazonaws.com,
 	// in place of all the above.
 	Service string

@@ -105,6 +105,7 @@ type Placement struct {
 	Fleet     string // that the node was chosen of: "low", "high", or "" if there is only one node
 	Instance  string
 	Container string
+	First     bool // the container has run nothing before
 	Knew      Knowledge
 	// Capacity is the kind that it ran on, Price what a GiB of that cost an hour
 	// when it began, and Cost what it has cost in all, also where it was cut. ""

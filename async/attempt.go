@@ -1,6 +1,7 @@
 package async
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -60,6 +61,9 @@ func (q *Queue) tried(en *entry) (next []*event, c Counts) {
 	policy := q.cfg.Policy(e.Account, e.Function, e.Qualifier)
 	v := policy.judge(e, r, err, q.cfg.Delays, now, q.cfg.Jitter())
 	e.Last = outcome(r, err)
+	if err == nil && r.FunctionError != "" && inv.Function != nil && inv.Function.Shared != nil {
+		e.Last = r.FunctionError + " " + inv.Outcome
+	}
 	ch := change{}
 	switch v.fate {
 	case fateRetry:
@@ -199,6 +203,12 @@ func serviceOf(arn string) string {
 // outcome is an attempt's end in a word.
 func outcome(r *hearth.Result, err error) string {
 	switch {
+	case hearth.KindOf(err) == hearth.AccessDenied: // what has been taken back since it was accepted
+		var e *hearth.Error
+		if errors.As(err, &e) {
+			return string(e.Kind) + " " + e.Message
+		}
+		return string(hearth.AccessDenied)
 	case err != nil:
 		return string(hearth.KindOf(err))
 	case r.FunctionError != "":

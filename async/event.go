@@ -208,13 +208,12 @@ func (j journal) unpark(ctx context.Context, account hearth.Account, id string, 
 // forgetAtOnce bounds how many records one transaction removes.
 const forgetAtOnce = 1000
 
-// forget removes the events that were accepted before the given time and
-// parked.
-func (j journal) forget(ctx context.Context, before time.Time) error {
+// forget removes the parked events that are old.
+func (j journal) forget(ctx context.Context, isOld func(*event) bool) error {
 	for {
 		var old []string
 		err := j.parked(ctx, func(e *event) bool {
-			if e.Accepted.Before(before) {
+			if isOld(e) {
 				old = append(old, e.ID)
 			}
 			return len(old) < forgetAtOnce

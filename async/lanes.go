@@ -30,6 +30,8 @@ type lanes struct {
 	holds   func(*event) bool
 	may     func(en *entry, running int, now time.Time) (ok bool, again time.Time)
 	blocked map[*lane]time.Time // lanes that wait for it, and when they are asked again
+	// stopped tells of accounts of which nothing is to run; nil is that all are.
+	stopped func(hearth.Account) bool
 }
 
 // laneName names a lane. What may have to wait for a better time has one of its
@@ -130,6 +132,11 @@ func (l *lanes) next(now time.Time) *entry {
 	}
 	for len(l.ready) > 0 && l.running < l.places {
 		ln := l.ready[0]
+		if l.stopped != nil && l.stopped(ln.name.account) {
+			heap.Remove(&l.ready, ln.index)
+			l.blocked[ln] = now.Add(askStopped)
+			continue
+		}
 		en := ln.waiting[0]
 		if ln.running > 0 && (l.running >= l.places-l.places/4 || !l.fits(en, l.room-l.room/4)) {
 			return nil // and no other lane has less at work
@@ -149,6 +156,10 @@ func (l *lanes) next(now time.Time) *entry {
 	}
 	return nil
 }
+
+// askStopped is when a lane of a stopped account is asked about again by itself;
+// whoever lets the account go on calls Reconsider.
+const askStopped = time.Minute
 
 // unblock has the lane asked again.
 func (l *lanes) unblock(ln *lane) {

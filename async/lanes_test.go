@@ -145,3 +145,33 @@ func BenchmarkLanes(b *testing.B) {
 		l.done(en)
 	}
 }
+
+// What a stopped account has waits and is in nobody's way, and goes on when
+// that is asked again.
+func TestLanesOfAStoppedAccountWait(t *testing.T) {
+	now := time.Unix(100, 0)
+	l := newLanes(2, 0, nil)
+	stopped := true
+	l.stopped = func(a hearth.Account) bool { return stopped && a == "1" }
+	for i := range 5 {
+		l.add(&event{ID: fmt.Sprint("held", i), Account: "1", Function: "f", Due: now}, now)
+	}
+	l.add(&event{ID: "other", Account: "2", Function: "f", Due: now}, now)
+	if en := l.next(now); en == nil || en.id != "other" {
+		t.Fatalf("%+v", en)
+	}
+	if en := l.next(now); en != nil {
+		t.Fatalf("%s runs, whose account is stopped", en.id)
+	}
+	if l.held() != 5 || l.depth() != 5 {
+		t.Errorf("%d are held of %d", l.held(), l.depth())
+	}
+	if wait, ok := l.waits(now); !ok || wait != askStopped {
+		t.Errorf("it is asked again in %v, %v", wait, ok)
+	}
+	stopped = false
+	l.unblockAll()
+	if en := l.next(now); en == nil || en.id != "held0" {
+		t.Fatalf("%+v", en)
+	}
+}

@@ -93,7 +93,13 @@ func (q *Queue) sweep() {
 	q.mu.Unlock()
 	defer q.atWork.Done()
 	before := q.cfg.Clock.Now().Add(-q.cfg.ParkFor)
-	if err := q.journal.forget(q.ctx, before); err != nil && q.ctx.Err() == nil {
+	if err := q.journal.forget(q.ctx, func(e *event) bool { return e.Accepted.Before(before) }); err != nil && q.ctx.Err() == nil {
 		q.cfg.Log.Warn("old parked events could not be removed", "error", err)
 	}
+}
+
+// Forget removes the parked events of an account that is deleted. Those that
+// wait are dropped when their turn comes: their functions are gone.
+func (q *Queue) Forget(ctx context.Context, account hearth.Account) error {
+	return q.journal.forget(ctx, func(e *event) bool { return e.Account == account })
 }

@@ -47,6 +47,10 @@ type Config struct {
 	// waits.
 	Holds func(account hearth.Account, function string) bool
 	Start func(Held) Start
+	// Stopped tells whether nothing of an account is to run for now: its events
+	// wait, and do not grow old meanwhile for want of an attempt. It is asked
+	// with the queue's lock held; Reconsider has it asked again. nil is never.
+	Stopped func(account hearth.Account) bool
 	// Places is how many events are at work at a time; 0 is 100.
 	Places int
 	// RoomMiB is the memory that functions have on this machine, and MiB what
@@ -124,6 +128,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	}
 	q := &Queue{cfg: cfg, journal: journal{cfg.Store}, lanes: newLanes(cfg.Places, cfg.RoomMiB, cfg.cost)}
 	q.hold()
+	q.lanes.stopped = cfg.Stopped
 	q.ctx, q.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	now := cfg.Clock.Now()
 	if err := q.journal.all(ctx, func(e *event) { q.lanes.add(e, now) }); err != nil {

@@ -298,7 +298,7 @@ func TestAParkedEventCanBeRedrivenAndIsForgottenInTheEnd(t *testing.T) {
 	}
 	id := w.accept("f", `1`)
 	w.settle()
-	if p := list(); len(p) != 1 || p[0].ID != id || p[0].Reason != "RetriesExhausted" || p[0].Last != "AccessDeniedException" {
+	if p := list(); len(p) != 1 || p[0].ID != id || p[0].Reason != "RetriesExhausted" || p[0].Last != "AccessDeniedException no" {
 		t.Fatalf("parked %+v", p)
 	}
 	if err := w.Redrive(context.Background(), "222222222222", id); hearth.KindOf(err) != hearth.NotFound {

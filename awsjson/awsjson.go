@@ -57,7 +57,7 @@ func Op[I, O any](f func(ctx context.Context, r *Request, in *I) (*O, error)) Op
 type Nothing struct{}
 
 // Malformed is of a body that is not what the operation takes.
-const Malformed hearth.Kind = "SerializationException"
+const Malformed = hearth.Malformed
 
 // Code is how a service names an error.
 type Code struct {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -342,25 +343,47 @@ func TestResultsAreExactThroughMergesAndStarts(t *testing.T) {
 	})
 }
 
-// list lists a source page by page, by a new one for each page.
-func list(t *testing.T, address, query string) (all []Item) {
+// list lists a source page by page, by a new one for each page if anew is set.
+func list(t *testing.T, spec Spec, objects Objects) (all []Item) {
 	t.Helper()
-	for position := ""; ; {
-		s, err := OpenSource(address, query)
-		if err != nil {
-			t.Fatal(err)
+	all = listAs(t, func() (Source, error) { return OpenSource(spec, objects) }, false)
+	if again := listAs(t, func() (Source, error) { return OpenSource(spec, objects) }, true); !reflect.DeepEqual(all, again) {
+		t.Errorf("%s lists %d items, and %d by a source for each page:\n%v\n%v", spec.Source, len(all), len(again), all, again)
+	}
+	return all
+}
+
+func listAs(t *testing.T, open func() (Source, error), anew bool) (all []Item) {
+	t.Helper()
+	s, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
+	}()
+	for position := ""; ; {
 		items, next, err := s.Page(t.Context(), position, 3)
-		if err := errors.Join(err, s.Close()); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, items...)
 		if position = next; next == "" {
 			return all
 		}
+		if !anew {
+			continue
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = open(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
-
 func TestSourcesListAllOfTheirItemsFromAnyPosition(t *testing.T) {
 	dir := t.TempDir()
 	var names []string
@@ -379,9 +402,12 @@ func TestSourcesListAllOfTheirItemsFromAnyPosition(t *testing.T) {
 	}
 	slices.Sort(names)
 	var got []string
-	for _, it := range list(t, "folder://"+filepath.Join(dir, "data"), "") {
-		got = append(got, it.ID)
+	for _, it := range list(t, Spec{Source: "folder://" + filepath.Join(dir, "data")}, nil) {
+		if got = append(got, it.ID); it.Modified.IsZero() {
+			t.Errorf("%s was never modified", it.ID)
+		}
 	}
+	slices.Sort(got)
 	if !slices.Equal(got, names) {
 		t.Errorf("the folder: %v\nwant %v", got, names)
 	}
@@ -389,7 +415,7 @@ func TestSourcesListAllOfTheirItemsFromAnyPosition(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = nil
-	for _, it := range list(t, "lines://"+filepath.Join(dir, "lines"), "") {
+	for _, it := range list(t, Spec{Source: "lines://" + filepath.Join(dir, "lines")}, nil) {
 		got = append(got, it.ID+"="+string(it.Value))
 	}
 	if want := []string{`0={"a":1}`, `8="plain"`, `15="plain"`, `22="last"`}; !slices.Equal(got, want) {
@@ -405,12 +431,18 @@ func TestSourcesListAllOfTheirItemsFromAnyPosition(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	items := list(t, "sqlite://"+filepath.Join(dir, "db"), "SELECT k, v FROM t WHERE k > 3 ORDER BY k;")
-	if len(items) != 7 || items[0].ID != "4" || string(items[6].Value) != `{"k":10,"v":"v10"}` {
-		t.Errorf("the rows: %v", items)
+	for _, key := range []string{"", "k"} {
+		items := list(t, Spec{Source: "sqlite://" + filepath.Join(dir, "db"), Query: "SELECT k, v FROM t WHERE k > 3 ORDER BY k;", Key: key}, nil)
+		if len(items) != 7 || items[0].ID != "4" || string(items[6].Value) != `{"k":10,"v":"v10"}` {
+			t.Errorf("the rows: %v", items)
+		}
 	}
-	for _, bad := range []string{"lines://host/x", "lines:///none", "sqlite://" + dir, "ftp://" + dir} {
-		if _, err := OpenSource(bad, ""); hearth.KindOf(err) != hearth.InvalidParameter {
+	items := list(t, Spec{Source: "sqlite://" + filepath.Join(dir, "db"), Query: "SELECT * FROM t", Key: "v", Modified: "k"}, nil)
+	if len(items) != 10 || items[1].ID != "v10" || items[1].Modified.Unix() != 10 {
+		t.Errorf("the rows by their text: %v", items)
+	}
+	for _, bad := range []string{"lines://host/x", "lines:///none", "sqlite://" + dir, "ftp://" + dir, "chunks://" + dir, "lines+ftp:///x", "s3://bucket/x", "csv://" + dir + "?size=3"} {
+		if _, err := OpenSource(Spec{Source: bad}, nil); hearth.KindOf(err) != hearth.InvalidParameter {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}

@@ -27,11 +27,18 @@ const (
 type Spec struct {
 	Source   string  `json:"source"`          // see OpenSource
 	Query    string  `json:"query,omitempty"` // of a database
+	Key      string  `json:"key,omitempty"`   // the query's column that is an item's id; "" is the first
 	Function string  `json:"function"`        // a name, with a qualifier or without
 	Batch    int     `json:"batch"`           // items a call at most; 0 is 1
 	Parallel int     `json:"parallel"`        // calls at a time at most; 0 is 10
 	Rate     float64 `json:"rate,omitempty"`  // items a second at most; 0 is any
 	Attempts int     `json:"attempts"`        // calls that may fail before an item is reported; 0 is 3
+	// Within has the source followed while it grows: what was modified since the
+	// job began is done within so many seconds, before the rest. 0 is not.
+	// Modified is the query's column that says when.
+	Within   float64 `json:"within,omitempty"`
+	Modified string  `json:"modified,omitempty"`
+	Order    *Order  `json:"order,omitempty"` // which items wait for others; nil is none
 }
 
 // Status is a job and how far it is.
@@ -57,13 +64,15 @@ type Status struct {
 	// is known.
 	PerSecond float64 `json:"perSecond,omitempty"`
 	Left      float64 `json:"left,omitempty"`
+	New       *New    `json:"new,omitempty"`     // of a job with Within
+	Ordered   *Plan   `json:"ordered,omitempty"` // of a job with Order, once all is found
 }
 
 // record is a job on disk. What counts items is written with them.
 type record struct {
 	Account  hearth.Account `json:"account"`
 	Position string         `json:"position"`
-	New      int            `json:"new"` // that this pass has found
+	Fresh    int            `json:"fresh"` // that this pass has found
 	Status
 }
 
@@ -72,12 +81,14 @@ type stored struct {
 	ID       string          `json:"id"`
 	Value    json.RawMessage `json:"value"`
 	Attempts int             `json:"attempts,omitempty"`
+	Modified int64           `json:"modified,omitempty"` // in milliseconds since 1970; 0 is not said
 }
 
 // item is an item in process.
 type item struct {
 	stored
 	hash hash
+	new  bool // not of the backlog; see New
 }
 
 // Failure is an item that was given up.
@@ -96,10 +107,15 @@ type job struct {
 	mu       sync.Mutex
 	cond     *sync.Cond // something below has changed
 	rec      record
-	inside   map[hash]*item // in process
-	ready    []*item
-	running  int           // calls
-	recent   map[hash]bool // done, and not in a file yet
+	inside   map[hash]*item // in process, and read
+	ready    []*item        // of the backlog
+	fresh    []*item        // the new ones that are ready
+	news     int            // of inside
+	turn     int            // counts calls, so that neither has all
+	follow   *follow        // nil without Within
+	order    *order         // nil without Order
+	running  int            // calls
+	recent   map[hash]bool  // done, and not in a file yet
 	results  *results
 	stopped  bool
 	why      error
@@ -111,6 +127,7 @@ type job struct {
 	cancel   context.CancelFunc
 	atWork   sync.WaitGroup
 	flushing sync.RWMutex // results: reading and adding
+	finding  sync.Mutex   // one page at a time is taken in
 }
 
 // sample is how many items were done at a time.
@@ -138,13 +155,25 @@ func (s *Spec) window() int { return max(4*s.Batch*s.Parallel, 256) }
 
 // run works until everything is done or the job is stopped.
 func (j *job) run() {
-	var workers sync.WaitGroup
+	var workers, watcher sync.WaitGroup
 	for range j.rec.Spec.Parallel {
 		workers.Go(j.work)
 	}
+	if j.follow != nil {
+		watcher.Go(j.watch)
+	}
 	err := j.retrieve()
+	if err == nil && j.order != nil {
+		err = j.feed()
+	}
 	j.mu.Lock()
-	for err == nil && j.why == nil && !j.stopped && len(j.inside) > 0 {
+	for err == nil && j.why == nil && !j.stopped && !j.over() {
+		if j.follow != nil { // the demarcation moved: there is more to list
+			j.mu.Unlock()
+			err = j.retrieve()
+			j.mu.Lock()
+			continue
+		}
 		j.cond.Wait()
 	}
 	err = errors.Join(err, j.why)
@@ -154,6 +183,7 @@ func (j *job) run() {
 	j.mu.Unlock()
 	workers.Wait()
 	j.cancel()
+	watcher.Wait()
 	j.mu.Lock()
 	switch {
 	case interrupted: // the next start goes on, unless it was cancelled
@@ -168,9 +198,18 @@ func (j *job) run() {
 	if err := j.write(nil); err != nil {
 		j.jobs.cfg.Log.Warn("a backfill's state could not be stored", "backfill", j.rec.ID, "error", err)
 	}
-	if err := errors.Join(j.source.Close(), j.results.close()); err != nil {
+	err = errors.Join(j.source.Close(), j.results.close())
+	if j.follow != nil {
+		err = errors.Join(err, j.follow.source.Close())
+	}
+	if err != nil {
 		j.jobs.cfg.Log.Warn("closing a backfill", "backfill", j.rec.ID, "error", err)
 	}
+}
+
+// over tells that there is nothing left to do. j.mu is held.
+func (j *job) over() bool {
+	return len(j.inside) == 0 && (j.follow == nil || j.rec.Listed && j.follow.quiet)
 }
 
 // write has the record, and what else is to be, on disk in one transaction.
@@ -192,14 +231,51 @@ func (j *job) write(more func(tx store.Tx) error) error {
 }
 
 // page is how many items are listed at a time.
-const page = 256
+const page = 1000
+
+// triesOfListing is how often a page is asked for before the job fails.
+const triesOfListing = 6
+
+// list asks a source for a page, again if it can't answer for now.
+func (j *job) list(s Source, position string) (items []Item, next string, err error) {
+	for n := range triesOfListing {
+		items, next, err = s.Page(j.ctx, position, page)
+		if err == nil || j.ctx.Err() != nil || isOf[*recordError](err) {
+			break
+		}
+		if k := hearth.KindOf(err); k == hearth.InvalidParameter || k == hearth.AccessDenied || k == hearth.NotFound {
+			break
+		}
+		if n == triesOfListing-1 {
+			break
+		}
+		j.jobs.cfg.Log.Warn("a backfill's source can't be listed for now", "backfill", j.rec.ID, "error", err)
+		j.rest(j.jobs.retryAfter(n))
+	}
+	if err != nil && j.ctx.Err() == nil {
+		return nil, "", fmt.Errorf("listing %s: %w", j.rec.Spec.Source, err)
+	}
+	return items, next, err
+}
+
+// rest waits, or until the job is stopped.
+func (j *job) rest(d time.Duration) {
+	over := make(chan struct{})
+	stop := j.jobs.cfg.Clock.AfterFunc(d, func() { close(over) })
+	select {
+	case <-over:
+	case <-j.ctx.Done():
+		stop.Stop()
+	}
+}
 
 // retrieve lists the source whenever few items are in process, until a whole
-// pass has found nothing new.
+// pass has found nothing new. Items that wait for others are not in memory, and
+// all of them are found before any is done.
 func (j *job) retrieve() error {
 	for {
 		j.mu.Lock()
-		for !j.stopped && j.why == nil && len(j.inside) > j.rec.Spec.window()/2 {
+		for !j.stopped && j.why == nil && (j.enough() || j.follow != nil && j.rec.Listed && !j.over()) {
 			j.cond.Wait()
 		}
 		position, over := j.rec.Position, j.rec.Listed || j.stopped || j.why != nil
@@ -207,22 +283,38 @@ func (j *job) retrieve() error {
 		if over {
 			return nil
 		}
-		items, next, err := j.source.Page(j.ctx, position, page)
+		items, next, err := j.list(j.source, position)
 		if err != nil {
 			if j.ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("listing %s: %w", j.rec.Spec.Source, err)
+			return err
 		}
-		if err := j.found(items, next); err != nil {
+		if _, err := j.found(items, &next, 0); err != nil {
 			return err
 		}
 	}
 }
 
+// enough tells that more need not be in process yet. j.mu is held.
+func (j *job) enough() bool {
+	w := j.rec.Spec.window()
+	return j.order == nil && (len(j.inside)-j.news > w/2 || j.news > w)
+}
+
+// wake has those look again who wait for something of the job.
+func (j *job) wake() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.cond.Broadcast()
+}
+
 // found takes in a page: what is in neither cache comes into the first, with
-// the position after it.
-func (j *job) found(items []Item, next string) error {
+// the position after it. Without a position it is a page of the new items, of
+// which at most room are taken in; left are how many would have been.
+func (j *job) found(items []Item, next *string, room int) (left int, err error) {
+	j.finding.Lock()
+	defer j.finding.Unlock()
 	var fresh []*item
 	seen := map[hash]bool{}
 	repeated := 0
@@ -230,32 +322,61 @@ func (j *job) found(items []Item, next string) error {
 		h := hashOf(it.ID)
 		known, err := j.known(h)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if known || seen[h] {
+		switch {
+		case known || seen[h]:
 			repeated++
+			continue
+		case next == nil && len(fresh) == room:
+			left++
 			continue
 		}
 		seen[h] = true
-		fresh = append(fresh, &item{stored{ID: it.ID, Value: it.Value}, h})
+		one := &item{stored: stored{ID: it.ID, Value: it.Value}, hash: h}
+		if !it.Modified.IsZero() {
+			one.Modified = it.Modified.UnixMilli()
+		}
+		fresh = append(fresh, one)
 	}
-	j.mu.Lock()
-	j.rec.Found += len(fresh)
-	j.rec.Repeated += repeated
-	j.rec.New += len(fresh)
-	j.rec.Position = next
-	if next == "" {
-		if j.rec.Listed = j.source.Steady() || j.rec.New == 0; !j.rec.Listed {
-			j.rec.Pass++
-			j.rec.New = 0
+	if next == nil && len(fresh) == 0 {
+		return left, nil // there is nothing to write down
+	}
+	if j.order != nil {
+		if err := j.order.add(fresh); err != nil {
+			return 0, err
 		}
 	}
-	// In process before it is on disk: known is asked by this goroutine alone.
-	for _, it := range fresh {
-		j.inside[it.hash] = it
+	j.mu.Lock()
+	news := 0
+	if j.follow != nil {
+		for _, it := range fresh {
+			if it.new = it.Modified >= j.rec.New.Since.UnixMilli(); it.new {
+				news++
+			}
+		}
+		j.news += news
+		j.rec.New.Found += news
+	}
+	j.rec.Found += len(fresh)
+	if next != nil {
+		j.rec.Repeated += repeated
+		j.rec.Fresh += len(fresh) - news
+		if j.rec.Position = *next; *next == "" {
+			if j.rec.Listed = j.source.Steady() || j.rec.Fresh == 0; !j.rec.Listed {
+				j.rec.Pass++
+				j.rec.Fresh = 0
+			}
+		}
+	}
+	if j.order == nil {
+		// In process before it is on disk: known is asked by one at a time.
+		for _, it := range fresh {
+			j.inside[it.hash] = it
+		}
 	}
 	j.mu.Unlock()
-	err := j.write(func(tx store.Tx) error {
+	err = j.write(func(tx store.Tx) error {
 		for _, it := range fresh {
 			b, err := json.Marshal(it.stored)
 			if err != nil {
@@ -268,21 +389,45 @@ func (j *job) found(items []Item, next string) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	j.mu.Lock()
-	j.ready = append(j.ready, fresh...)
+	if j.order == nil {
+		j.mu.Lock()
+		j.push(fresh...)
+		j.mu.Unlock()
+	}
+	return left, nil
+}
+
+// push has items taken by the next calls. j.mu is held.
+func (j *job) push(items ...*item) {
+	for _, it := range items {
+		if it.new {
+			j.fresh = append(j.fresh, it)
+		} else {
+			j.ready = append(j.ready, it)
+		}
+	}
 	j.cond.Broadcast()
-	j.mu.Unlock()
-	return nil
 }
 
 // known tells whether an item is in one of the caches.
 func (j *job) known(h hash) (bool, error) {
 	j.mu.Lock()
-	known := j.inside[h] != nil || j.recent[h]
+	known := j.inside[h] != nil || j.order != nil && j.order.has(h)
 	j.mu.Unlock()
 	if known {
+		return true, nil
+	}
+	return j.settledBefore(h)
+}
+
+// settledBefore tells whether an item is done, or was given up.
+func (j *job) settledBefore(h hash) (bool, error) {
+	j.mu.Lock()
+	recent := j.recent[h]
+	j.mu.Unlock()
+	if recent {
 		return true, nil
 	}
 	j.flushing.RLock()
@@ -313,6 +458,7 @@ func (j *job) load(r store.Reader) error {
 		}
 	}
 	again := 0 // items that are done and tried again
+	waiting := 0
 	for rec, err := range r.Scan(itemsBucket, j.rec.ID+"/", "") {
 		if err != nil {
 			return err
@@ -330,8 +476,19 @@ func (j *job) load(r store.Reader) error {
 		} else if done || j.recent[h] {
 			again++
 		}
+		waiting++
+		if j.order != nil {
+			if err := j.order.add([]*item{it}); err != nil {
+				return err
+			}
+			continue
+		}
+		if j.follow != nil && it.Modified >= j.rec.New.Since.UnixMilli() {
+			it.new = true
+			j.news++
+		}
 		j.inside[h] = it
-		j.ready = append(j.ready, it)
+		j.push(it)
 	}
 	failed := 0
 	for _, err := range r.Scan(failedBucket, j.rec.ID+"/", "") {
@@ -343,7 +500,7 @@ func (j *job) load(r store.Reader) error {
 	// Counted anew: what was counted when a kill came may not have been stored.
 	j.rec.Failed = failed
 	j.rec.Succeeded = j.results.count() + len(j.recent) - failed - again
-	j.rec.Found = j.rec.Succeeded + failed + len(j.inside)
+	j.rec.Found = j.rec.Succeeded + failed + waiting
 	return nil
 }
 
@@ -358,15 +515,27 @@ func parseHash(text string) (h hash, err error) {
 // status is the job as it is now. j.mu is held.
 func (j *job) status() Status {
 	s := j.rec.Status
-	s.InProcess = len(j.inside)
-	now := j.jobs.cfg.Clock.Now()
-	if n := len(j.done); n > 0 && s.Status == Running {
-		if d := now.Sub(j.done[0].at); d > 0 {
-			s.PerSecond = float64(s.Succeeded+s.Failed-j.done[0].done) / d.Seconds()
-		}
-		if s.PerSecond > 0 && s.Listed {
-			s.Left = float64(len(j.inside)) / s.PerSecond
-		}
+	s.InProcess = s.Found - s.Succeeded - s.Failed
+	if s.PerSecond = j.pace(); s.PerSecond > 0 && s.Listed {
+		s.Left = float64(s.InProcess) / s.PerSecond
+	}
+	if s.New != nil {
+		n := *s.New
+		n.InProcess = j.news
+		s.New = &n
 	}
 	return s
+}
+
+// pace is how many items are done a second of late; 0 is not known. j.mu is
+// held.
+func (j *job) pace() float64 {
+	if len(j.done) == 0 || j.rec.Status.Status != Running {
+		return 0
+	}
+	d := j.jobs.cfg.Clock.Now().Sub(j.done[0].at)
+	if d <= 0 {
+		return 0
+	}
+	return float64(j.rec.Succeeded+j.rec.Failed-j.done[0].done) / d.Seconds()
 }

@@ -29,9 +29,11 @@ type Config struct {
 	// the function itself is an error too; TooManyRequests slows the job down
 	// and counts as no attempt.
 	Call func(ctx context.Context, account hearth.Account, function string, payload []byte) ([]byte, error)
-	// Open opens the source of an account's job; nil is OpenSource.
-	Open func(account hearth.Account, spec Spec) (Source, error)
-	Log  *slog.Logger // nil is slog.Default
+	// Open opens the source of an account's job; nil is OpenSource, without
+	// objects.
+	Open     func(account hearth.Account, spec Spec) (Source, error)
+	Recorder hearth.Recorder // nil is none
+	Log      *slog.Logger    // nil is slog.Default
 }
 
 // Jobs are the backfills of all accounts. Safe for concurrent use.
@@ -55,7 +57,7 @@ func Open(ctx context.Context, cfg Config) (*Jobs, error) {
 		cfg.Log = slog.Default()
 	}
 	if cfg.Open == nil {
-		cfg.Open = func(_ hearth.Account, s Spec) (Source, error) { return OpenSource(s.Source, s.Query) }
+		cfg.Open = func(_ hearth.Account, s Spec) (Source, error) { return OpenSource(s, nil) }
 	}
 	js := &Jobs{cfg: cfg, recentMost: recentMost, retryAfter: retryAfter, at: map[string]*job{}, rest: map[string]*record{}}
 	js.ctx, js.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -134,13 +136,23 @@ func (j *job) stop() {
 
 // begin has a job run. js.mu is held.
 func (js *Jobs) begin(rec *record) error {
-	source, err := js.cfg.Open(rec.Account, rec.Spec)
+	source, watched, err := js.open(rec)
 	if err != nil {
 		return err
 	}
+	closeAll := source.Close
+	if watched != nil {
+		closeAll = func() error { return errors.Join(source.Close(), watched.source.Close()) }
+	}
 	res, err := openResults(filepath.Join(js.cfg.Folder, rec.ID))
 	if err != nil {
-		return errors.Join(err, source.Close())
+		return errors.Join(err, closeAll())
+	}
+	var ordered *order
+	if rec.Spec.Order != nil {
+		if ordered, err = openOrder(rec.Spec.Order); err != nil {
+			return errors.Join(err, closeAll(), res.close())
+		}
 	}
 	limit := rate.Inf
 	if rec.Spec.Rate > 0 {
@@ -148,13 +160,20 @@ func (js *Jobs) begin(rec *record) error {
 	}
 	j := &job{
 		jobs: js, source: source, results: res, rec: *rec, inside: map[hash]*item{}, recent: map[hash]bool{},
-		limit: rate.NewLimiter(limit, max(rec.Spec.Batch, 1)),
+		limit: rate.NewLimiter(limit, max(rec.Spec.Batch, 1)), follow: watched, order: ordered,
+	}
+	if watched != nil { // whoever was told of it before keeps what was true then
+		n := New{Since: rec.Started}
+		if rec.New != nil {
+			n = *rec.New
+		}
+		j.rec.New = &n
 	}
 	j.cond = sync.NewCond(&j.mu)
 	j.ctx, j.cancel = context.WithCancel(js.ctx)
 	if err := js.cfg.Store.View(js.ctx, j.load); err != nil {
 		j.cancel()
-		return errors.Join(err, source.Close(), res.close())
+		return errors.Join(err, closeAll(), res.close())
 	}
 	delete(js.rest, rec.ID)
 	js.at[rec.ID] = j
@@ -171,6 +190,22 @@ func (js *Jobs) begin(rec *record) error {
 		js.rest[rec.ID] = &over
 	}()
 	return nil
+}
+
+// open opens a job's source, and another time for what is new in it.
+func (js *Jobs) open(rec *record) (Source, *follow, error) {
+	source, err := js.cfg.Open(rec.Account, rec.Spec)
+	if err != nil || rec.Spec.Within == 0 {
+		return source, nil, err
+	}
+	if _, ok := source.(Dated); !ok {
+		return nil, nil, errors.Join(source.Close(), hearth.Errorf(hearth.InvalidParameter, "The items of %s do not say when they were modified, so none can be done within a time of that.", rec.Spec.Source))
+	}
+	again, err := js.cfg.Open(rec.Account, rec.Spec)
+	if err != nil {
+		return nil, nil, errors.Join(err, source.Close())
+	}
+	return source, &follow{source: again.(Dated)}, nil
 }
 
 // check completes a spec. Errors: InvalidParameter.
@@ -192,9 +227,23 @@ func (s *Spec) check() error {
 		return hearth.Errorf(hearth.InvalidParameter, "rate is %g; it must be a number of items a second, or 0 for any.", s.Rate)
 	case s.Function == "":
 		return hearth.Errorf(hearth.InvalidParameter, "Which function? Name one.")
+	case s.Within < 0 || s.Within > maxWithin:
+		return hearth.Errorf(hearth.InvalidParameter, "within is %g; it must be a number of seconds up to %d, or 0 for a source that does not grow.", s.Within, maxWithin)
+	case s.Within > 0 && s.Order != nil:
+		return hearth.Errorf(hearth.InvalidParameter, "Items that wait for others are put in order once all are found, which those of a growing source never are: leave out either within or the order.")
+	case s.Within > 0 && s.Query != "" && s.Modified == "":
+		return hearth.Errorf(hearth.InvalidParameter, "Which column says when a row was modified? Without that, none can be done within a time of it.")
+	}
+	if s.Order != nil {
+		if _, err := openOrder(s.Order); err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// maxWithin bounds the time within which new items are done, in seconds.
+const maxWithin = 24 * 60 * 60
 
 // Start begins a job. Errors: InvalidParameter.
 func (js *Jobs) Start(_ context.Context, account hearth.Account, spec Spec) (Status, error) {
@@ -214,11 +263,14 @@ func (js *Jobs) Start(_ context.Context, account hearth.Account, spec Spec) (Sta
 		return Status{}, hearth.Errorf(hearth.Service, "The server is stopping.")
 	}
 	// Its source is opened first, so that what can't be listed is told at once.
-	source, err := js.cfg.Open(account, spec)
+	source, watched, err := js.open(rec)
 	if err != nil {
 		return Status{}, err
 	}
-	if err := source.Close(); err != nil {
+	if watched != nil {
+		err = watched.source.Close()
+	}
+	if err := errors.Join(err, source.Close()); err != nil {
 		return Status{}, err
 	}
 	if err := js.put(rec); err != nil {
@@ -336,7 +388,7 @@ func (js *Jobs) Resume(_ context.Context, account hearth.Account, id string) err
 	}
 	rec := *old
 	if rec.Status.Status == Finished {
-		rec.Listed, rec.New, rec.Position = false, 0, ""
+		rec.Listed, rec.Fresh, rec.Position = false, 0, ""
 		rec.Pass++
 	}
 	rec.Status.Status, rec.Why, rec.Ended = Running, "", time.Time{}

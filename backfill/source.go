@@ -1,31 +1,26 @@
 package backfill
 
 import (
-	"bufio"
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hearth-faas/hearth"
-
-	_ "modernc.org/sqlite" // the driver of sqlite: sources
+	"github.com/hearth-faas/hearth/s3"
 )
 
 // Item is one item of a data set. ID is what its source calls it: the same
 // whenever it is listed, and no other item's.
 type Item struct {
-	ID    string
-	Value json.RawMessage // what the function is given
+	ID       string
+	Value    json.RawMessage // what the function is given
+	Modified time.Time       // zero if the source does not say
 }
 
 // Source is a data set that can be listed. One goroutine at a time uses it.
@@ -41,78 +36,107 @@ type Source interface {
 	Close() error
 }
 
-// OpenSource opens what a URL names: lines:///PATH (a file's lines),
-// folder:///PATH (the files of a folder, at any depth) or sqlite:///PATH with
-// a query whose first column is the item's id. Errors: InvalidParameter.
-func OpenSource(address, query string) (Source, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q is no URL: %v", address, err)
-	}
-	if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
-		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q must have an absolute path, such as %s:///srv/data.", address, u.Scheme)
-	}
-	if _, err := os.Stat(u.Path); err != nil {
-		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %s can't be read on the server's machine: %w", address, err)
-	}
-	switch {
-	case (u.Scheme == "sqlite") != (query != ""):
-		return nil, hearth.Errorf(hearth.InvalidParameter, "A query goes with a source sqlite:///PATH, and only with that.")
-	case u.Scheme == "lines":
-		return &lines{path: u.Path}, nil
-	case u.Scheme == "folder":
-		return &folder{path: u.Path}, nil
-	case u.Scheme == "sqlite":
-		db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: u.Path}).EscapedPath()+"?mode=ro&_pragma=busy_timeout(10000)")
-		if err != nil {
-			return nil, err
-		}
-		return &rows{db: db, query: query}, nil
-	}
-	return nil, hearth.Errorf(hearth.InvalidParameter, "There is no source %q: use lines:///PATH, folder:///PATH or sqlite:///PATH.", u.Scheme)
+// Dated is a Source whose items say when they were modified.
+type Dated interface {
+	Source
+	// Since has the listing leave out, as far as that spares work, what was not
+	// modified since a time.
+	Since(time.Time)
 }
 
-// lines are a file's lines, which are known by where they begin: lines that are
-// equal are two items. A position is a byte's.
-type lines struct{ path string }
+// Objects are those of an S3 server; see s3.Bucket.
+type Objects interface {
+	List(ctx context.Context, bucket, prefix, token, after string, most int) ([]s3.Listed, string, error)
+	Open(ctx context.Context, bucket, key, tag string, from int64) (io.ReadCloser, string, error)
+	Stat(ctx context.Context, bucket, key string) (s3.Object, error)
+}
 
-// maxLine bounds a line, in bytes: what one call can carry.
-const maxLine = 5 << 20
+// sources says what URLs name; it is the end of errors.
+const sources = "lines:///FILE, csv:///FILE, json:///FILE (an array), chunks:///FILE?size=BYTES, the same of an object as in lines+s3://BUCKET/KEY, folder:///FOLDER, s3://BUCKET/PREFIX, sqlite:///FILE, source:///NAME (a registered PostgreSQL) and sqs:///QUEUE"
 
-func (l *lines) Steady() bool { return true }
-func (l *lines) Close() error { return nil }
-
-func (l *lines) Page(_ context.Context, position string, most int) (items []Item, next string, err error) {
-	at, err := offset(position)
+// OpenSource opens what a spec's URL names: all but queues and registered
+// sources. Errors: InvalidParameter.
+func OpenSource(spec Spec, objects Objects) (Source, error) {
+	u, err := url.Parse(spec.Source)
 	if err != nil {
-		return nil, "", err
+		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q is no URL: %v", spec.Source, err)
 	}
-	f, err := os.Open(l.path)
+	if u.Fragment != "" {
+		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q goes on after a #, which is written %%23 in a path.", spec.Source)
+	}
+	form, where, remote := strings.Cut(u.Scheme, "+")
+	if u.Scheme == "s3" {
+		form, where, remote = "s3", "s3", true
+	}
+	if !slices.Contains([]string{"lines", "csv", "json", "chunks", "folder", "sqlite", "s3"}, form) || remote && (where != "s3" || form == "folder" || form == "sqlite") {
+		return nil, hearth.Errorf(hearth.InvalidParameter, "There is no source %q; there are %s.", u.Scheme, sources)
+	}
+	records := form == "lines" || form == "csv" || form == "json"
+	if err := spec.databaseOnly(form == "sqlite", records); err != nil {
+		return nil, err
+	}
+	size, err := chunkSize(form, u)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Seek(at, io.SeekStart); err != nil {
-		return nil, "", err
+	key := strings.TrimPrefix(u.Path, "/")
+	switch {
+	case remote && objects == nil:
+		return nil, hearth.Errorf(hearth.InvalidParameter, "There are no objects here to take %s from.", spec.Source)
+	case remote && u.Host == "":
+		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q must name a bucket, as in %s://BUCKET/KEY.", spec.Source, u.Scheme)
+	case form == "s3":
+		return &bucket{objects: objects, name: u.Host, prefix: key}, nil
+	case remote && key == "":
+		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q must name an object, as in %s://BUCKET/KEY.", spec.Source, u.Scheme)
+	case remote:
+		return newText(form, &object{objects: objects, bucket: u.Host, key: key}, size, spec.Key), nil
+	case u.Host != "" || !strings.HasPrefix(u.Path, "/"):
+		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %q must have an absolute path, such as %s:///srv/data.", spec.Source, u.Scheme)
 	}
-	r := bufio.NewReaderSize(f, 64<<10)
-	for len(items) < most {
-		line, rerr := r.ReadString('\n')
-		if len(line) > maxLine {
-			return nil, "", fmt.Errorf("the line at byte %d of %s has more than %d bytes", at, l.path, maxLine)
-		}
-		if text := strings.TrimRight(line, "\r\n"); text != "" {
-			items = append(items, Item{ID: strconv.FormatInt(at, 10), Value: jsonOf(text)})
-		}
-		at += int64(len(line))
-		if errors.Is(rerr, io.EOF) {
-			return items, "", nil
-		}
-		if rerr != nil {
-			return nil, "", rerr
-		}
+	if _, err := os.Stat(u.Path); err != nil {
+		return nil, hearth.Errorf(hearth.InvalidParameter, "The source %s can't be read on the server's machine: %w", spec.Source, err)
 	}
-	return items, strconv.FormatInt(at, 10), nil
+	switch form {
+	case "folder":
+		return &folder{path: u.Path}, nil
+	case "sqlite":
+		return openSQLite(u.Path, spec)
+	}
+	return newText(form, file(u.Path), size, spec.Key), nil
+}
+
+// databaseOnly checks what is only said of databases, and of records.
+func (s *Spec) databaseOnly(database, records bool) error {
+	switch {
+	case database && s.Query == "":
+		return hearth.Errorf(hearth.InvalidParameter, "A database needs a query that lists its items: add --query SQL.")
+	case !database && s.Query != "":
+		return hearth.Errorf(hearth.InvalidParameter, "A query goes with a database (sqlite:///FILE or source:///NAME), and only with that.")
+	case !database && s.Modified != "":
+		return hearth.Errorf(hearth.InvalidParameter, "The column of when a row was modified goes with a database's query, and only with that.")
+	case !database && !records && s.Key != "":
+		return hearth.Errorf(hearth.InvalidParameter, "The items of %s have names of their own: leave out the key.", s.Source)
+	}
+	return nil
+}
+
+// maxChunk bounds the size that a function is asked to read, in bytes.
+const maxChunk = 5 << 30
+
+func chunkSize(form string, u *url.URL) (int64, error) {
+	size := u.Query().Get("size")
+	if form != "chunks" {
+		if u.RawQuery != "" {
+			return 0, hearth.Errorf(hearth.InvalidParameter, "The source %q has parameters; a ? in a path is written %%3F.", u)
+		}
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil || n < 1 || n > maxChunk {
+		return 0, hearth.Errorf(hearth.InvalidParameter, "The source %q must say how large a chunk is: ?size=BYTES, from 1 to %d.", u, int64(maxChunk))
+	}
+	return n, nil
 }
 
 func offset(position string) (int64, error) {
@@ -134,132 +158,5 @@ func jsonOf(text string) json.RawMessage {
 	return b
 }
 
-// folder is the files under a folder, by their path. A position is the path of
-// the last one: what comes before it later is found by the next pass.
-type folder struct{ path string }
-
-func (f *folder) Steady() bool { return false }
-func (f *folder) Close() error { return nil }
-
-func (f *folder) Page(ctx context.Context, position string, most int) (items []Item, next string, err error) {
-	err = f.walk(ctx, "", position, func(name string, d fs.DirEntry) error {
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed since
-		}
-		if err != nil {
-			return err
-		}
-		value, err := json.Marshal(struct {
-			Path     string `json:"path"`
-			Size     int64  `json:"size"`
-			Modified string `json:"modified"`
-		}{filepath.Join(f.path, name), info.Size(), info.ModTime().UTC().Format("2006-01-02T15:04:05.000Z")})
-		if err != nil {
-			return err
-		}
-		items = append(items, Item{ID: name, Value: value})
-		if len(items) == most {
-			return fs.SkipAll
-		}
-		return nil
-	})
-	if errors.Is(err, fs.SkipAll) {
-		return items, items[len(items)-1].ID, nil
-	}
-	return items, "", err
-}
-
-// walk calls found with the files after a path, in the paths' order, and looks
-// into no folder that has none.
-func (f *folder) walk(ctx context.Context, under, after string, found func(name string, d fs.DirEntry) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(filepath.Join(f.path, under))
-	if err != nil {
-		return err
-	}
-	// A folder is where its files' paths are: after those that go on with a
-	// byte less than the slash.
-	name := func(d fs.DirEntry) string {
-		if d.IsDir() {
-			return d.Name() + "/"
-		}
-		return d.Name()
-	}
-	sort.Slice(entries, func(i, j int) bool { return name(entries[i]) < name(entries[j]) })
-	for _, d := range entries {
-		p := under + name(d)
-		switch {
-		case d.IsDir():
-			if p > after || strings.HasPrefix(after, p) {
-				if err := f.walk(ctx, p, after, found); err != nil {
-					return err
-				}
-			}
-		case d.Type().IsRegular() && p > after:
-			if err := found(p, d); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// rows are those of a query. The first column is an item's id, and an item is
-// an object of all columns. A position is how many were read; another order,
-// or rows that come and go, are made up for by the next pass.
-type rows struct {
-	db    *sql.DB
-	query string
-}
-
-func (r *rows) Steady() bool { return false }
-func (r *rows) Close() error { return r.db.Close() }
-
-func (r *rows) Page(ctx context.Context, position string, most int) (items []Item, next string, err error) {
-	at, err := offset(position)
-	if err != nil {
-		return nil, "", err
-	}
-	found, err := r.db.QueryContext(ctx, "SELECT * FROM ("+strings.TrimRight(strings.TrimSpace(r.query), ";")+") LIMIT ? OFFSET ?", most, at)
-	if err != nil {
-		return nil, "", fmt.Errorf("the query: %w", err)
-	}
-	defer func() { err = errors.Join(err, found.Close()) }()
-	columns, err := found.Columns()
-	if err != nil {
-		return nil, "", err
-	}
-	for found.Next() {
-		values := make([]any, len(columns))
-		into := make([]any, len(columns))
-		for i := range values {
-			into[i] = &values[i]
-		}
-		if err := found.Scan(into...); err != nil {
-			return nil, "", err
-		}
-		item := map[string]any{}
-		for i, c := range columns {
-			item[c] = values[i]
-		}
-		value, err := json.Marshal(item)
-		if err != nil {
-			return nil, "", err
-		}
-		id := fmt.Sprint(values[0])
-		if b, ok := values[0].([]byte); ok {
-			id = string(b)
-		}
-		items = append(items, Item{ID: id, Value: value})
-	}
-	if err := found.Err(); err != nil {
-		return nil, "", err
-	}
-	if len(items) < most {
-		return items, "", nil
-	}
-	return items, strconv.FormatInt(at+int64(len(items)), 10), nil
-}
+// stamp is how a value says when an item was modified.
+const stamp = "2006-01-02T15:04:05.000Z"

@@ -69,11 +69,11 @@ func (j *job) next() []*item {
 		}
 		now := j.jobs.cfg.Clock.Now()
 		if wait := j.until.Sub(now); wait > 0 {
-			j.jobs.cfg.Clock.AfterFunc(wait, j.cond.Broadcast)
-		} else if len(j.ready) > 0 {
-			n := min(j.rec.Spec.Batch, len(j.ready))
-			batch := j.ready[:n:n]
-			j.ready = j.ready[n:]
+			j.jobs.cfg.Clock.AfterFunc(wait, j.wake)
+		} else if from := j.which(); from != nil {
+			n := min(j.rec.Spec.Batch, len(*from))
+			batch := (*from)[:n:n]
+			*from = (*from)[n:]
 			j.running++
 			return batch
 		}
@@ -81,12 +81,26 @@ func (j *job) next() []*item {
 	}
 }
 
+// backlogShare is which part of the calls are the backlog's, if new items come
+// so fast that they could have all.
+const backlogShare = 8
+
+// which is the queue that the next call is made of; nil is none. j.mu is held.
+func (j *job) which() *[]*item {
+	if j.turn++; len(j.fresh) > 0 && (j.turn%backlogShare != 0 || len(j.ready) == 0) {
+		return &j.fresh
+	}
+	if len(j.ready) > 0 {
+		return &j.ready
+	}
+	return nil
+}
+
 func (j *job) putBack(batch []*item) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.running--
-	j.ready = append(j.ready, batch...)
-	j.cond.Broadcast()
+	j.push(batch...)
 }
 
 // call calls the function; failed are the items that it names, if it answers.
@@ -140,8 +154,7 @@ func (j *job) settle(batch []*item, failed map[string]bool, callErr error) error
 			j.backoff = min(max(2*j.backoff, throttledFor), throttledMost)
 			j.until = now.Add(j.backoff)
 		}
-		j.ready = append(j.ready, batch...)
-		j.cond.Broadcast()
+		j.push(batch...)
 		return nil
 	}
 	if k := hearth.KindOf(callErr); k == hearth.NotFound || k == hearth.AccessDenied {
@@ -165,9 +178,21 @@ func (j *job) settle(batch []*item, failed map[string]bool, callErr error) error
 			again = append(again, it)
 		}
 	}
+	var blocked []hash // that wait for what was given up
+	if j.order != nil {
+		blocked = j.order.dependants(given)
+	}
 	j.mu.Lock()
 	j.rec.Succeeded += len(done)
-	j.rec.Failed += len(given)
+	j.rec.Failed += len(given) + len(blocked)
+	for _, it := range append(done, given...) {
+		j.countNew(it, now)
+	}
+	if len(blocked) > 0 {
+		p := *j.rec.Ordered
+		p.Blocked += len(blocked)
+		j.rec.Ordered = &p
+	}
 	if len(again) > 0 {
 		j.rec.Retried++
 	}
@@ -191,6 +216,9 @@ func (j *job) settle(batch []*item, failed map[string]bool, callErr error) error
 				return err
 			}
 		}
+		if err := j.block(tx, blocked); err != nil {
+			return err
+		}
 		for _, it := range again {
 			b, err := json.Marshal(it.stored)
 			if err != nil {
@@ -209,6 +237,15 @@ func (j *job) settle(batch []*item, failed map[string]bool, callErr error) error
 	for _, it := range append(done, given...) {
 		j.recent[it.hash] = true
 		delete(j.inside, it.hash)
+		if it.new {
+			j.news--
+		}
+	}
+	for _, h := range blocked {
+		j.recent[h] = true
+	}
+	if j.order != nil {
+		j.order.settled(done, given, blocked)
 	}
 	if n := len(j.done); n == 0 || now.Sub(j.done[n-1].at) >= time.Second {
 		j.done = append(j.done, sample{now, j.rec.Succeeded + j.rec.Failed})
@@ -220,8 +257,7 @@ func (j *job) settle(batch []*item, failed map[string]bool, callErr error) error
 		j.jobs.cfg.Clock.AfterFunc(j.jobs.retryAfter(it.Attempts-1), func() {
 			j.mu.Lock()
 			defer j.mu.Unlock()
-			j.ready = append(j.ready, it)
-			j.cond.Broadcast()
+			j.push(it)
 		})
 	}
 	full := len(j.recent) >= j.jobs.recentMost

@@ -59,6 +59,9 @@ type Shelf struct {
 type Instance struct {
 	ID      string         `json:"id"`
 	Account hearth.Account `json:"account,omitempty"`
+	// Owner is whose code it runs, of what another account shares with Account:
+	// it runs nothing else.
+	Owner hearth.Account `json:"owner,omitempty"`
 	// Capacity is the kind that it is of, if that is not fixed.
 	Capacity   hearth.CapacityKind `json:"capacity,omitempty"`
 	Since      time.Time           `json:"since"`     // when it was made

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/audit"
 )
 
 //go:embed openapi.json
@@ -28,8 +29,8 @@ const MaxDecisions = 1000
 // request.
 type Handler struct {
 	// Authenticate finds out who signed a request with that body; its error, of
-	// a kind with a status, is the answer. Only an account's root is let in: a function's
-	// own session has no business here.
+	// a kind with a status, is the answer. An account's root is let in, and who
+	// may by Authorize.
 	Authenticate func(r *http.Request, body []byte) (hearth.Identity, error)
 
 	Instances Instances
@@ -48,7 +49,34 @@ type Handler struct {
 	Predictions Predictions
 	Capacities  Capacities
 	Learned     Learned
+	Audits      Audits
 	Backfills   Backfills
+	Bills       Bills
+	Tasks       Tasks
+	Shares      Shares
+	Accounts    Accounts
+	Proxies     Proxies
+	Access      Access
+
+	// Authorize tells whether somebody who is no root may do something with
+	// what is his account's; nil is that root alone may do anything here.
+	Authorize func(ctx context.Context, id hearth.Identity, action, resource string) error
+	// Region is that of the ARNs by which policies name what is asked about.
+	Region string
+
+	// Serves tells whether a path below Prefix is served; nil is all of them.
+	Serves func(path string) bool
+
+	// Operator is the account whose root may ask about all accounts and about
+	// the machine.
+	Operator hearth.Account
+
+	// Audit is where calls are recorded, and Replays refuses changes that were
+	// sent before; nil is that none are.
+	Audit   *audit.Log
+	Replays interface {
+		Fresh(signature, source string, now time.Time) error
+	}
 
 	// Log takes what went wrong on Hearth's side; nil is slog.Default.
 	Log *slog.Logger
@@ -72,7 +100,7 @@ const noticePath = "/trigger"
 // routes are the paths below Prefix that answer one JSON document. /logs, /events and
 // /openapi.json stand apart: two stream, the third is for everybody.
 func (h *Handler) routes() map[string]answer {
-	return map[string]answer{
+	return h.taskRoutes(map[string]answer{
 		"/ps":         h.ps,
 		"/decisions":  h.decisions,
 		"/runtimes":   h.runtimes,
@@ -85,18 +113,33 @@ func (h *Handler) routes() map[string]answer {
 		"/learned":    h.learned,
 		"/triggers":   h.triggers,
 		"/capacity":   h.capacity,
+		"/audit":      h.audit,
 		"/sources":    h.sources,
+
+		"/bill":            h.bill,
+		"/bill/prices":     h.prices,
+		"/offers":          h.offers,
+		"/shared-aliases":  h.sharedAliases,
+		"/shared-uses":     h.sharedUses,
+		"/audit/verify":    h.verifyAudit,
+		"/accounts":        h.accounts,
+		"/accounts/keys":   h.accountKeys,
+		"/can":             h.can,
+		"/proxy/resources": h.proxyResources,
+		"/proxy/apis":      h.proxyAPIs,
+		"/proxy/keys":      h.proxyKeys,
+		"/proxy/export":    h.proxyExport,
 
 		"/backfills":        h.backfills,
 		"/backfills/report": h.backfillReport,
-	}
+	})
 }
 
 // actions are the paths below Prefix that change something, by POST. What they
 // change stands in the query, and what they make of it in the body, if it is
 // more than a word.
 func (h *Handler) actions() map[string]answer {
-	return map[string]answer{
+	return h.taskActions(map[string]answer{
 		"/parked/redrive":    h.redrive,
 		"/nodes/drain":       h.drainNode,
 		"/policy/set":        h.setPolicy,
@@ -111,11 +154,46 @@ func (h *Handler) actions() map[string]answer {
 		notifyPath:           nil, // for whoever has a token
 		noticePath:           nil, // for whoever has a token
 
+		"/bill/prices/set":       h.setPrices,
+		"/offers/set":            h.setOffer,
+		"/offers/grant":          h.grantOffer,
+		"/offers/revoke":         h.revokeOffer,
+		"/offers/withdraw":       h.withdrawOffer,
+		"/shared-aliases/set":    h.setSharedAlias,
+		"/shared-aliases/remove": h.removeSharedAlias,
+
+		"/accounts/create":      h.createAccount,
+		"/accounts/suspend":     h.suspendAccount,
+		"/accounts/resume":      h.resumeAccount,
+		"/accounts/delete":      h.deleteAccount,
+		"/accounts/quota":       h.setQuota,
+		"/accounts/session":     h.accountSession,
+		"/accounts/keys/create": h.createAccountKey,
+		"/accounts/keys/update": h.updateAccountKey,
+		"/accounts/keys/delete": h.deleteAccountKey,
+
+		"/proxy/resources/put":    h.putProxyResource,
+		"/proxy/resources/remove": h.removeProxyResource,
+		"/proxy/apis/put":         h.putProxyAPI,
+		"/proxy/apis/remove":      h.removeProxyAPI,
+		"/proxy/keys/add":         h.addProxyKey,
+		"/proxy/keys/remove":      h.removeProxyKey,
+		"/proxy/try":              h.tryProxy,
+		importPath:                h.proxyImport,
+
 		"/backfills/start":  h.startBackfill,
 		"/backfills/cancel": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Cancel }),
 		"/backfills/resume": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Resume }),
 		"/backfills/remove": h.onBackfill(func(b Backfills) func(context.Context, hearth.Account, string) error { return b.Remove }),
-	}
+	})
+}
+
+// machine are the paths that are of the machine or of other accounts: they are
+// for the operator alone.
+var machine = map[string]bool{
+	"/nodes": true, "/nodes/drain": true, "/doctor": true, "/capacity": true,
+	"/accounts/create": true, "/accounts/suspend": true, "/accounts/resume": true, "/accounts/delete": true,
+	"/accounts/quota": true, "/accounts/session": true,
 }
 
 // ServeHTTP answers requests whose path begins with Prefix.
@@ -123,7 +201,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, ok := strings.CutPrefix(r.URL.Path, Prefix)
 	route, known := h.routes()[path]
 	action, acts := h.actions()[path]
-	if !ok || !known && !acts && path != "/openapi.json" && path != "/logs" && path != "/events" {
+	if !ok || h.Serves != nil && !h.Serves(path) || !known && !acts && path != "/openapi.json" && path != "/logs" && path != "/events" {
 		h.fail(w, r, hearth.Errorf(hearth.UnknownOperation,
 			"There is no %s here; %s/openapi.json lists what is.", r.URL.Path, Prefix))
 		return
@@ -153,20 +231,34 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body []byte
 	if acts {
 		var err error
-		if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+		limit := int64(maxBody)
+		if path == importPath {
+			limit = maxImport
+		}
+		if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 			h.fail(w, r, hearth.Errorf(hearth.InvalidParameter, "The body can't be read: %v.", err))
 			return
 		}
 	}
 	id, err := h.Authenticate(r, body)
-	if err == nil && !strings.HasSuffix(id.ARN, ":root") {
-		err = hearth.Errorf(hearth.AccessDenied, "%s is not the account's root, who alone may look here.", id.ARN)
+	if err == nil {
+		err = h.mayUse(r.Context(), id, path, r.URL.Query())
+	}
+	if err == nil && machine[path] && id.Account != h.Operator {
+		err = hearth.Errorf(hearth.AccessDenied, "%s%s is of the whole machine, and for the operator's account alone.", Prefix, path)
+	}
+	rec := h.begin(r, path, acts, id, body)
+	if err == nil {
+		err = rec.mayChange()
 	}
 	if err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, rec.ended(err))
 		return
 	}
 	q := r.URL.Query()
+	if path == "/logs" || path == "/events" {
+		_ = rec.ended(nil) // it only reads, and goes on
+	}
 	if path == "/logs" {
 		h.logs(w, r, id.Account, q)
 		return
@@ -176,26 +268,40 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v, err := route(r.Context(), ask{id.Account, q, body})
-	if err != nil {
+	if err = rec.ended(err); err != nil {
 		h.fail(w, r, err)
 		return
 	}
 	h.write(w, http.StatusOK, v)
 }
 
-// An account sees its own instances and those that are nobody's.
+// An account sees its own instances and those that are nobody's; what is of all
+// accounts together only the operator sees, and with all set the others' too.
 func (h *Handler) ps(ctx context.Context, a ask) (any, error) {
 	s, err := h.Instances.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
+	all, err := truth(a, "all")
+	if err == nil && all && a.account != h.Operator {
+		err = hearth.Errorf(hearth.AccessDenied, "The instances of all accounts are the operator's business.")
+	}
+	if err != nil {
+		return nil, err
+	}
 	s.Instances = slices.DeleteFunc(slices.Clone(s.Instances), func(i Instance) bool {
-		return i.Account != "" && i.Account != a.account
+		return i.Account != "" && i.Account != a.account && !all
 	})
+	if a.account != h.Operator {
+		s.InFlight, s.Waiting, s.CommittedMiB, s.Placed = 0, 0, 0, nil
+	}
 	for i := range s.Instances {
 		s.Instances[i].Containers = some(s.Instances[i].Containers)
 	}
-	s.Subpools = slices.DeleteFunc(slices.Clone(s.Subpools), func(p Subpool) bool { return p.Account != "" && p.Account != a.account })
+	s.Subpools = slices.DeleteFunc(slices.Clone(s.Subpools), func(p Subpool) bool { return p.Account != "" && p.Account != a.account && !all })
+	if a.account != h.Operator {
+		s.Subpools = nil
+	}
 	s.Instances, s.Pool = some(s.Instances), some(s.Pool)
 	if s.Placed == nil {
 		s.Placed = map[hearth.Path]uint64{}

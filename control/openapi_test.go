@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/meter"
+	"github.com/hearth-faas/hearth/taskset"
 )
 
 // document is as much of OpenAPI as openapi.json uses.
@@ -158,7 +160,7 @@ func TestDocumentNamesEveryRouteAndNoOther(t *testing.T) {
 
 func TestSchemasHaveEveryFieldThatIsSentAndNoOther(t *testing.T) {
 	d := load(t)
-	for _, sent := range []any{Snapshot{}, Instance{}, Container{}, hearth.Decision{}, hearth.Knowledge{}, Runtime{}, Report{}, Check{}, LogLine{}, ParkedEvent{}, Failure{}, Capacity{}, Subpool{}, Feed{}, Spending{}, Node{}, NodeList{}, Drained{}, hearth.Idempotence{}, hearth.Dependency{}, Idempotent{}, IdempotentCounts{}, Forgotten{}} {
+	for _, sent := range []any{Snapshot{}, Instance{}, Container{}, hearth.Decision{}, hearth.Knowledge{}, Runtime{}, Report{}, Check{}, LogLine{}, ParkedEvent{}, Failure{}, Capacity{}, Subpool{}, Feed{}, Spending{}, Node{}, NodeList{}, Drained{}, hearth.Idempotence{}, hearth.Dependency{}, Idempotent{}, IdempotentCounts{}, Forgotten{}, taskset.Quota{}, taskset.Task{}, taskset.Counts{}, TaskList{}, TaskSubscribers{}, TaskChange{}, TaskSpec{}, meter.Bill{}, meter.Line{}, meter.Prices{}, PriceList{}, hearth.Offer{}, hearth.Parameter{}, hearth.NetworkPolicy{}, hearth.SharedAlias{}, hearth.SharedUse{}, Offers{}, SharedAliases{}, SharedUses{}, Account{}, Quotas{}, QuotaChange{}, Usage{}, AccountList{}, AccountMade{}, AccessKey{}, AccessKeyList{}, AccountSession{}, AccountName{}, Can{}} {
 		typ := reflect.TypeOf(sent)
 		s := d.Components.Schemas[typ.Name()]
 		if s == nil {

@@ -15,7 +15,11 @@ import (
 // needs are the parameters that an operation can't do without, for a query.
 func (op operation) needs() (query string) {
 	for _, p := range op.Parameters {
-		if p.Required {
+		switch {
+		case !p.Required:
+		case p.Schema.Type == "integer":
+			query += "&" + p.Name + "=1"
+		default:
 			query += "&" + p.Name + "=f"
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/segment"
 )
 
 // Read yields the decisions in the log in dir, oldest first. It only reads, so
@@ -13,14 +14,17 @@ import (
 // It yields at most one error, as the last thing.
 func Read(dir string) iter.Seq2[hearth.Decision, error] {
 	return func(yield func(hearth.Decision, error) bool) {
-		s := &segments{dir: dir}
-		files, err := segmentsIn(dir)
-		if err == nil && len(files) == 0 {
-			err = fmt.Errorf("%s: there is no log of decisions in it", dir)
+		files, err := segment.Look(dir, prefix, suffix)
+		var list []segment.Segment
+		if err == nil {
+			if list = files.List(); len(list) == 0 {
+				err = fmt.Errorf("%s: there is no log of decisions in it", dir)
+			}
 		}
-		for _, f := range files {
+		s := &segments{Files: files}
+		for _, f := range list {
 			var ds []hearth.Decision
-			if ds, err = s.read(f.first, func(*hearth.Decision) bool { return true }, nil); err != nil {
+			if ds, err = s.read(f.First, func(*hearth.Decision) bool { return true }, nil); err != nil {
 				break
 			}
 			for _, d := range ds {

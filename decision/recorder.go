@@ -226,7 +226,7 @@ type Stats struct {
 func (r *Recorder) Stats() Stats {
 	s := Stats{Recorded: r.ring.last(), Dropped: r.dropped.Load()}
 	if r.disk != nil {
-		s.LogBytes = r.disk.size.Load()
+		s.LogBytes = r.disk.Size()
 	}
 	return s
 }

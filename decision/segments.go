@@ -2,20 +2,14 @@ package decision
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/segment"
 )
 
 const (
@@ -36,12 +30,8 @@ const (
 // name. add, full, commit and close are called by one goroutine at a time;
 // the rest by any.
 type segments struct {
-	dir      string
+	*segment.Files
 	max, seg int64
-
-	mu    sync.Mutex
-	files []segment // oldest first; the last is current if file is set
-	size  atomic.Int64
 
 	file    *os.File // the current segment; nil: the next commit makes one
 	enc     *encoder
@@ -51,68 +41,24 @@ type segments struct {
 	retryAt time.Time // after a failure
 }
 
-type segment struct {
-	first uint64
-	size  int64
-}
-
-func (s *segments) path(first uint64) string {
-	return filepath.Join(s.dir, fmt.Sprintf("%s%020d%s", prefix, first, suffix))
-}
-
 func openSegments(dir string, most int64) (*segments, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	s := &segments{dir: dir, max: max(most, minLog)}
-	s.seg = s.max / perLog
-	var err error
-	if s.files, err = segmentsIn(dir); err != nil {
-		return nil, err
-	}
-	for _, f := range s.files {
-		s.size.Add(f.size)
-	}
-	return s, s.makeRoom(0)
-}
-
-// segmentsIn returns the segments in dir, oldest first.
-func segmentsIn(dir string) ([]segment, error) {
-	entries, err := os.ReadDir(dir)
+	files, err := segment.Open(dir, prefix, suffix)
 	if err != nil {
 		return nil, err
 	}
-	var files []segment
-	for _, e := range entries {
-		number, ok := strings.CutPrefix(e.Name(), prefix)
-		if number, ok2 := strings.CutSuffix(number, suffix); ok && ok2 {
-			first, err := strconv.ParseUint(number, 10, 64)
-			info, err2 := e.Info()
-			if err != nil || err2 != nil {
-				continue // not one of ours, or gone
-			}
-			files = append(files, segment{first, info.Size()})
-		}
-	}
-	slices.SortFunc(files, func(a, b segment) int { return cmp.Compare(a.first, b.first) })
-	return files, nil
+	s := &segments{Files: files, max: max(most, minLog)}
+	s.seg = s.max / perLog
+	return s, s.makeRoom(0)
 }
 
-// makeRoom deletes the oldest segments until n more bytes fit.
+// makeRoom deletes the oldest segments until n more bytes fit, but not the
+// current one, which a batch can't outgrow.
 func (s *segments) makeRoom(n int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.size.Load()+n > s.max && len(s.files) > 0 {
-		if s.file != nil && len(s.files) == 1 {
-			return nil // the current one, which a batch can't outgrow
-		}
-		if err := os.Remove(s.path(s.files[0].first)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		s.size.Add(-s.files[0].size)
-		s.files = slices.Delete(s.files, 0, 1)
+	keep := 0
+	if s.file != nil {
+		keep = 1
 	}
-	return nil
+	return s.MakeRoom(keep, func(segment.Segment) (bool, error) { return s.Size()+n > s.max, nil })
 }
 
 // add encodes d for the next commit.
@@ -134,9 +80,8 @@ func (s *segments) add(d *hearth.Decision) {
 func (s *segments) full() bool { return len(s.batch) >= maxBatch }
 
 func (s *segments) currentSize() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.files[len(s.files)-1].size
+	last, _ := s.Last()
+	return last.Size
 }
 
 // commit writes what was added. It returns how many decisions were lost, and
@@ -168,24 +113,15 @@ func (s *segments) write() error {
 	if s.file == nil {
 		// A file of this name holds decisions of the same numbers, from a run
 		// that ended before it had written any that could be read.
-		f, err := os.OpenFile(s.path(s.first), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		f, err := os.OpenFile(s.Path(s.first), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
 		s.file = f
-		s.mu.Lock()
-		if i := len(s.files) - 1; i >= 0 && s.files[i].first == s.first {
-			s.size.Add(-s.files[i].size)
-			s.files = s.files[:i]
-		}
-		s.files = append(s.files, segment{first: s.first})
-		s.mu.Unlock()
+		s.Add(s.first)
 	}
 	n, err := s.file.Write(s.batch)
-	s.mu.Lock()
-	s.files[len(s.files)-1].size += int64(n)
-	s.mu.Unlock()
-	s.size.Add(int64(n))
+	s.Grew(int64(n))
 	return err
 }
 
@@ -209,11 +145,9 @@ func (s *segments) close() error {
 
 // list returns the segments' first numbers, newest first.
 func (s *segments) list() []uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var firsts []uint64
-	for _, f := range slices.Backward(s.files) {
-		firsts = append(firsts, f.first)
+	for _, f := range slices.Backward(s.List()) {
+		firsts = append(firsts, f.First)
 	}
 	return firsts
 }
@@ -221,7 +155,7 @@ func (s *segments) list() []uint64 {
 // read returns the decisions of a segment that fit, oldest first. A segment
 // that is gone has none, and damage ends one.
 func (s *segments) read(first uint64, fits func(*hearth.Decision) bool, needle []byte) ([]hearth.Decision, error) {
-	data, err := os.ReadFile(s.path(first))
+	data, err := os.ReadFile(s.Path(first))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

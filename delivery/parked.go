@@ -97,3 +97,49 @@ func (q *Queue) sweep(now time.Time) {
 		}
 	}
 }
+
+// Forget removes all deliveries of an account that is deleted, parked ones and
+// those that wait.
+func (q *Queue) Forget(ctx context.Context, account hearth.Account) error {
+	for _, b := range []string{parkedBucket, bucket} {
+		for {
+			var gone []string
+			err := q.cfg.Store.View(ctx, func(r store.Reader) error {
+				gone = nil
+				for rec, err := range r.Scan(b, "", "") {
+					if err != nil {
+						return err
+					}
+					d, err := decode(rec.Key, rec.Value)
+					if err != nil {
+						return err
+					}
+					if d.Account == account {
+						gone = append(gone, rec.Key)
+					}
+					if len(gone) == sweepAtOnce {
+						return nil
+					}
+				}
+				return nil
+			})
+			if err == nil && len(gone) > 0 {
+				err = q.cfg.Store.Update(ctx, func(tx store.Tx) error {
+					for _, key := range gone {
+						if err := tx.Delete(b, key); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			if err != nil {
+				return err
+			}
+			if len(gone) < sweepAtOnce {
+				break
+			}
+		}
+	}
+	return nil
+}

@@ -34,7 +34,10 @@ type Config struct {
 	// Shared tells that other servers use the store too. Else what a killed
 	// predecessor had claimed is taken up at once.
 	Shared bool
-	Places int // how many are delivered at a time; 0 is 32
+	// Stopped tells of accounts of whose deliveries none is made for now; Resume
+	// lets them go on. nil is that there are none.
+	Stopped func(account hearth.Account) bool
+	Places  int // how many are delivered at a time; 0 is 32
 	// Lease is how long a server has for an attempt, of which the attempt may
 	// take half; 0 is 20 s.
 	Lease time.Duration
@@ -100,6 +103,7 @@ func (q *Queue) Start() {
 		if !q.cfg.Shared {
 			q.reclaim()
 		}
+		q.resumeAll()
 		var swept time.Time
 		for q.ctx.Err() == nil {
 			if now := q.cfg.Clock.Now(); now.Sub(swept) >= time.Hour {
@@ -189,10 +193,10 @@ func (q *Queue) round() time.Duration {
 		lines = [2]string{ready, later}
 	}
 	now := q.cfg.Clock.Now()
-	var found []*Delivery
+	var found, stopped []*Delivery
 	wait := rest
 	err := q.cfg.Store.View(q.ctx, func(r store.Reader) error {
-		found, wait = nil, rest
+		found, stopped, wait = nil, nil, rest
 		// take takes at most max of a line's whose targets are not busy, until
 		// one of them is not due.
 		take := func(line string, max int) error {
@@ -205,9 +209,17 @@ func (q *Queue) round() time.Duration {
 					wait = due.Sub(now)
 					return nil
 				}
+				if len(stopped) == aside {
+					wait = 0
+					return nil
+				}
 				d, err := decode(rec.Key, rec.Value)
 				if err != nil { // the others can still be delivered
 					q.cfg.Log.Error("a delivery can't be read", "error", err)
+					continue
+				}
+				if q.cfg.Stopped != nil && q.cfg.Stopped(d.Account) {
+					stopped = append(stopped, d)
 					continue
 				}
 				if busy[d.Target] < most {
@@ -225,6 +237,9 @@ func (q *Queue) round() time.Duration {
 		}
 		return take(lines[1], free)
 	})
+	if err == nil && len(stopped) > 0 {
+		err = q.putAside(stopped)
+	}
 	if err == nil && len(found) > 0 {
 		found, err = q.claim(found, now)
 	}

@@ -119,7 +119,15 @@ func startIn(t testing.TB, dir string, args ...string) *server {
 // startAs is startIn with something about the process changed.
 func startAs(t testing.TB, dir string, change func(*exec.Cmd), args ...string) *server {
 	t.Helper()
-	s := &server{t: t, dir: dir, log: &lockedBuffer{}, stopped: make(chan struct{})}
+	s, ready := launch(t, dir, change, args...)
+	s.awaitReady(ready)
+	return s
+}
+
+// launch is startAs without waiting until the server is ready.
+func launch(t testing.TB, dir string, change func(*exec.Cmd), args ...string) (s *server, ready <-chan struct{}) {
+	t.Helper()
+	s = &server{t: t, dir: dir, log: &lockedBuffer{}, stopped: make(chan struct{})}
 	s.cmd = exec.Command(hearthBinary, append([]string{"up", "--listen", "127.0.0.1:0", "--data", dir}, args...)...)
 	s.cmd.Env = cleanEnv()
 	s.cmd.Stderr = s.log
@@ -134,11 +142,11 @@ func startAs(t testing.TB, dir string, change func(*exec.Cmd), args ...string) *
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan struct{})
+	said := make(chan struct{})
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		once := sync.OnceFunc(func() { close(ready) })
+		once := sync.OnceFunc(func() { close(said) })
 		sc := bufio.NewScanner(stdout)
 		for sc.Scan() {
 			fmt.Fprintln(s.log, sc.Text())
@@ -156,6 +164,13 @@ func startAs(t testing.TB, dir string, change func(*exec.Cmd), args ...string) *
 			t.Logf("server log:\n%s", tail(s.log.String(), 8000))
 		}
 	})
+	return s, said
+}
+
+// awaitReady waits until the server says that it is ready.
+func (s *server) awaitReady(ready <-chan struct{}) {
+	t := s.t
+	t.Helper()
 	select {
 	case <-ready:
 	case <-s.stopped:
@@ -175,7 +190,6 @@ func startAs(t testing.TB, dir string, change func(*exec.Cmd), args ...string) *
 		s.env = append(s.env, k+"="+v)
 	}
 	s.endpoint = vars["AWS_ENDPOINT_URL"]
-	return s
 }
 
 // stop ends the server as an operator would, and demands that it ends well.

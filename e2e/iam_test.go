@@ -29,7 +29,7 @@ func TestRolesByTheAWSCommandLineAndBoto3(t *testing.T) {
 	write("trust.json", `{"Version": "2012-10-17", "Statement": [
 		{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
 		{"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": "sts:AssumeRole", "Condition": {"StringEquals": {"sts:ExternalId": "ticket"}}}]}`)
-	write("policy.json", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["logs:*"], "Resource": "*"}]}`)
+	write("policy.json", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["logs:*", "lambda:InvokeFunction"], "Resource": "*"}]}`)
 	write("fn.zip", string(zipOf(t, map[string]string{"app.py": "import os\ndef handler(event, context):\n    return os.environ['AWS_ACCESS_KEY_ID'][:4]\n"})))
 	awscli("arn:aws:iam::000000000000:role/app/fn", "iam", "create-role", "--role-name", "fn", "--path", "/app/", "--assume-role-policy-document", "file://trust.json",
 		"--description", "für alle", "--tags", "Key=team,Value=a", "--query", "Role.Arn", "--output", "text")
@@ -71,7 +71,7 @@ t = sts.get_session_token()["Credentials"]
 assert boto3.client("sts", aws_access_key_id=t["AccessKeyId"], aws_secret_access_key=t["SecretAccessKey"], aws_session_token=t["SessionToken"]).get_caller_identity()["Arn"] == "arn:aws:iam::000000000000:root"
 assert sts.get_access_key_info(AccessKeyId=t["AccessKeyId"])["Account"] == "000000000000"
 refused("DeleteConflict", iam.delete_role, RoleName="fn")
-refused("InvalidAction", iam.create_user, UserName="bob")
+refused("InvalidAction", iam.create_login_profile, UserName="bob", Password="secret-1")
 fn.delete_function(FunctionName="fn")
 iam.delete_role_policy(RoleName="fn", PolicyName="in")
 iam.detach_role_policy(RoleName="fn", PolicyArn="arn:aws:iam::000000000000:policy/own")

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/hearth-faas/hearth/internal/pgtest"
 )
@@ -122,4 +123,39 @@ func mkdir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// What a server had in its folder it has in the database after the move.
+func TestRecordsAreMovedToADatabase(t *testing.T) {
+	t.Parallel()
+	database := withDatabase(pgtest.New(t))
+	s := start(t, "--pool", "0")
+	s.deploy(function{name: "echo", runtime: "python3.11", handler: "app.handler", memory: 128, env: map[string]string{"SECRET": "sealed"},
+		files: map[string]string{"app.py": "import os\ndef handler(event, context): return os.environ['SECRET']\n"}})
+	url := s.queue("kept", nil)
+	if _, err := s.queues().SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: ptr("a message")}); err != nil {
+		t.Fatal(err)
+	}
+	move := func() (string, error) {
+		cmd := exec.Command(hearthBinary, "move-records", "--data", s.dir)
+		cmd.Env = cleanEnv()
+		database(cmd)
+		return output(cmd)
+	}
+	if out, err := move(); err == nil || !strings.Contains(err.Error(), "is in use by another Hearth server") {
+		t.Errorf("while the server runs: %v %s", err, out)
+	}
+	s.stop()
+	if out, err := move(); err != nil || !strings.Contains(out, "were compared") {
+		t.Fatalf("%v %s", err, out)
+	}
+	s = startAs(t, s.dir, database, "--pool", "0")
+	if a := s.mustInvoke("echo", "{}"); a.payload != `"sealed"` {
+		t.Errorf("the function answers %s", a.payload)
+	}
+	url = s.endpoint + "/000000000000/kept"
+	out, err := s.queues().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url, WaitTimeSeconds: 20})
+	if err != nil || len(out.Messages) != 1 || *out.Messages[0].Body != "a message" {
+		t.Errorf("the queue has %v, %v", out, err)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -90,9 +89,17 @@ func (r *s04Run) run(t *testing.T, m *machine) {
 	watching.Wait()
 }
 
+// It is to win by this share of the ramp's requests, and to spare this share of
+// those that the control lets wait. How many these are depends on the machine: a
+// pool of whatever size is made up again the sooner the faster instances boot.
+const (
+	s04Margin = 0.1
+	s04Spared = 0.5
+)
+
 func TestS04APoolThatFollowsTheTrendBeatsAFixedOne(t *testing.T) {
 	const rounds = 3 // at most: a machine that does something else meanwhile decides one
-	var wins []float64
+	var came []string
 	for range rounds {
 		trend, fixed := &s04Run{}, &s04Run{}
 		learning := s04Pool(t, func(*manager.Config) {})
@@ -112,12 +119,13 @@ func TestS04APoolThatFollowsTheTrendBeatsAFixedOne(t *testing.T) {
 		if trend.failed+fixed.failed > 0 {
 			t.Errorf("%d and %d requests failed", trend.failed, fixed.failed)
 		}
-		wins = append(wins, share(trend)-share(fixed))
-		if slices.Max(wins) >= 0.2 {
+		win := share(trend) - share(fixed)
+		if win >= s04Margin && win >= s04Spared*(1-share(fixed)) {
 			return
 		}
+		came = append(came, fmt.Sprintf("%.2f against %.2f", share(trend), share(fixed)))
 	}
-	t.Errorf("the pool that follows the trend was ready for %.2f more of the requests, wanted 0.2 in one round", wins)
+	t.Errorf("the pool that follows the trend was ready for %v of the requests, wanted %v more, and %v of what the other was not ready for, in one round", came, s04Margin, s04Spared)
 }
 
 // TestS04AFallingLoadIsPackedAndNothingIsCut: the account's load falls from

@@ -245,3 +245,52 @@ func total(d hearth.Decision) (took time.Duration) {
 	}
 	return took
 }
+
+// TestGoFunctionsCallNowAndAwaitLater: the client for Go against a server, and
+// what hearth explain says of a policy.
+func TestGoFunctionsCallNowAndAwaitLater(t *testing.T) {
+	t.Parallel()
+	s := start(t, "--pool", "64")
+	s.deploy(function{name: "calls", runtime: "provided.al2023", handler: "bootstrap", timeout: 30, memory: 128, zip: goZip(t, "calls")})
+	s.deploy(function{name: "child", runtime: "python3.12", memory: 128, timeout: 30, files: map[string]string{"index.py": `
+def handler(event, context):
+    if event.get("fail"): raise ValueError("asked to")
+    return {"got": event["n"]}
+`}})
+	type answer struct {
+		ID, Failed string
+		Early      bool
+		Answer     any
+	}
+	ask := func(event string) (a answer) {
+		t.Helper()
+		out := s.mustInvoke("calls", event)
+		if out.functionError != "" {
+			t.Fatalf("%s: %s", event, out.payload)
+		}
+		if err := json.Unmarshal([]byte(out.payload), &a); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a := ask(`{"child": "child", "event": {"n": 7}}`)
+	if got, _ := a.Answer.(map[string]any); got["got"] != 7.0 || !a.Early || a.Failed != "" {
+		t.Errorf("the answer: %+v", a)
+	}
+	if out := s.must("explain", a.ID); !strings.Contains(out, "it was called ") {
+		t.Errorf("hearth explain says %s", out)
+	}
+	if a := ask(`{"child": "child", "event": {"n": 7, "fail": true}}`); !strings.Contains(a.Failed, "asked to") {
+		t.Errorf("a child that fails: %+v", a)
+	}
+	if out, err := s.invoke("calls", `{"child": "nobody", "event": {}}`); err != nil || !strings.Contains(out.payload, "404") {
+		t.Errorf("nobody is called: %+v, %v", out, err)
+	}
+	if out := s.must("explain", "calls"); strings.Contains(out, "deadline.mode") {
+		t.Errorf("without a policy hearth explain says %s", out)
+	}
+	s.must("policy", "set", "calls", "deadline.mode=off")
+	if out := s.must("explain", "calls"); !strings.Contains(out, "runs at once: its execution policy says deadline.mode=off") {
+		t.Errorf("hearth explain says %s", out)
+	}
+}

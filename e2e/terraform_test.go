@@ -39,12 +39,18 @@ func newTerraform(t *testing.T, s *server) *terraform {
 	tf.write("one.zip", string(zipOf(t, map[string]string{"index.py": handler("one")})))
 	tf.write("two.zip", string(zipOf(t, map[string]string{"index.py": handler("two")})))
 	tf.write("layer.zip", string(zipOf(t, map[string]string{"python/lib.py": "name = 'lib of the layer'\n"})))
+	tf.init()
+	return tf
+}
+
+// init fetches the module's provider.
+func (tf *terraform) init() {
+	tf.s.t.Helper()
 	args := []string{"init"}
 	if _, err := os.Stat(pluginMirror); err == nil {
 		args = append(args, "-plugin-dir="+pluginMirror)
 	}
 	tf.run(args...)
-	return tf
 }
 
 func (tf *terraform) write(name, text string) {
@@ -135,6 +141,11 @@ func TestTerraformMakesChangesImportsAndDestroysEverything(t *testing.T) {
 	for to, id := range map[string]string{
 		"aws_iam_role.f":                                   "terraform-f",
 		"aws_iam_role_policy.inline":                       "terraform-f:queue",
+		"aws_iam_user.deployer":                            "deployer",
+		"aws_iam_user_policy.deployer":                     "deployer:invoke",
+		"aws_iam_user_policy_attachment.deployer":          "deployer/arn:aws:iam::000000000000:policy/terraform-own",
+		"aws_iam_access_key.deployer":                      made["key"].(string),
+		"aws_iam_group.people":                             "people",
 		"aws_iam_policy.own":                               "arn:aws:iam::000000000000:policy/terraform-own",
 		"aws_iam_role_policy_attachment.own":               "terraform-f/arn:aws:iam::000000000000:policy/terraform-own",
 		"aws_iam_role_policy_attachment.basic":             "terraform-f/arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole",

@@ -38,6 +38,9 @@ type Config struct {
 	// Scheme is that of the URL of a registered source, or why it cannot be
 	// read; nil is that there are none.
 	Scheme func(account hearth.Account, arn string) (string, error)
+	// Stopped tells whether nothing of an account is read for now; Reconsider
+	// has it asked again. nil is never.
+	Stopped func(account hearth.Account) bool
 	// Deleted hears of a mapping that is gone; nil is nobody.
 	Deleted func(ctx context.Context, m *Mapping) error
 	Rand    io.Reader    // for UUIDs; nil is crypto/rand
@@ -123,19 +126,32 @@ func (s *Mappings) Reads(account hearth.Account, source string) bool {
 
 // Reopen has the source opened anew by the mappings that read it.
 func (s *Mappings) Reopen(account hearth.Account, source string) {
+	s.restart(account, func(m *Mapping) bool { return m.Source == source })
+}
+
+// Reconsider has the sources of an account's mappings read, or not, as Stopped
+// tells now. Nothing is lost while they are not: their sources keep it.
+func (s *Mappings) Reconsider(account hearth.Account) {
+	s.restart(account, func(*Mapping) bool { return true })
+}
+
+// restart stops what reads for the account's mappings that fit, and starts it
+// anew if it may.
+func (s *Mappings) restart(account hearth.Account, fits func(*Mapping) bool) {
 	for _, m := range s.table.Scan(string(account)+"/", "") {
-		if m.Source == source && m.State == Enabled {
-			s.mu.Lock()
-			if !s.closed {
-				s.jobs.Go(func() {
-					s.stop(m.ID)
-					if now := s.table.Get(key(m.Account, m.ID)); now != nil && now.State == Enabled {
-						s.start(now)
-					}
-				})
-			}
-			s.mu.Unlock()
+		if m.State != Enabled || !fits(m) {
+			continue
 		}
+		s.mu.Lock()
+		if !s.closed {
+			s.jobs.Go(func() {
+				s.stop(m.ID)
+				if now := s.table.Get(key(m.Account, m.ID)); now != nil && now.State == Enabled {
+					s.start(now)
+				}
+			})
+		}
+		s.mu.Unlock()
 	}
 }
 
@@ -348,7 +364,7 @@ func (s *Mappings) start(m *Mapping) {
 	poller := s.cfg.Pollers[m.Kind()]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if poller == nil || s.closed || s.running[m.ID] != nil {
+	if poller == nil || s.closed || s.running[m.ID] != nil || s.cfg.Stopped != nil && s.cfg.Stopped(m.Account) {
 		return
 	}
 	ctx, cancel := context.WithCancel(s.ctx)

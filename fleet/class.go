@@ -112,24 +112,32 @@ func (c Criteria) choose(v Verdict, now time.Time, s Seen) (Class, string) {
 	case c.LargeMiB > 0 && s.MemoryMiB >= c.LargeMiB:
 		return High, fmt.Sprintf("it has %d MiB, which is large", s.MemoryMiB)
 	case !v.Since.IsZero() && now.Sub(v.Since) < c.Window:
-		return v.Class, fmt.Sprintf("%.0f invocations in %v, and it stays what it became %v ago for a window", s.Count, c.Window, now.Sub(v.Since).Round(time.Millisecond))
+		return v.Class, fmt.Sprintf("%s in %v, and it stays what it became %v ago for a window", invocations(s.Count), c.Window, now.Sub(v.Since).Round(time.Millisecond))
 	}
 	if v.Class == High {
 		switch {
 		case c.Idle > 0 && now.Sub(s.Last) >= c.Idle:
 			return Low, fmt.Sprintf("it was not called for %v", now.Sub(s.Last).Round(time.Millisecond))
 		case s.Count < c.Low:
-			return Low, fmt.Sprintf("%.0f invocations in %v, and below %.0f it is seldom called", s.Count, c.Window, c.Low)
+			return Low, fmt.Sprintf("%s in %v, and below %.0f it is seldom called", invocations(s.Count), c.Window, c.Low)
 		}
-		return High, fmt.Sprintf("%.0f invocations in %v", s.Count, c.Window)
+		return High, fmt.Sprintf("%s in %v", invocations(s.Count), c.Window)
 	}
 	switch {
 	case s.Count >= c.High:
-		return High, fmt.Sprintf("%.0f invocations in %v, and from %.0f it is often called", s.Count, c.Window, c.High)
+		return High, fmt.Sprintf("%s in %v, and from %.0f it is often called", invocations(s.Count), c.Window, c.High)
 	case c.Trend > 0 && s.Quarter*4 >= c.Trend*c.High:
-		return High, fmt.Sprintf("%.0f invocations in the last quarter of %v alone: its rate rises", s.Quarter, c.Window)
+		return High, fmt.Sprintf("%s in the last quarter of %v alone: its rate rises", invocations(s.Quarter), c.Window)
 	case s.Count == 0:
 		return Low, "nothing is known of how often it is called"
 	}
-	return Low, fmt.Sprintf("%.0f invocations in %v", s.Count, c.Window)
+	return Low, fmt.Sprintf("%s in %v", invocations(s.Count), c.Window)
+}
+
+// invocations says how many there were; counts that fade have fractions.
+func invocations(n float64) string {
+	if text := fmt.Sprintf("%.0f", n); text != "1" {
+		return text + " invocations"
+	}
+	return "1 invocation"
 }

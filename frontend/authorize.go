@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/policy"
 )
 
@@ -26,7 +27,8 @@ type Policies interface {
 // be allowed any more, and what a service said of its source is not kept.
 func (f *Frontend) authorize(inv *hearth.Invocation, fn *hearth.Function) error {
 	own := inv.Caller.Account == inv.Account
-	if inv.Authorized || own && (f.policies == nil || !f.policies.Denies()) {
+	root := f.judge == nil || access.IsRoot(inv.Caller)
+	if inv.Authorized || own && root && (f.policies == nil || !f.policies.Denies()) {
 		return nil
 	}
 	var doc *policy.Document
@@ -34,12 +36,29 @@ func (f *Frontend) authorize(inv *hearth.Invocation, fn *hearth.Function) error 
 		doc = f.policies.Policy(inv.Account, inv.Name, inv.Qualifier)
 	}
 	r := policy.Request{Principal: policy.PrincipalOf(inv.Caller), Resource: invokedARN(inv, fn), Context: f.context(inv)}
+	if f.judge != nil {
+		return f.judged(inv, doc, &r)
+	}
 	for _, r.Action = range actionsOf(inv) {
 		switch o, _ := doc.Evaluate(&r); {
 		case o == policy.Allowed, own && o == policy.ImplicitDeny:
 		default:
 			e := policy.Denial(&r, o)
 			e.Op, e.Subject = "frontend.Invoke", r.Resource
+			return e
+		}
+	}
+	return nil
+}
+
+// judged is authorize by the policies of the caller, too.
+func (f *Frontend) judged(inv *hearth.Invocation, doc *policy.Document, r *policy.Request) error {
+	asked := access.Request{Caller: inv.Caller, Resource: r.Resource, Account: inv.Account, Context: r.Context, Policy: doc}
+	for _, asked.Action = range actionsOf(inv) {
+		if v := f.judge.Judge(&asked); !v.Allowed {
+			e := v.Refusal(&asked)
+			e.Op = "frontend.Invoke"
+			inv.Placement.Why = "the caller may not: " + v.Why
 			return e
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 )
 
 // Config is what a Frontend is made of. Functions, Manager and Clock are
@@ -34,9 +35,15 @@ type Config struct {
 	Clock    hearth.Clock
 	Recorder hearth.Recorder // nil: decisions are not recorded
 	Policies Policies        // nil: only a function's own account may invoke it
+	// Judge says what callers may do; nil is that whoever is of a function's
+	// account may invoke it.
+	Judge *access.Judge
 	// Limits bounds what runs at once and what begins in a second; nil is
 	// NewLimits(0, 0).
 	Limits *Limits
+	// Gate shares the machine between accounts while it is saturated; nil is
+	// that whoever comes first begins.
+	Gate *Gate
 	// Metrics is where the counters are registered; nil is nowhere.
 	Metrics prometheus.Registerer
 	// NewID makes request ids. Nil makes random UUIDs.
@@ -53,11 +60,24 @@ type Config struct {
 	// MayLoop tells whether a function may be invoked in a loop for ever: it is
 	// asked when one was invoked a number of times in one chain. Nil is never.
 	MayLoop func(*hearth.Function) bool
+	// Accounts tells of accounts of which nothing runs; nil is that all run.
+	Accounts Accounts
 	// Observer hears of what is let in; nil is nobody.
 	Observer Observer
+	// Shares lets runs of other accounts' code in and hears of their end; nil
+	// refuses them.
+	Shares Shares
 	// Avoider answers without a run what need not be run; nil is that
 	// everything is.
 	Avoider Avoider
+}
+
+// Accounts tells of accounts of which nothing runs. Safe for concurrent use.
+type Accounts interface {
+	// Stopped is asked by every invocation, so that it must take no lock.
+	Stopped(account hearth.Account) bool
+	// Refusal says why nothing of a stopped account runs.
+	Refusal(account hearth.Account) error
 }
 
 // Avoider keeps functions that are declared idempotent from being run in vain.
@@ -101,7 +121,11 @@ type Frontend struct {
 	policy    func(hearth.Account, string) *hearth.ExecutionPolicy
 	observer  Observer
 	avoider   Avoider
+	shares    Shares
+	accounts  Accounts
+	judge     *access.Judge
 	limits    *Limits
+	gate      *Gate
 	metrics   *metrics
 	decisions sync.Pool // of *hearth.Decision
 
@@ -117,8 +141,10 @@ func New(cfg Config) (*Frontend, error) {
 		return nil, errors.New("frontend: Config needs Functions, a Manager and a Clock")
 	}
 	f := &Frontend{
-		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider,
-		limits:  cfg.Limits,
+		functions: cfg.Functions, manager: cfg.Manager, durable: cfg.Durable, async: cfg.Async, clock: cfg.Clock, recorder: cfg.Recorder, policies: cfg.Policies, newID: cfg.NewID, mayLoop: cfg.MayLoop, checkKey: cfg.CheckKey, observer: cfg.Observer, avoider: cfg.Avoider, shares: cfg.Shares,
+		limits:   cfg.Limits,
+		gate:     cfg.Gate,
+		accounts: cfg.Accounts, judge: cfg.Judge,
 		updates: cfg.Updates, policy: cfg.Policy,
 		metrics: newMetrics(), drained: make(chan struct{}),
 	}
@@ -179,6 +205,9 @@ func (f *Frontend) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.
 		r, err = f.place(ctx, inv, now)
 	}
 	inv.Outcome = outcome(r, err)
+	if err == nil && r.FunctionError != "" && inv.Function.Shared != nil {
+		inv.Outcome = inv.Use.End.String() // the code's own words could be made of what its caller gave it
+	}
 	return r, err
 }
 
@@ -195,8 +224,22 @@ func (f *Frontend) place(ctx context.Context, inv *hearth.Invocation, now time.T
 		return nil, e
 	}
 	defer p.leave()
+	if f.gate != nil {
+		if f.gate.look(now); f.gate.shut.Load() {
+			s, err := f.gate.enter(ctx, inv.Function.Account)
+			if err != nil {
+				inv.Placement.Why = "the machine was saturated, and the caller went away before it was its account's turn"
+				return nil, refusal(inv, hearth.Canceled, "The caller went away while it waited for its account's turn.")
+			}
+			defer s.leave()
+			inv.Timeline.End(hearth.StageAdmit, f.clock.Now())
+		}
+	}
 	if f.observer != nil {
 		f.observer.Arrived(inv)
+	}
+	if inv.Function.Shared != nil {
+		return f.placeShared(ctx, inv)
 	}
 	return f.manager.Invoke(ctx, inv)
 }
@@ -217,12 +260,20 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 	if err != nil {
 		return err
 	}
+	if f.accounts != nil && f.accounts.Stopped(inv.Account) {
+		return f.stopped(inv)
+	}
 	if f.updates != nil && (inv.RequireCode != "" || f.updates.Updating()) {
 		if fn, err = f.newest(ctx, inv, fn); err != nil {
 			return err
 		}
 	}
 	inv.Function = fn
+	if fn.Shared != nil {
+		if err := checkShared(inv); err != nil {
+			return err
+		}
+	}
 	if fn.State != hearth.Active {
 		return refusal(inv, hearth.Conflict, "The operation cannot be performed at this time. The function is currently in the following state: "+string(fn.State))
 	}
@@ -264,6 +315,22 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 		return refusal(inv, hearth.NotBuilt, "There are no asynchronous invocations here.")
 	}
 	return nil
+}
+
+// stopped refuses an invocation of an account of which nothing runs. What was
+// let in before and is tried again is to wait, and not to be given up.
+func (f *Frontend) stopped(inv *hearth.Invocation) error {
+	err := f.accounts.Refusal(inv.Account)
+	if err == nil { // it goes on just now
+		err = hearth.Errorf(hearth.AccessDenied, "The account %s is not active.", inv.Account)
+	}
+	inv.Placement.Why = "nothing of the account runs: it is suspended, or being deleted"
+	if inv.Authorized {
+		e := refusal(inv, hearth.TooManyRequests, "The account is stopped.")
+		e.Err = err
+		return e
+	}
+	return err
 }
 
 // startsDurable reports whether inv is to start a durable execution, or to find
@@ -336,6 +403,9 @@ func (f *Frontend) Done(inv *hearth.Invocation) {
 	}
 	if fn := inv.Function; fn != nil {
 		d.Function, d.Version, d.Generation = fn.Name, fn.Version, fn.Generation
+		if fn.Shared != nil {
+			d.Owner = fn.Shared.Owner
+		}
 	}
 	if d.Chosen == "" {
 		d.Generation = 0

@@ -42,7 +42,9 @@ type account struct {
 	shared places // what no function has for itself
 	// own is by the functions' names; nil as long as none has anything.
 	own atomic.Pointer[map[string]*own]
-	_   [40]byte // keeps the counts of two accounts off one cache line
+	// concurrency is all that the account may have.
+	concurrency atomic.Int64
+	_           [32]byte // keeps the counts of two accounts off one cache line
 }
 
 // own is what one function has for itself. It is never changed, except by its
@@ -86,7 +88,7 @@ func (l *Limits) enter(f *hearth.Function, now time.Time) (*places, *throttle) {
 				return l.take(o.reserved, now, reservedFull, reservedFast)
 			}
 			if p := o.provisioned[f.Version]; p != nil && p.take() {
-				if l.rate > 0 && !acc.shared.pace.take(now, l.rate*l.concurrency) {
+				if l.rate > 0 && !acc.shared.pace.take(now, l.rate*acc.concurrency.Load()) {
 					p.leave()
 					return nil, accountFast
 				}
@@ -98,7 +100,7 @@ func (l *Limits) enter(f *hearth.Function, now time.Time) (*places, *throttle) {
 	if !p.take() {
 		return nil, accountFull
 	}
-	if l.rate > 0 && !p.pace.take(now, l.rate*l.concurrency) {
+	if l.rate > 0 && !p.pace.take(now, l.rate*acc.concurrency.Load()) {
 		p.leave()
 		return nil, accountFast
 	}
@@ -170,6 +172,7 @@ func (l *Limits) add(a hearth.Account) *account {
 		grown = map[hearth.Account]*account{}
 	}
 	acc := &account{}
+	acc.concurrency.Store(l.concurrency)
 	acc.shared.limit.Store(l.concurrency)
 	grown[a] = acc
 	l.accounts.Store(&grown)
@@ -191,16 +194,38 @@ func (l *Limits) Set(c *hearth.Concurrency) {
 	} else {
 		delete(all, c.Function)
 	}
-	left := l.concurrency
-	for _, o := range all {
-		left -= o.claimed
-	}
-	acc.shared.limit.Store(max(left, 0))
+	acc.share(all)
 	if len(all) == 0 {
 		acc.own.Store(nil)
 		return
 	}
 	acc.own.Store(&all)
+}
+
+// SetAccount says how many invocations an account may run at once; 0 is as many
+// as every account.
+func (l *Limits) SetAccount(a hearth.Account, concurrency int) {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	acc := l.add(a)
+	if concurrency == 0 {
+		concurrency = int(l.concurrency)
+	}
+	acc.concurrency.Store(int64(concurrency))
+	all := map[string]*own{}
+	if m := acc.own.Load(); m != nil {
+		all = *m
+	}
+	acc.share(all)
+}
+
+// share leaves to all what no function has for itself.
+func (acc *account) share(all map[string]*own) {
+	left := acc.concurrency.Load()
+	for _, o := range all {
+		left -= o.claimed
+	}
+	acc.shared.limit.Store(max(left, 0))
 }
 
 // newOwn is what c gives the function, with the counts of what it had; nil if

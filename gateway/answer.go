@@ -10,39 +10,39 @@ import (
 	hearth "github.com/hearth-faas/hearth"
 )
 
-// answer is what a function has returned, as a response.
-type answer struct {
-	status  int
-	header  http.Header
-	cookies []string
-	body    []byte
+// Answer is what a function has returned, as a response.
+type Answer struct {
+	Status  int
+	Header  http.Header
+	Cookies []string
+	Body    []byte
 }
 
-// answerOf reads what a function returned as a whole.
+// AnswerOf reads what a function returned as a whole.
 //
 // A JSON object with a statusCode is a response in the payload format 2.0.
 // Whatever else is JSON is the body of a 200, as it stands. A function that
 // streams in the form for HTTP may be called by a URL that does not: its
-// prelude is understood here, too.
-func answerOf(r *hearth.Result) (*answer, error) {
+// prelude is understood here, too. Errors: ErrFunction.
+func AnswerOf(r *hearth.Result) (*Answer, error) {
 	if r.FunctionError != "" {
-		return nil, errFunction
+		return nil, ErrFunction
 	}
 	if r.ContentType == integrationType {
 		var l prelude
 		a, body, err := l.take(r.Payload)
 		if err == nil && a == nil {
-			err = errFunction
+			err = ErrFunction
 		}
 		if err != nil {
 			return nil, err
 		}
-		a.body = body
+		a.Body = body
 		return a, nil
 	}
-	a := &answer{status: http.StatusOK, header: http.Header{}, body: r.Payload}
+	a := &Answer{Status: http.StatusOK, Header: http.Header{}, Body: r.Payload}
 	if r.ContentType != "" {
-		a.header.Set("Content-Type", r.ContentType)
+		a.Header.Set("Content-Type", r.ContentType)
 	}
 	var members map[string]json.RawMessage
 	if trimmed := bytes.TrimLeft(r.Payload, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' || json.Unmarshal(trimmed, &members) != nil {
@@ -56,50 +56,50 @@ func answerOf(r *hearth.Result) (*answer, error) {
 
 // integration reads a response in the payload format 2.0, or the prelude of
 // one, which has no body.
-func integration(members map[string]json.RawMessage) (*answer, error) {
-	a := &answer{status: http.StatusOK, header: http.Header{}}
+func integration(members map[string]json.RawMessage) (*Answer, error) {
+	a := &Answer{Status: http.StatusOK, Header: http.Header{}}
 	if raw, ok := members["statusCode"]; ok {
 		text, ok := scalar(raw)
 		status, err := strconv.Atoi(text)
 		// A 1xx would be no final answer.
 		if !ok || err != nil || status < 200 || status > 999 {
-			return nil, errFunction
+			return nil, ErrFunction
 		}
-		a.status = status
+		a.Status = status
 	}
 	var headers map[string]json.RawMessage
 	if json.Unmarshal(or(members["headers"], "null"), &headers) != nil {
-		return nil, errFunction
+		return nil, ErrFunction
 	}
 	for name, raw := range headers {
 		value, ok := scalar(raw)
 		if !ok {
-			return nil, errFunction
+			return nil, ErrFunction
 		}
 		if value != "" || string(raw) != "null" {
-			a.header.Add(name, value)
+			a.Header.Add(name, value)
 		}
 	}
-	if json.Unmarshal(or(members["cookies"], "null"), &a.cookies) != nil {
-		return nil, errFunction
+	if json.Unmarshal(or(members["cookies"], "null"), &a.Cookies) != nil {
+		return nil, ErrFunction
 	}
 	var encoded bool
 	if json.Unmarshal(or(members["isBase64Encoded"], "null"), &encoded) != nil {
-		return nil, errFunction
+		return nil, ErrFunction
 	}
 	body := or(members["body"], "null")
 	text, ok := scalar(body)
 	switch {
 	case !ok: // an object or a list: as it stands
-		a.body = body
+		a.Body = body
 	case encoded:
 		decoded, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
-			return nil, errFunction
+			return nil, ErrFunction
 		}
-		a.body = decoded
+		a.Body = decoded
 	default:
-		a.body = []byte(text)
+		a.Body = []byte(text)
 	}
 	return a, nil
 }
@@ -135,24 +135,31 @@ var ours = map[string]bool{
 }
 
 // head sets the response's headers, all but Content-Length.
-func (a *answer) head(w http.ResponseWriter, q *request) {
-	header := w.Header()
-	for name, values := range a.header {
+func (a *Answer) head(w http.ResponseWriter, q *request) {
+	a.Head(w.Header())
+	AllowOrigin(w.Header(), q.http, q.CORS)
+}
+
+// Head adds the response's headers to header, all but Content-Length.
+func (a *Answer) Head(header http.Header) {
+	for name, values := range a.Header {
 		if ours[name] {
 			name = "X-Amzn-Remapped-" + name
 		}
 		header[name] = values
 	}
-	if header["Content-Type"] == nil && hasBody(a.status) {
+	if header["Content-Type"] == nil && HasBody(a.Status) {
 		header["Content-Type"] = []string{"application/json"}
 	}
-	if len(a.cookies) > 0 {
-		header["Set-Cookie"] = append(header["Set-Cookie"], a.cookies...)
+	if len(a.Cookies) > 0 {
+		header["Set-Cookie"] = append(header["Set-Cookie"], a.Cookies...)
 	}
-	allowOrigin(header, q.http, q.CORS)
 }
 
-// hasBody tells whether a response of the status has a body.
-func hasBody(status int) bool {
+// HasBody tells whether a response of the status has a body.
+func HasBody(status int) bool {
 	return status != http.StatusNoContent && status != http.StatusNotModified
 }
+
+// Ours tells whether a header is the server's to set.
+func Ours(name string) bool { return ours[name] }

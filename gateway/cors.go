@@ -9,8 +9,8 @@ import (
 	"github.com/hearth-faas/hearth/registry"
 )
 
-// isPreflight tells a browser's question whether a page may make a request.
-func isPreflight(r *http.Request) bool {
+// IsPreflight tells a browser's question whether a page may make a request.
+func IsPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
@@ -21,9 +21,9 @@ var corsHeaders = []string{
 	"Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Max-Age",
 }
 
-// allowOrigin sets what lets a page of the request's origin see the response,
+// AllowOrigin sets what lets a page of the request's origin see the response,
 // and reports whether it may.
-func allowOrigin(header http.Header, r *http.Request, c *registry.CORS) bool {
+func AllowOrigin(header http.Header, r *http.Request, c *registry.CORS) bool {
 	if c == nil {
 		return false
 	}
@@ -55,10 +55,16 @@ func allowOrigin(header http.Header, r *http.Request, c *registry.CORS) bool {
 	return true
 }
 
-// answerPreflight answers in the function's place.
-func answerPreflight(w http.ResponseWriter, r *http.Request, c *registry.CORS) {
-	header := w.Header()
-	if allowOrigin(header, r, c) {
+// AnswerPreflight answers in the function's place.
+func AnswerPreflight(w http.ResponseWriter, r *http.Request, c *registry.CORS) {
+	Preflight(w.Header(), r, c)
+	w.Header()["Content-Length"] = []string{"0"}
+	w.WriteHeader(http.StatusOK)
+}
+
+// Preflight sets the headers of an answer to a browser's question.
+func Preflight(header http.Header, r *http.Request, c *registry.CORS) {
+	if AllowOrigin(header, r, c) {
 		delete(header, "Access-Control-Expose-Headers") // it is about real answers
 		credentials := c.AllowCredentials != nil && *c.AllowCredentials
 		list := func(name, asked string, allowed []string) {
@@ -77,6 +83,4 @@ func answerPreflight(w http.ResponseWriter, r *http.Request, c *registry.CORS) {
 			header["Access-Control-Max-Age"] = []string{strconv.Itoa(*c.MaxAge)}
 		}
 	}
-	header["Content-Length"] = []string{"0"}
-	w.WriteHeader(http.StatusOK)
 }

@@ -8,13 +8,15 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	hearth "github.com/hearth-faas/hearth"
 )
 
-// event is a request in the payload format 2.0, in the service's order.
-type event struct {
+// Event is a request in the payload format 2.0, in the service's order. A
+// function's URL has no parameters of a path and no stage variables.
+type Event struct {
 	Version               string            `json:"version"`
 	RouteKey              string            `json:"routeKey"`
 	RawPath               string            `json:"rawPath"`
@@ -22,18 +24,21 @@ type event struct {
 	Cookies               []string          `json:"cookies,omitempty"`
 	Headers               map[string]string `json:"headers"`
 	QueryStringParameters map[string]string `json:"queryStringParameters,omitempty"`
-	RequestContext        requestContext    `json:"requestContext"`
+	RequestContext        RequestContext    `json:"requestContext"`
 	Body                  *string           `json:"body,omitempty"`
+	PathParameters        map[string]string `json:"pathParameters,omitempty"`
 	IsBase64Encoded       bool              `json:"isBase64Encoded"`
+	StageVariables        map[string]string `json:"stageVariables,omitempty"`
 }
 
-type requestContext struct {
+// RequestContext is how an Event came.
+type RequestContext struct {
 	AccountID    string      `json:"accountId"`
 	APIID        string      `json:"apiId"`
-	Authorizer   *authorizer `json:"authorizer,omitempty"`
+	Authorizer   *Authorizer `json:"authorizer,omitempty"`
 	DomainName   string      `json:"domainName"`
 	DomainPrefix string      `json:"domainPrefix"`
-	HTTP         httpContext `json:"http"`
+	HTTP         HTTPContext `json:"http"`
 	RequestID    string      `json:"requestId"`
 	RouteKey     string      `json:"routeKey"`
 	Stage        string      `json:"stage"`
@@ -41,11 +46,21 @@ type requestContext struct {
 	TimeEpoch    int64       `json:"timeEpoch"` // milliseconds
 }
 
-type authorizer struct {
-	IAM iam `json:"iam"`
+// Authorizer is who called: one of its fields is set.
+type Authorizer struct {
+	IAM    *IAM            `json:"iam,omitempty"`
+	JWT    *JWT            `json:"jwt,omitempty"`
+	Lambda json.RawMessage `json:"lambda,omitempty"` // what a function said of the caller
 }
 
-type iam struct {
+// JWT is what a token says.
+type JWT struct {
+	Claims map[string]string `json:"claims"`
+	Scopes []string          `json:"scopes"`
+}
+
+// IAM is who signed the request.
+type IAM struct {
 	AccessKey       string  `json:"accessKey"`
 	AccountID       string  `json:"accountId"`
 	CallerID        string  `json:"callerId"`
@@ -55,7 +70,8 @@ type iam struct {
 	UserID          string  `json:"userId"`
 }
 
-type httpContext struct {
+// HTTPContext is the request's first line, and whom it came from.
+type HTTPContext struct {
 	Method    string `json:"method"`
 	Path      string `json:"path"`
 	Protocol  string `json:"protocol"`
@@ -66,44 +82,79 @@ type httpContext struct {
 // defaultRoute is what stands for the route and the stage that a URL has not.
 const defaultRoute = "$default"
 
-// eventOf makes the event of a request.
-func eventOf(q *request) ([]byte, error) {
-	r := q.http
-	domain, _ := splitHost(r.Host)
-	e := event{
+// Origin is what an Event says beside what the request does.
+type Origin struct {
+	Path      string // percent-encoded
+	Body      []byte
+	RequestID string
+	TraceID   string
+	Began     time.Time
+	Signed    bool // what proves who the caller is, is not handed on
+}
+
+// NewEvent makes the event of a request. What is left to set is whose it is:
+// the ids of account and API, DomainPrefix, the authorizer; route and stage are
+// $default.
+func NewEvent(r *http.Request, o Origin) *Event {
+	domain, _ := SplitHost(r.Host)
+	e := &Event{
 		Version: "2.0", RouteKey: defaultRoute,
-		RawPath: q.path, RawQueryString: r.URL.RawQuery,
-		Cookies: cookiesOf(r.Header["Cookie"]), Headers: headersOf(q),
+		RawPath: o.Path, RawQueryString: r.URL.RawQuery,
+		Cookies: cookiesOf(r.Header["Cookie"]), Headers: headersOf(r, o),
 		QueryStringParameters: parametersOf(r.URL.RawQuery),
-		RequestContext: requestContext{
-			AccountID: "anonymous", APIID: q.ID, DomainName: domain, DomainPrefix: q.ID,
-			HTTP: httpContext{
-				Method: r.Method, Path: q.path, Protocol: r.Proto, SourceIP: sourceIP(r), UserAgent: r.UserAgent(),
+		RequestContext: RequestContext{
+			AccountID: "anonymous", DomainName: domain,
+			HTTP: HTTPContext{
+				Method: r.Method, Path: o.Path, Protocol: r.Proto, SourceIP: SourceIP(r), UserAgent: r.UserAgent(),
 			},
-			RequestID: q.requestID, RouteKey: defaultRoute, Stage: defaultRoute,
-			Time: q.began.UTC().Format("02/Jan/2006:15:04:05 -0700"), TimeEpoch: q.began.UnixMilli(),
+			RequestID: o.RequestID, RouteKey: defaultRoute, Stage: defaultRoute,
+			Time: o.Began.UTC().Format(TimeFormat), TimeEpoch: o.Began.UnixMilli(),
 		},
 	}
-	if c := q.caller; c != nil {
-		e.RequestContext.AccountID = string(c.Account)
-		e.RequestContext.Authorizer = &authorizer{iam{
-			AccessKey: q.accessKey, AccountID: string(c.Account), CallerID: c.UserID, UserARN: c.ARN, UserID: c.UserID,
-		}}
+	e.Body, e.IsBase64Encoded = BodyOf(r.Header, o.Body)
+	return e
+}
+
+// TimeFormat is how events tell the time.
+const TimeFormat = "02/Jan/2006:15:04:05 -0700"
+
+// BodyOf is a body as an event has it: nil for none, in base64 unless it is
+// text.
+func BodyOf(h http.Header, body []byte) (text *string, encoded bool) {
+	if len(body) == 0 {
+		return nil, false
 	}
-	if len(q.body) > 0 {
-		text := string(q.body)
-		if e.IsBase64Encoded = !isText(r.Header, q.body); e.IsBase64Encoded {
-			text = base64.StdEncoding.EncodeToString(q.body)
-		}
-		e.Body = &text
+	t := string(body)
+	if encoded = !isText(h, body); encoded {
+		t = base64.StdEncoding.EncodeToString(body)
 	}
+	return &t, encoded
+}
+
+// Encode is an event as JSON, in which nothing is escaped for HTML.
+func Encode(event any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(&e); err != nil {
-		return nil, &hearth.Error{Op: "gateway.eventOf", Kind: hearth.Service, Message: "Internal Server Error", Err: err}
+	if err := enc.Encode(event); err != nil {
+		return nil, &hearth.Error{Op: "gateway.Encode", Kind: hearth.Service, Message: "Internal Server Error", Err: err}
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// eventOf makes the event of a request of a URL.
+func eventOf(q *request) ([]byte, error) {
+	e := NewEvent(q.http, Origin{
+		Path: q.path, Body: q.body, RequestID: q.requestID, TraceID: q.traceID, Began: q.began, Signed: q.caller != nil,
+	})
+	e.RequestContext.APIID, e.RequestContext.DomainPrefix = q.ID, q.ID
+	if c := q.caller; c != nil {
+		e.RequestContext.AccountID = string(c.Account)
+		e.RequestContext.Authorizer = &Authorizer{IAM: &IAM{
+			AccessKey: q.accessKey, AccountID: string(c.Account), CallerID: c.UserID, UserARN: c.ARN, UserID: c.UserID,
+		}}
+	}
+	return Encode(e)
 }
 
 // isText tells whether a body is handed on as it is: by its type, as the
@@ -130,19 +181,18 @@ var unsaid = map[string]bool{
 
 // headersOf are the request's headers with the values of one name joined, and
 // those that tell how the request came.
-func headersOf(q *request) map[string]string {
-	r := q.http
+func headersOf(r *http.Request, o Origin) map[string]string {
 	headers := make(map[string]string, len(r.Header)+5)
 	for name, values := range r.Header {
 		if !unsaid[name] {
 			headers[strings.ToLower(name)] = strings.Join(values, ",")
 		}
 	}
-	if q.caller != nil { // what proves who the caller is, is not the function's
+	if o.Signed { // what proves who the caller is, is not the function's
 		delete(headers, "authorization")
 		delete(headers, "x-amz-security-token")
 	}
-	_, port := splitHost(r.Host)
+	_, port := SplitHost(r.Host)
 	proto := headers["x-forwarded-proto"] // of a proxy that speaks TLS for us
 	if proto == "" {
 		proto = "http"
@@ -152,29 +202,29 @@ func headersOf(q *request) map[string]string {
 			port = "443"
 		}
 	}
-	from := sourceIP(r)
+	from := SourceIP(r)
 	if before := headers["x-forwarded-for"]; before != "" {
 		from = before + ", " + from
 	}
 	headers["host"] = r.Host
-	headers["x-amzn-trace-id"] = q.traceID
+	headers["x-amzn-trace-id"] = o.TraceID
 	headers["x-forwarded-for"] = from
 	headers["x-forwarded-port"] = port
 	headers["x-forwarded-proto"] = proto
 	return headers
 }
 
-// splitHost splits a host that may have no port.
-func splitHost(hostport string) (host, port string) {
+// SplitHost splits a host that may have no port.
+func SplitHost(hostport string) (host, port string) {
 	if host, port, err := net.SplitHostPort(hostport); err == nil {
 		return host, port
 	}
 	return hostport, ""
 }
 
-// sourceIP is the address at the other end of the connection.
-func sourceIP(r *http.Request) string {
-	host, _ := splitHost(r.RemoteAddr)
+// SourceIP is the address at the other end of the connection.
+func SourceIP(r *http.Request) string {
+	host, _ := SplitHost(r.RemoteAddr)
 	return host
 }
 

@@ -29,8 +29,10 @@ type Config struct {
 	Index       *Index
 	Invoker     hearth.Invoker
 	Credentials sigv4.Credentials
-	Clock       hearth.Clock
-	Region      string
+	// Guard bounds the tries at signatures; nil does not.
+	Guard  sigv4.Guard
+	Clock  hearth.Clock
+	Region string
 
 	// Within tells from which container's code a request came; "" is from
 	// outside. nil is always.
@@ -57,7 +59,9 @@ func New(c Config) *Gateway {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	return &Gateway{Config: c, verifier: sigv4.New(c.Credentials, c.Clock, c.Region, "lambda")}
+	g := &Gateway{Config: c, verifier: sigv4.New(c.Credentials, c.Clock, c.Region, "lambda")}
+	g.verifier.Guard = c.Guard
+	return g
 }
 
 const (
@@ -119,7 +123,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, id, path string)
 		traceID: r.Header.Get("X-Amzn-Trace-Id"),
 	}
 	if q.traceID == "" {
-		q.traceID = newTraceID(q.began)
+		q.traceID = NewTraceID(q.began)
 	}
 	header := w.Header()
 	header["X-Amzn-Requestid"] = []string{q.requestID}
@@ -128,8 +132,8 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, id, path string)
 		refuse(w, &hearth.Error{Kind: hearth.AccessDenied})
 		return
 	}
-	if isPreflight(r) && q.CORS != nil {
-		answerPreflight(w, r, q.CORS)
+	if IsPreflight(r) && q.CORS != nil {
+		AnswerPreflight(w, r, q.CORS)
 		return
 	}
 	inv, err := g.takeIn(w, q)
@@ -159,7 +163,7 @@ func (g *Gateway) takeIn(w http.ResponseWriter, q *request) (*hearth.Invocation,
 	inv := &hearth.Invocation{
 		RequestID: q.requestID, TraceID: q.traceID,
 		Account: q.account, Name: q.function, Qualifier: q.qualifier, InvokedARN: q.arn(g.Region),
-		Source: &hearth.Source{URLAuthType: q.AuthType, IP: sourceIP(q.http)},
+		Source: &hearth.Source{URLAuthType: q.AuthType, IP: SourceIP(q.http)},
 	}
 	inv.Timeline.Begin(q.began)
 	if g.Within != nil {
@@ -212,9 +216,9 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // invoke runs the function and answers with what it returned.
 func (g *Gateway) invoke(w http.ResponseWriter, q *request, inv *hearth.Invocation) {
 	result, err := g.Invoker.Invoke(q.http.Context(), inv)
-	var a *answer
+	var a *Answer
 	if err == nil {
-		a, err = answerOf(result)
+		a, err = AnswerOf(result)
 	}
 	if err != nil {
 		g.fail(w, q, err)
@@ -223,12 +227,12 @@ func (g *Gateway) invoke(w http.ResponseWriter, q *request, inv *hearth.Invocati
 		if inv.Recorded != "" {
 			w.Header()["X-Hearth-Recorded"] = []string{inv.Recorded}
 		}
-		if hasBody(a.status) {
-			w.Header()["Content-Length"] = []string{itoa(len(a.body))}
+		if HasBody(a.Status) {
+			w.Header()["Content-Length"] = []string{itoa(len(a.Body))}
 		}
-		w.WriteHeader(a.status)
-		if hasBody(a.status) {
-			if _, err := w.Write(a.body); err != nil {
+		w.WriteHeader(a.Status)
+		if HasBody(a.Status) {
+			if _, err := w.Write(a.Body); err != nil {
 				g.Log.Debug("the caller left before the answer", "request", q.requestID, "error", err)
 			}
 		}
@@ -239,7 +243,7 @@ func (g *Gateway) invoke(w http.ResponseWriter, q *request, inv *hearth.Invocati
 // fail answers a call that came to nothing.
 func (g *Gateway) fail(w http.ResponseWriter, q *request, err error) {
 	g.logError(q, err)
-	allowOrigin(w.Header(), q.http, q.CORS)
+	AllowOrigin(w.Header(), q.http, q.CORS)
 	refuse(w, err)
 }
 
@@ -250,8 +254,8 @@ func (g *Gateway) finish(inv *hearth.Invocation) {
 	}
 }
 
-// newTraceID makes an X-Ray trace header for a request that brought none.
-func newTraceID(at time.Time) string {
+// NewTraceID makes an X-Ray trace header for a request that brought none.
+func NewTraceID(at time.Time) string {
 	var id [16]byte
 	binary.BigEndian.PutUint32(id[:], uint32(at.Unix()))
 	rand.Read(id[4:]) // never fails

@@ -94,13 +94,13 @@ func TestNoResponseIsAltered(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := answerOf(&hearth.Result{Payload: payload})
-		if err != nil || a.status != out.StatusCode || string(a.body) != string(body) || strings.Join(a.cookies, ";") != strings.Join(out.Cookies, ";") {
+		a, err := AnswerOf(&hearth.Result{Payload: payload})
+		if err != nil || a.Status != out.StatusCode || string(a.Body) != string(body) || strings.Join(a.Cookies, ";") != strings.Join(out.Cookies, ";") {
 			t.Fatalf("%s became %+v, %v", payload, a, err)
 		}
 		for name, value := range out.Headers {
-			if a.header.Get(name) != value {
-				t.Fatalf("%s became %+v", payload, a.header)
+			if a.Header.Get(name) != value {
+				t.Fatalf("%s became %+v", payload, a.Header)
 			}
 		}
 	})
@@ -124,7 +124,7 @@ func FuzzPrelude(f *testing.F) {
 				if len(data) <= maxPrelude && (err == nil) != (wantErr == nil) || (a == nil) != (want == nil) && len(data) <= maxPrelude {
 					t.Fatalf("in pieces %+v %v, at once %+v %v", a, err, want, wantErr)
 				}
-				if a != nil && want != nil && (a.status != want.status || string(tail)+string(rest) != string(body)) {
+				if a != nil && want != nil && (a.Status != want.Status || string(tail)+string(rest) != string(body)) {
 					t.Fatalf("%q and %q", string(tail)+string(rest), body)
 				}
 				return
@@ -139,8 +139,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`"x"`))
 	f.Add([]byte(` {"statusCode":null,"body":{}}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		a, err := answerOf(&hearth.Result{Payload: payload})
-		if err == nil && (a.status < 200 || a.status > 999 || a.header == nil) || err != nil && err != errFunction {
+		a, err := AnswerOf(&hearth.Result{Payload: payload})
+		if err == nil && (a.Status < 200 || a.Status > 999 || a.Header == nil) || err != nil && err != ErrFunction {
 			t.Fatalf("%+v %v", a, err)
 		}
 	})

@@ -9,9 +9,9 @@ import (
 	hearth "github.com/hearth-faas/hearth"
 )
 
-// errFunction says that the function failed, or returned what cannot be a
+// ErrFunction says that the function failed, or returned what cannot be a
 // response. What it was is in the function's log; the client is not told.
-var errFunction = errors.New("the function failed")
+var ErrFunction = errors.New("the function failed")
 
 // forbidden turns what is wrong with a signature into the one answer that
 // there is to it.
@@ -26,7 +26,7 @@ func forbidden(err error) error {
 // JSON object else.
 func refuse(w http.ResponseWriter, err error) {
 	header := w.Header()
-	if errors.Is(err, errFunction) {
+	if errors.Is(err, ErrFunction) {
 		header["Content-Type"] = []string{"application/json"}
 		write(w, http.StatusBadGateway, []byte("Internal Server Error"))
 		return
@@ -59,7 +59,7 @@ func write(w http.ResponseWriter, status int, body []byte) {
 
 // logError writes down the errors that are the server's.
 func (g *Gateway) logError(q *request, err error) {
-	if !errors.Is(err, errFunction) && hearth.KindOf(err).Status() >= http.StatusInternalServerError {
+	if !errors.Is(err, ErrFunction) && hearth.KindOf(err).Status() >= http.StatusInternalServerError {
 		g.Log.Error("request failed", "request", q.requestID, "url", q.ID, "error", err)
 	}
 }

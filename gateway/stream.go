@@ -14,7 +14,7 @@ func (g *Gateway) stream(w http.ResponseWriter, q *request, inv *hearth.Invocati
 	inv.Stream = s
 	result, err := g.Invoker.Invoke(q.http.Context(), inv)
 	if err == nil && result.FunctionError != "" {
-		err = errFunction
+		err = ErrFunction
 	}
 	if s.err != nil && !s.begun { // a prelude that cannot be understood
 		err = s.err
@@ -63,14 +63,14 @@ func (s *response) Start(contentType string, deadline time.Time) error {
 		s.prelude = &prelude{}
 		return nil
 	}
-	s.begin(&answer{status: http.StatusOK, header: http.Header{"Content-Type": {contentType}}})
+	s.begin(&Answer{Status: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}})
 	return s.flush()
 }
 
-func (s *response) begin(a *answer) {
-	s.begun, s.noBody = true, !hasBody(a.status)
+func (s *response) begin(a *Answer) {
+	s.begun, s.noBody = true, !HasBody(a.Status)
 	a.head(s.w, s.q)
-	s.w.WriteHeader(a.status)
+	s.w.WriteHeader(a.Status)
 }
 
 func (s *response) flush() error {
@@ -84,7 +84,7 @@ func (s *response) flush() error {
 func (s *response) Write(p []byte) (int, error) {
 	n := len(p)
 	if s.err == nil && s.prelude != nil {
-		var a *answer
+		var a *Answer
 		if a, p, s.err = s.prelude.take(p); a != nil {
 			s.prelude = nil
 			s.begin(a)
@@ -106,22 +106,22 @@ func (s *response) Write(p []byte) (int, error) {
 // mode does not look into it.
 func (s *response) whole(r *hearth.Result) error {
 	if s.prelude != nil { // the function ended amid it
-		return errFunction
+		return ErrFunction
 	}
 	if r.ContentType == integrationType {
-		a, err := answerOf(r)
+		a, err := AnswerOf(r)
 		if err != nil {
 			return err
 		}
 		s.begin(a)
-		_, err = s.Write(a.body)
+		_, err = s.Write(a.Body)
 		return err
 	}
 	contentType := r.ContentType
 	if contentType == "" {
 		contentType = "application/json"
 	}
-	s.begin(&answer{status: http.StatusOK, header: http.Header{"Content-Type": {contentType}}})
+	s.begin(&Answer{Status: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}})
 	_, err := s.Write(r.Payload)
 	return err
 }

@@ -18,6 +18,11 @@ type Assumption struct {
 	Source     string // the source identity, "" is none
 	Tags       []Tag  // of the session
 	SourceIP   string
+	// May tells whether the caller's own policies let him do an action with the
+	// role, in a context. It is asked unless the role, of the caller's account,
+	// trusts just him: what it trusts his account with, the account must pass on
+	// to him. nil is that they do.
+	May func(action string, context map[string][]string) error
 }
 
 // Assume is the role that may be taken on: its trust policy allows the caller
@@ -51,6 +56,13 @@ func (d *Directory) Assume(a Assumption) (*Role, error) {
 		if outcome := r.trusts(who, action, context); outcome != policy.Allowed {
 			return nil, denied(a.Caller, action, a.Role, outcome)
 		}
+		himself := policy.Principal{ARN: a.Caller.ARN}
+		if a.May == nil || r.Account == a.Caller.Account && r.trusts(himself, action, context) == policy.Allowed {
+			continue
+		}
+		if err := a.May(action, context); err != nil {
+			return nil, err
+		}
 	}
 	d.uses.note(d, r)
 	return r, nil
@@ -68,6 +80,9 @@ func denied(caller hearth.Identity, action, role string, outcome policy.Outcome)
 func (d *Directory) context(caller hearth.Identity, ip string) map[string][]string {
 	now := d.cfg.Clock.Now().UTC()
 	principal, sort := caller.ARN, "Account"
+	if strings.Contains(caller.ARN, ":user/") {
+		sort = "User"
+	}
 	if role, ok := policy.RoleOf(caller.ARN); ok {
 		principal, sort = role, "AssumedRole"
 		if r := d.roles.Get(key(caller.Account, nameOf(role))); r != nil {

@@ -50,18 +50,46 @@ func (d *Directory) Detach(ctx context.Context, account hearth.Account, role, ar
 	return err
 }
 
-// Uses are the roles of an account that have a managed policy attached, and
-// those whose boundary it is, by name.
-func (d *Directory) Uses(account hearth.Account, arn string) (attached, bounded []*Role) {
+// Uses are those of an account that have a managed policy attached, and those
+// whose boundary it is, each by name.
+type Uses struct {
+	Roles, BoundedRoles []*Role
+	Users, BoundedUsers []*User
+	Groups              []*Group
+}
+
+// Attached is how many have the policy attached.
+func (u *Uses) Attached() int { return len(u.Roles) + len(u.Users) + len(u.Groups) }
+
+// Bounded is whose boundary the policy is: how many they are.
+func (u *Uses) Bounded() int { return len(u.BoundedRoles) + len(u.BoundedUsers) }
+
+// Uses are those who use a managed policy.
+func (d *Directory) Uses(account hearth.Account, arn string) *Uses {
+	uses := &Uses{}
+	has := func(attached []string) bool { _, found := slices.BinarySearch(attached, arn); return found }
 	for _, r := range d.roles.Scan(string(account)+"/", "") {
-		if _, found := slices.BinarySearch(r.Attached, arn); found {
-			attached = append(attached, r)
+		if has(r.Attached) {
+			uses.Roles = append(uses.Roles, r)
 		}
 		if r.Boundary == arn {
-			bounded = append(bounded, r)
+			uses.BoundedRoles = append(uses.BoundedRoles, r)
 		}
 	}
-	return attached, bounded
+	for _, u := range d.Users(account, "") {
+		if has(u.Attached) {
+			uses.Users = append(uses.Users, u)
+		}
+		if u.Boundary == arn {
+			uses.BoundedUsers = append(uses.BoundedUsers, u)
+		}
+	}
+	for _, g := range d.Groups(account, "") {
+		if has(g.Attached) {
+			uses.Groups = append(uses.Groups, g)
+		}
+	}
+	return uses
 }
 
 // nameOf is the last part of an ARN of a policy or role.

@@ -5,6 +5,7 @@ import (
 	crand "crypto/rand"
 	"encoding/base32"
 	"encoding/base64"
+	"errors"
 	"io"
 	"iter"
 	"log/slog"
@@ -40,8 +41,11 @@ type Config struct {
 	Clock hearth.Clock
 	// Strict refuses to a function a role that the Directory does not have.
 	Strict bool
-	Rand   io.Reader    // nil is crypto/rand
-	Log    *slog.Logger // nil is slog.Default
+	// Changed is told after each change of what somebody may do or is called;
+	// nil is nobody. It must not call the Directory's changes.
+	Changed func()
+	Rand    io.Reader    // nil is crypto/rand
+	Log     *slog.Logger // nil is slog.Default
 }
 
 // Directory keeps roles and policies. What it hands out is shared and must not
@@ -50,12 +54,15 @@ type Directory struct {
 	cfg      Config
 	roles    *table.Table[Role]
 	policies *table.Table[Policy]
+	users    *table.Table[User]
+	groups   *table.Table[Group]
 
 	// changing is held by every change, so that one that concerns a role and
 	// a policy sees both as they stay.
 	changing sync.Mutex
 
-	uses uses
+	uses        uses
+	permissions permissions
 }
 
 // Open reads the roles and policies.
@@ -72,6 +79,12 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 		return nil, err
 	}
 	if d.policies, err = table.Open[Policy](ctx, cfg.Store, "policies"); err != nil {
+		return nil, err
+	}
+	if d.users, err = table.Open[User](ctx, cfg.Store, "users"); err != nil {
+		return nil, err
+	}
+	if d.groups, err = table.Open[Group](ctx, cfg.Store, "groups"); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -166,4 +179,44 @@ func size(document string) (n int) {
 		}
 	}
 	return n
+}
+
+// Names are the account's users, groups, roles and policies, for whoever wants to know whether
+// it has any.
+func (d *Directory) Names(account hearth.Account) (all []string) {
+	for _, r := range d.roles.Scan(string(account)+"/", "") {
+		all = append(all, "role "+r.Name)
+	}
+	for _, p := range d.policies.Scan(string(account)+"/", "") {
+		all = append(all, "policy "+p.Name)
+	}
+	for _, u := range d.Users(account, "") {
+		all = append(all, "user "+u.Name)
+	}
+	for _, g := range d.Groups(account, "") {
+		all = append(all, "group "+g.Name)
+	}
+	return all
+}
+
+// Clear deletes all that an account has. It may be called again where it
+// stopped.
+func (d *Directory) Clear(ctx context.Context, account hearth.Account) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	defer d.changed()
+	return errors.Join(clearOf(ctx, d.users, account), clearOf(ctx, d.groups, account), clearOf(ctx, d.roles, account), clearOf(ctx, d.policies, account))
+}
+
+func clearOf[T any](ctx context.Context, t *table.Table[T], account hearth.Account) error {
+	var keys []string
+	for k := range t.Scan(string(account)+"/", "") {
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		if _, err := t.Change(ctx, k, func(*T) (*T, error) { return nil, nil }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

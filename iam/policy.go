@@ -142,6 +142,7 @@ func (d *Directory) Policies(account hearth.Account) (all []*Policy) {
 func (d *Directory) changePolicy(ctx context.Context, account hearth.Account, arn string, change func(*Policy) (*Policy, error)) (*Policy, error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
+	defer d.changed()
 	p, err := d.Policy(account, arn)
 	switch {
 	case err != nil:
@@ -219,9 +220,8 @@ func (d *Directory) DeleteVersion(ctx context.Context, account hearth.Account, a
 // for one that is attached or has several versions.
 func (d *Directory) DeletePolicy(ctx context.Context, account hearth.Account, arn string) error {
 	_, err := d.changePolicy(ctx, account, arn, func(p *Policy) (*Policy, error) {
-		attached, bounded := d.Uses(account, arn)
-		switch {
-		case len(attached)+len(bounded) > 0:
+		switch uses := d.Uses(account, arn); {
+		case uses.Attached()+uses.Bounded() > 0:
 			return nil, hearth.Errorf(hearth.DeleteConflict, "Cannot delete a policy attached to entities.")
 		case len(p.Versions) > 1:
 			return nil, hearth.Errorf(hearth.DeleteConflict,

@@ -72,6 +72,7 @@ func (d *Directory) CreateRole(ctx context.Context, account hearth.Account, n Ne
 			return nil, err
 		}
 	}
+	defer d.changed()
 	count := 0
 	for range d.roles.Scan(string(account)+"/", "") {
 		count++
@@ -127,6 +128,7 @@ func (d *Directory) Roles(account hearth.Account, p Page) (roles []*Role, next s
 func (d *Directory) changeRole(ctx context.Context, account hearth.Account, name string, change func(*Role) error) (*Role, error) {
 	d.changing.Lock()
 	defer d.changing.Unlock()
+	defer d.changed()
 	return d.roles.Change(ctx, key(account, name), func(old *Role) (*Role, error) {
 		if old == nil {
 			return nil, noRole(name)
@@ -209,6 +211,7 @@ func (d *Directory) SetBoundary(ctx context.Context, account hearth.Account, nam
 func (d *Directory) DeleteRole(ctx context.Context, account hearth.Account, name string) error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
+	defer d.changed()
 	_, err := d.roles.Change(ctx, key(account, name), func(r *Role) (*Role, error) {
 		switch {
 		case r == nil:

@@ -199,14 +199,20 @@ type counts struct {
 // observe takes in how long a run took, and spares tells what it spares to answer
 // without one. A container's first run takes longer than the next would, so
 // that it is not what is spared if that is known better.
-func (c *counts) observe(took time.Duration, path hearth.Path) {
-	if path != hearth.PathReuse {
+func (c *counts) observe(took time.Duration, first bool) {
+	if first {
 		return
 	}
 	if was := c.typical.Load(); was > 0 {
 		took = time.Duration(was) + (took-time.Duration(was))/8 // two at once may count as one
 	}
 	c.typical.Store(int64(took))
+}
+
+// firstRun tells whether an invocation was the first of its container, also of
+// one that was made ahead.
+func firstRun(inv *hearth.Invocation) bool {
+	return inv.Placement.Path != hearth.PathReuse || inv.Placement.First
 }
 
 func (c *counts) spares(ran time.Duration, first bool) int64 {

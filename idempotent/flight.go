@@ -79,7 +79,7 @@ func (a *Avoider) land(p *plan, f *flight, run Run) {
 	result, err := run(f.ctx, &inv)
 	because(&inv, f.why)
 	f.inv, f.result, f.err = inv, result, err
-	p.counts.observe(inv.Timeline.Spent[hearth.StageRun], inv.Placement.Path)
+	p.counts.observe(inv.Timeline.Spent[hearth.StageRun], firstRun(&inv))
 	good := err == nil && result != nil && result.FunctionError == ""
 	if !good {
 		a.remove(f) // before anybody hears of it, so that who asks again is run
@@ -129,7 +129,7 @@ func (a *Avoider) record(p *plan, f *flight, inv *hearth.Invocation, result *hea
 	kept := *result
 	kept.LogTail = nil
 	rec := &record{key: f.key, line: f.line, account: inv.Function.Account, function: inv.Function.Name, states: f.states,
-		request: inv.RequestID, at: began, ran: inv.Timeline.Spent[hearth.StageRun], first: inv.Placement.Path != hearth.PathReuse, result: kept}
+		request: inv.RequestID, at: began, ran: inv.Timeline.Spent[hearth.StageRun], first: firstRun(inv), result: kept}
 	if err := a.shelf.put(context.Background(), rec, p.maxRecords); err != nil {
 		a.cfg.Log.Warn("a result can't be recorded", "function", inv.Function.Name, "error", err)
 		not("the result could not be kept")
@@ -154,7 +154,7 @@ func (a *Avoider) join(ctx context.Context, inv *hearth.Invocation, p *plan, f *
 	}
 	a.count(p, func(c *counts) {
 		c.joined.Add(1)
-		c.saved.Add(p.counts.spares(f.inv.Timeline.Spent[hearth.StageRun], f.inv.Placement.Path != hearth.PathReuse))
+		c.saved.Add(p.counts.spares(f.inv.Timeline.Spent[hearth.StageRun], firstRun(&f.inv)))
 	})
 	inv.Recorded = f.inv.RequestID
 	inv.Placement = hearth.Placement{Path: hearth.PathJoined, Why: "request " + f.inv.RequestID + ", which is equal, ran at the same time"}

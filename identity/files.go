@@ -42,12 +42,6 @@ type credentialsJSON struct {
 	SecretAccessKey string `json:"secretAccessKey"`
 }
 
-// masterJSON is the content of MasterKeyFile.
-type masterJSON struct {
-	Version int    `json:"version"`
-	Key     []byte `json:"key"`
-}
-
 var (
 	accountShape = regexp.MustCompile(`^[0-9]{12}$`)
 	regionShape  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
@@ -74,6 +68,11 @@ func ReadRoot(dir string) (Root, error) {
 // decode reads the one JSON value in data. Errors never quote it, since it is
 // secret.
 func decode(data []byte, into any, version *int) error {
+	return decodeUpTo(fileVersion, data, into, version)
+}
+
+// decodeUpTo is decode of a file that has had more versions.
+func decodeUpTo(newest int, data []byte, into any, version *int) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(into); err != nil {
 		return errors.New("the file is damaged: it is not the JSON that Hearth wrote")
@@ -82,9 +81,9 @@ func decode(data []byte, into any, version *int) error {
 		return errors.New("the file is damaged: something follows its content")
 	}
 	switch {
-	case *version > fileVersion:
-		return fmt.Errorf("the file was written by a newer version of Hearth (format %d, this program knows %d)", *version, fileVersion)
-	case *version != fileVersion:
+	case *version > newest:
+		return fmt.Errorf("the file was written by a newer version of Hearth (format %d, this program knows %d)", *version, newest)
+	case *version < 1:
 		return errors.New("the file is damaged: it has no version")
 	}
 	return nil
@@ -109,22 +108,10 @@ func decodeRoot(data []byte) (Root, error) {
 	}, nil
 }
 
-func decodeMaster(data []byte) ([]byte, error) {
-	var m masterJSON
-	if err := decode(data, &m, &m.Version); err != nil {
-		return nil, err
-	}
-	if len(m.Key) != keySize {
-		return nil, errors.New("the file is damaged: its key has another length")
-	}
-	return m.Key, nil
-}
-
 // loadOrCreate reads the file name in dir, or makes it with what create
 // gives. A file that others may read is repaired, which log is told.
 func loadOrCreate(dir, name string, log *slog.Logger, create func() (any, error)) ([]byte, error) {
-	path := filepath.Join(dir, name)
-	info, err := os.Lstat(path)
+	data, err := readPrivate(filepath.Join(dir, name), log)
 	if errors.Is(err, fs.ErrNotExist) {
 		content, err := create()
 		if err != nil {
@@ -137,6 +124,13 @@ func loadOrCreate(dir, name string, log *slog.Logger, create func() (any, error)
 		data = append(data, '\n')
 		return data, writeNew(dir, name, data)
 	}
+	return data, err
+}
+
+// readPrivate reads a file with secrets. One that others may read is repaired,
+// which log is told.
+func readPrivate(path string, log *slog.Logger) ([]byte, error) {
+	info, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
 	}
@@ -173,14 +167,14 @@ func writeNew(dir, name string, data []byte) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// sweep removes what a crash left of writeNew.
-func sweep(dir string) error {
+// sweep removes what a crash left of writeNew of files of the names.
+func sweep(dir string, names ...string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		for _, name := range []string{CredentialsFile, MasterKeyFile} {
+		for _, name := range names {
 			if strings.HasPrefix(e.Name(), "."+name+"-") {
 				if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 					return err

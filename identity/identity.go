@@ -4,13 +4,12 @@ import (
 	crand "crypto/rand"
 	"encoding/base32"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hearth-faas/hearth"
@@ -23,9 +22,12 @@ type Config struct {
 	// starts take what the first one made, and refuse another one here.
 	Account hearth.Account
 	Region  string
-	Clock   hearth.Clock
-	Rand    io.Reader    // nil is crypto/rand
-	Log     *slog.Logger // nil is slog.Default
+	// MasterKey is the file of the master key, an absolute path; "" is
+	// MasterKeyFile in Dir.
+	MasterKey string
+	Clock     hearth.Clock
+	Rand      io.Reader    // nil is crypto/rand
+	Log       *slog.Logger // nil is slog.Default
 }
 
 // Authority makes credentials and tells whose they are. Safe for concurrent
@@ -35,8 +37,35 @@ type Authority struct {
 	rootIdentity hearth.Identity
 	since        time.Time
 	key          *Key
+	master       MasterInfo
 	keys         *Keyring
 	sessions     sessions
+	// accounts is nil as long as there is none but root's.
+	accounts atomic.Pointer[Directory]
+}
+
+// Directory knows the accounts and their long-lived keys, but for root's own.
+// Safe for concurrent use; it is asked by every request, so that it must answer
+// from memory.
+type Directory interface {
+	// FindKey returns the secret of a long-lived key and whose it is.
+	FindKey(accessKeyID string) (secret string, id hearth.Identity, ok bool)
+	// Usable tells whether requests signed for the account are let in; its
+	// error is what the caller is told.
+	Usable(account hearth.Account) error
+	// Accounts are all that there are.
+	Accounts() []hearth.Account
+}
+
+// Consult has the Authority answer for the accounts of a Directory too.
+func (a *Authority) Consult(d Directory) { a.accounts.Store(&d) }
+
+// directory is what was given to Consult, or nil.
+func (a *Authority) directory() Directory {
+	if d := a.accounts.Load(); d != nil {
+		return *d
+	}
+	return nil
 }
 
 // LoadOrCreate reads the account's credentials and master key from the data
@@ -59,18 +88,22 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 			return nil, fmt.Errorf("%q is no %s: an account is twelve digits, a region looks like us-east-1", field.value, field.what)
 		}
 	}
-	if err := sweep(cfg.Dir); err != nil {
+	if err := sweep(cfg.Dir, CredentialsFile, MasterKeyFile, DataKeysFile); err != nil {
 		return nil, err
 	}
-	master, err := loadMaster(cfg)
+	data, err := loadMaster(cfg)
 	if err != nil {
 		return nil, err
 	}
+	if err := data.settle(); err != nil {
+		return nil, err
+	}
+	master := data.current()
 	root, err := loadRoot(cfg)
 	if err != nil {
 		return nil, err
 	}
-	sealing, err := newAEAD(master, "secrets at rest")
+	sealing, err := data.key(secretsPurpose)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +115,7 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := newKeyring(cfg.Dir, root, master, cfg.Rand)
+	keys, err := newKeyring(cfg.Dir, root, data)
 	if err != nil {
 		return nil, err
 	}
@@ -94,34 +127,18 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 		keys: keys,
 		root: root, since: info.ModTime().UTC().Truncate(time.Second),
 		rootIdentity: rootOf(root.Account),
-		key:          &Key{aead: sealing, rand: cfg.Rand},
+		key:          sealing,
+		master:       data.Info(),
 		sessions: sessions{
 			aead: session, secrets: secrets, rand: cfg.Rand, clock: cfg.Clock,
 		},
 	}, nil
 }
 
-func loadMaster(cfg Config) ([]byte, error) {
-	// A lost master key cannot be made again: with a new one, nothing that
-	// the old one sealed would open.
-	_, credentials := os.Lstat(filepath.Join(cfg.Dir, CredentialsFile))
-	data, err := loadOrCreate(cfg.Dir, MasterKeyFile, cfg.Log, func() (any, error) {
-		if !errors.Is(credentials, fs.ErrNotExist) {
-			return nil, fmt.Errorf("the master key %s is gone: restore it from a backup, since secrets are sealed with it", filepath.Join(cfg.Dir, MasterKeyFile))
-		}
-		m := masterJSON{Version: fileVersion, Key: make([]byte, keySize)}
-		_, err := io.ReadFull(cfg.Rand, m.Key)
-		return m, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	master, err := decodeMaster(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(cfg.Dir, MasterKeyFile), err)
-	}
-	return master, nil
-}
+// secretsPurpose is what the key is for that Authority.Key returns.
+const secretsPurpose = "secrets at rest"
+
+var defaultRand io.Reader = crand.Reader
 
 func loadRoot(cfg Config) (Root, error) {
 	data, err := loadOrCreate(cfg.Dir, CredentialsFile, cfg.Log, func() (any, error) {
@@ -171,6 +188,9 @@ func (a *Authority) Since() time.Time { return a.since }
 // Key returns the key that seals secrets at rest.
 func (a *Authority) Key() *Key { return a.key }
 
+// Master tells of the master key and the data keys what is not secret.
+func (a *Authority) Master() MasterInfo { return a.master }
+
 // Keys returns the keys that the server's owner made for functions.
 func (a *Authority) Keys() *Keyring { return a.keys }
 
@@ -186,13 +206,29 @@ func invalidToken() error {
 
 // Lookup returns the secret that requests of accessKeyID are signed with, and
 // whose they are. sessionToken is "" for a long-lived key. Errors:
-// UnrecognizedClient, and ExpiredToken for a session that has ended.
+// UnrecognizedClient, ExpiredToken for a session that has ended, AccessDenied
+// for an account that is suspended.
 func (a *Authority) Lookup(accessKeyID, sessionToken string) (secret string, id hearth.Identity, err error) {
-	if sessionToken != "" {
-		return a.sessions.lookup(accessKeyID, sessionToken)
+	d := a.directory()
+	switch {
+	case sessionToken != "":
+		secret, id, err = a.sessions.lookup(accessKeyID, sessionToken)
+	case accessKeyID == a.root.AccessKeyID:
+		return a.root.SecretAccessKey.Reveal(), a.rootIdentity, nil
+	default:
+		ok := false
+		if d != nil {
+			secret, id, ok = d.FindKey(accessKeyID)
+		}
+		if !ok {
+			err = invalidToken()
+		}
 	}
-	if accessKeyID != a.root.AccessKeyID {
-		return "", hearth.Identity{}, invalidToken()
+	if err == nil && d != nil {
+		err = d.Usable(id.Account)
 	}
-	return a.root.SecretAccessKey.Reveal(), a.rootIdentity, nil
+	if err != nil {
+		return "", hearth.Identity{}, err
+	}
+	return secret, id, nil
 }

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -238,8 +239,8 @@ func TestLookupKnowsRootAndSessionsAndNobodyElse(t *testing.T) {
 func TestASessionIsOfTheRoleOrOfRoot(t *testing.T) {
 	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"})
 	for want, g := range map[hearth.Identity]Grant{
-		{Account: "123456789012", ARN: "arn:aws:iam::123456789012:root", UserID: "123456789012"}:                                {Account: "123456789012"},
-		{Account: "123456789012", ARN: "arn:aws:sts::123456789012:assumed-role/lambda-role/me", UserID: "AROAEXAMPLEID0000:me"}: {Account: "123456789012", Role: role, RoleID: "AROAEXAMPLEID0000", Name: "me"},
+		{Account: "123456789012", ARN: "arn:aws:iam::123456789012:root", UserID: "123456789012"}:                                            {Account: "123456789012"},
+		{Account: "123456789012", ARN: "arn:aws:sts::123456789012:assumed-role/lambda-role/me", UserID: "AROAEXAMPLEID0000:me", Role: role}: {Account: "123456789012", Role: role, RoleID: "AROAEXAMPLEID0000", Name: "me"},
 	} {
 		s, err := a.Mint(g, time.Hour)
 		if err != nil {
@@ -402,10 +403,14 @@ func FuzzSessionToken(f *testing.F) {
 }
 
 func FuzzClaims(f *testing.F) {
-	f.Add((&claims{Grant{"123456789012", role, "AROAX", "f"}, 1}).encode())
+	f.Add((&claims{Grant{Account: "123456789012", Role: role, RoleID: "AROAX", Name: "f"}, 1}).encode())
+	f.Add((&claims{Grant{Account: "123456789012", User: "arn:aws:iam::123456789012:user/a", UserID: "AIDAX", Policy: "{}"}, 1}).encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := decodeClaims(b)
+		if c, err := decodeClaims(oldToken, b); err == nil && c.check() != nil {
+			t.Fatalf("an old token of %+v is read", c)
+		}
+		c, err := decodeClaims(tokenVersion, b)
 		if err == nil && (!bytes.Equal(c.encode(), b) || c.check() != nil) {
 			t.Errorf("%x became %+v", b, c)
 		}
@@ -420,8 +425,12 @@ func FuzzFiles(f *testing.F) {
 		if root, err := decodeRoot(b); err == nil && (len(root.Account) != 12 || len(root.SecretAccessKey.Reveal()) != 40) {
 			t.Errorf("%q became %+v", b, root)
 		}
-		if key, err := decodeMaster(b); err == nil && len(key) != keySize {
-			t.Errorf("%q became a key of %d bytes", b, len(key))
+		if keys, err := decodeMasters(b); err == nil {
+			for _, key := range keys {
+				if len(key) != keySize {
+					t.Errorf("%q became a key of %d bytes", b, len(key))
+				}
+			}
 		}
 	})
 }
@@ -449,4 +458,74 @@ func BenchmarkLookup(b *testing.B) {
 			_, _ = a.Mint(Grant{Account: "123456789012", Name: "f", Role: role}, time.Hour)
 		}
 	})
+}
+
+// A session that a server of before made is let in by this one.
+func TestATokenWithoutUserAndPolicyIsRead(t *testing.T) {
+	now := newClock()
+	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012", Clock: now})
+	c := claims{Grant{Account: "123456789012", Role: role, RoleID: "AROAX", Name: "f"}, now.now.Add(time.Hour).Unix()}
+	b := c.encode()
+	sealed, err := seal(a.sessions.aead, a.sessions.rand, oldToken, b[:len(b)-5], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := a.sessions.derive(sealed, c.Account)
+	_, who, err := a.Lookup(id, base64.StdEncoding.EncodeToString(sealed))
+	if err != nil || who.Role != role || who.UserID != "AROAX:f" {
+		t.Errorf("%+v, %v", who, err)
+	}
+}
+
+// directory is accounts with one key each.
+type directory struct {
+	keys  map[string]hearth.Identity
+	state map[hearth.Account]error
+}
+
+func (d directory) FindKey(id string) (string, hearth.Identity, bool) {
+	who, ok := d.keys[id]
+	return "secret of " + id, who, ok
+}
+func (d directory) Usable(a hearth.Account) error { return d.state[a] }
+func (d directory) Accounts() (all []hearth.Account) {
+	for a := range d.state {
+		all = append(all, a)
+	}
+	return all
+}
+
+func TestTheAuthorityAnswersForAllAccounts(t *testing.T) {
+	now := newClock()
+	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012", Clock: now})
+	theirs := hearth.Identity{Account: "111122223333", ARN: "arn:aws:iam::111122223333:root", UserID: "111122223333"}
+	d := directory{keys: map[string]hearth.Identity{"AKIATHEIRS": theirs}, state: map[hearth.Account]error{"123456789012": nil, "111122223333": nil}}
+	a.Consult(d)
+	if secret, who, err := a.Lookup("AKIATHEIRS", ""); err != nil || who != theirs || secret != "secret of AKIATHEIRS" {
+		t.Errorf("%+v, %v", who, err)
+	}
+	s, err := a.Mint(Grant{Account: "111122223333", User: "arn:aws:iam::111122223333:user/p/ann", UserID: "AIDAX", Policy: `{"x":1}`}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := hearth.Identity{Account: "111122223333", ARN: "arn:aws:iam::111122223333:user/p/ann", UserID: "AIDAX", Policy: `{"x":1}`}
+	if _, who, err := a.Lookup(s.AccessKeyID, s.SessionToken.Reveal()); err != nil || who != want {
+		t.Errorf("%+v, %v", who, err)
+	}
+	for _, key := range []string{"AKIATHEIRS", s.AccessKeyID} {
+		if account, ok := a.AccountOf(key); !ok || account != "111122223333" {
+			t.Errorf("%s is of %s, %v", key, account, ok)
+		}
+	}
+	suspended := hearth.Errorf(hearth.AccessDenied, "suspended")
+	d.state["111122223333"], d.state["123456789012"] = suspended, suspended
+	if _, _, err := a.Lookup("AKIATHEIRS", ""); !errors.Is(err, suspended) {
+		t.Errorf("a key of a suspended account: %v", err)
+	}
+	if _, _, err := a.Lookup(s.AccessKeyID, s.SessionToken.Reveal()); !errors.Is(err, suspended) {
+		t.Errorf("a session of a suspended account: %v", err)
+	}
+	if _, _, err := a.Lookup(a.Root().AccessKeyID, ""); err != nil {
+		t.Errorf("the operator's first key: %v", err)
+	}
 }

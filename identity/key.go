@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,14 +14,16 @@ import (
 // keySize is the length of the master key and of those derived from it.
 const keySize = 32
 
-// Key seals secrets at rest with AES-256-GCM. Safe for concurrent use.
+// Key seals secrets at rest with AES-256-GCM: by the newest data key, and opens
+// what those before it have sealed. Safe for concurrent use.
 type Key struct {
-	aead cipher.AEAD
-	rand io.Reader
+	current uint32
+	aeads   map[uint32]cipher.AEAD // by generation
+	rand    io.Reader
 }
 
-// sealVersion is the first byte of what Seal makes; a change of cipher or of
-// key gets another one.
+// sealVersion is the first byte of what Seal makes with the first generation's
+// key; a change of cipher gets another one.
 const sealVersion = 1
 
 // derive gives the key for one purpose, so that no two uses of the master key
@@ -44,7 +47,11 @@ func newAEAD(master []byte, purpose string) (cipher.AEAD, error) {
 // Seal encrypts plain. The result opens only with the same associated data,
 // which says what the secret belongs to, such as an account and a function.
 func (k *Key) Seal(plain, associated []byte) ([]byte, error) {
-	return seal(k.aead, k.rand, sealVersion, plain, associated)
+	sealed, err := seal(k.aeads[k.current], k.rand, sealVersion, plain, associated)
+	if err != nil || k.current == 1 {
+		return sealed, err
+	}
+	return append(appendGeneration(make([]byte, 0, 4+len(sealed)), k.current), sealed[1:]...), nil
 }
 
 // ErrSealed says that a sealed text is damaged, was made with another key, or
@@ -53,7 +60,16 @@ var ErrSealed = errors.New("the sealed text does not open with this key")
 
 // Open decrypts what Seal made. Any failure is ErrSealed.
 func (k *Key) Open(sealed, associated []byte) ([]byte, error) {
-	return unseal(k.aead, sealVersion, sealed, associated)
+	generation := uint32(1)
+	if len(sealed) > 5 && sealed[0] == generational {
+		generation = binary.BigEndian.Uint32(sealed[1:])
+		sealed = append([]byte{sealVersion}, sealed[5:]...)
+	}
+	aead := k.aeads[generation]
+	if aead == nil {
+		return nil, ErrSealed
+	}
+	return unseal(aead, sealVersion, sealed, associated)
 }
 
 // Format does not show the key.

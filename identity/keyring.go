@@ -3,7 +3,6 @@ package identity
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -34,9 +33,9 @@ const KeysFolder = "keys"
 // at once. Safe for concurrent use, also by several processes.
 type Keyring struct {
 	dir     string
-	account hearth.Account
+	account hearth.Account // the operator's
 	region  string
-	master  cipher.AEAD
+	master  *Key
 	rand    io.Reader
 }
 
@@ -55,37 +54,53 @@ type keyJSON struct {
 	Created     time.Time `json:"created"`
 	Enabled     bool      `json:"enabled"`
 	Key         []byte    `json:"key"` // sealed
+	// Account is whose the key is; "" is the operator's.
+	Account hearth.Account `json:"account,omitempty"`
 }
 
-func (r *Keyring) arn(id string) string {
-	return "arn:aws:kms:" + r.region + ":" + string(r.account) + ":key/" + id
+func (r *Keyring) arn(account hearth.Account, id string) string {
+	if account == "" {
+		account = r.account
+	}
+	return "arn:aws:kms:" + r.region + ":" + string(account) + ":key/" + id
 }
 
 var keyIDOf = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// id is what an ARN of this keyring's names; false if it is not one.
+// id is what a key's ARN names; false if it is not one.
 func (r *Keyring) id(arn string) (string, bool) {
-	id, ok := strings.CutPrefix(arn, r.arn(""))
+	_, id, ok := strings.Cut(arn, ":key/")
 	return id, ok && keyIDOf.MatchString(id)
 }
 
 func (r *Keyring) file(id string) string { return id + ".json" }
 
-// read reads a key's file.
+// readFile reads the file of a key's id; an error that is fs.ErrNotExist says
+// that there is none.
+func (r *Keyring) readFile(id string) (k keyJSON, err error) {
+	data, err := os.ReadFile(filepath.Join(r.dir, r.file(id)))
+	if err == nil {
+		if err = decode(data, &k, &k.Version); err != nil {
+			err = fmt.Errorf("the key %s: %w", id, err)
+		}
+	}
+	return k, err
+}
+
+// read reads the file of the key with an ARN.
 func (r *Keyring) read(arn string) (k keyJSON, id string, err error) {
 	id, ok := r.id(arn)
 	if !ok {
 		return k, "", keyMissing(arn)
 	}
-	data, err := os.ReadFile(filepath.Join(r.dir, r.file(id)))
-	if errors.Is(err, fs.ErrNotExist) {
+	if k, err = r.readFile(id); errors.Is(err, fs.ErrNotExist) {
 		return k, "", keyMissing(arn)
 	}
 	if err != nil {
 		return k, "", err
 	}
-	if err := decode(data, &k, &k.Version); err != nil {
-		return k, "", fmt.Errorf("the key %s: %w", id, err)
+	if r.arn(k.Account, id) != arn { // of another account or region
+		return keyJSON{}, "", keyMissing(arn)
 	}
 	return k, id, nil
 }
@@ -109,7 +124,7 @@ func (r *Keyring) Check(arn string) error {
 
 // cipher is the key's own.
 func (r *Keyring) cipher(k keyJSON, id string) (cipher.AEAD, error) {
-	key, err := unseal(r.master, sealVersion, k.Key, []byte("key "+id))
+	key, err := r.master.Open(k.Key, []byte("key "+id))
 	if err != nil {
 		return nil, fmt.Errorf("the key %s: %w", id, err)
 	}
@@ -187,8 +202,14 @@ func (r *Keyring) Open(arn string, sealed, associated []byte) ([]byte, error) {
 	return unseal(aead, sealVersion, sealed[n:], associated)
 }
 
-// Create makes a key.
-func (r *Keyring) Create(description string, now time.Time) (KeyInfo, error) {
+// Create makes a key of an account; "" is the operator's.
+func (r *Keyring) Create(account hearth.Account, description string, now time.Time) (KeyInfo, error) {
+	if account == r.account {
+		account = ""
+	}
+	if account != "" && !accountShape.MatchString(string(account)) {
+		return KeyInfo{}, fmt.Errorf("%.20q is no account: it is twelve digits", account)
+	}
 	id, err := uuid.NewRandomFromReader(r.rand)
 	if err != nil {
 		return KeyInfo{}, err
@@ -197,15 +218,15 @@ func (r *Keyring) Create(description string, now time.Time) (KeyInfo, error) {
 	if _, err := io.ReadFull(r.rand, key); err != nil {
 		return KeyInfo{}, err
 	}
-	k := keyJSON{Version: fileVersion, Description: description, Created: now.UTC().Truncate(time.Second), Enabled: true}
-	if k.Key, err = seal(r.master, r.rand, sealVersion, key, []byte("key "+id.String())); err != nil {
+	k := keyJSON{Version: fileVersion, Description: description, Created: now.UTC().Truncate(time.Second), Enabled: true, Account: account}
+	if k.Key, err = r.master.Seal(key, []byte("key "+id.String())); err != nil {
 		return KeyInfo{}, err
 	}
 	return r.info(id.String(), k), r.write(id.String(), k)
 }
 
 func (r *Keyring) info(id string, k keyJSON) KeyInfo {
-	return KeyInfo{r.arn(id), k.Description, k.Created, k.Enabled}
+	return KeyInfo{r.arn(k.Account, id), k.Description, k.Created, k.Enabled}
 }
 
 func (r *Keyring) write(id string, k keyJSON) error {
@@ -240,7 +261,7 @@ func (r *Keyring) List() (all []KeyInfo, err error) {
 		if !ok || !keyIDOf.MatchString(id) {
 			continue
 		}
-		k, _, err := r.read(r.arn(id))
+		k, err := r.readFile(id)
 		if err != nil {
 			return nil, err
 		}
@@ -255,29 +276,23 @@ func (r *Keyring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "keys i
 
 // OpenKeyring opens the keyring of a data folder that a server has started in.
 // It needs no server, and no lock: its files are written whole.
-func OpenKeyring(dir string) (*Keyring, error) {
+// masterKey is the file of the master key.
+func OpenKeyring(dir, masterKey string) (*Keyring, error) {
 	root, err := ReadRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, MasterKeyFile))
+	data, err := OpenDataKeys(dir, masterKey)
 	if err != nil {
 		return nil, err
 	}
-	master, err := decodeMaster(data)
-	if err != nil {
-		return nil, err
-	}
-	return newKeyring(dir, root, master, nil)
+	return newKeyring(dir, root, data)
 }
 
-func newKeyring(dir string, root Root, master []byte, random io.Reader) (*Keyring, error) {
-	if random == nil {
-		random = rand.Reader
-	}
-	aead, err := newAEAD(master, "customer keys")
+func newKeyring(dir string, root Root, data *DataKeys) (*Keyring, error) {
+	master, err := data.key("customer keys")
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{dir: filepath.Join(dir, KeysFolder), account: root.Account, region: root.Region, master: aead, rand: random}, nil
+	return &Keyring{dir: filepath.Join(dir, KeysFolder), account: root.Account, region: root.Region, master: master, rand: data.rand}, nil
 }

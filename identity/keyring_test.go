@@ -18,11 +18,11 @@ import (
 func TestAKeySealsForItselfAloneAndOnlyWhileEnabled(t *testing.T) {
 	dir := t.TempDir()
 	keys := mustLoad(t, Config{Dir: dir}).Keys()
-	info, err := keys.Create("for team a", time.Unix(1, 0))
+	info, err := keys.Create("", "for team a", time.Unix(1, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := keys.Create("", time.Unix(2, 0))
+	other, err := keys.Create("", "", time.Unix(2, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestAKeySealsForItselfAloneAndOnlyWhileEnabled(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What hearth keys does counts at once, in another process too.
-	elsewhere, err := OpenKeyring(dir)
+	elsewhere, err := OpenKeyring(dir, filepath.Join(dir, MasterKeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestAKeySealsForItselfAloneAndOnlyWhileEnabled(t *testing.T) {
 func TestAKeysFileIsForItsOwnerAndHoldsNoKeyInTheOpen(t *testing.T) {
 	dir := t.TempDir()
 	keys := mustLoad(t, Config{Dir: dir}).Keys()
-	info, err := keys.Create("x", time.Unix(1, 0))
+	info, err := keys.Create("", "x", time.Unix(1, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,5 +112,29 @@ func TestAKeysFileIsForItsOwnerAndHoldsNoKeyInTheOpen(t *testing.T) {
 	}
 	if shown := fmt.Sprintf("%v %+v", keys, keys); strings.Contains(shown, "master") {
 		t.Errorf("it is shown as %s", shown)
+	}
+}
+
+// Keys are of accounts: an ARN with another account names none.
+func TestAKeyIsOfOneAccount(t *testing.T) {
+	keys := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"}).Keys()
+	theirs, err := keys.Create("111122223333", "", time.Unix(1, 0))
+	if err != nil || !strings.HasPrefix(theirs.ARN, "arn:aws:kms:us-east-1:111122223333:key/") {
+		t.Fatalf("%+v, %v", theirs, err)
+	}
+	if err := keys.Check(theirs.ARN); err != nil {
+		t.Error(err)
+	}
+	for _, arn := range []string{strings.Replace(theirs.ARN, "111122223333", "123456789012", 1), strings.Replace(theirs.ARN, "us-east-1", "eu-west-1", 1)} {
+		if err := keys.Check(arn); hearth.KindOf(err) != hearth.KMSNotFound {
+			t.Errorf("%s: %v", arn, err)
+		}
+	}
+	list, err := keys.List()
+	if err != nil || len(list) != 1 || list[0] != theirs {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := keys.Create("12", "", time.Unix(1, 0)); err == nil {
+		t.Error("a key of no account is made")
 	}
 }

@@ -29,15 +29,19 @@ type Session struct {
 // Grant is whom a session is for.
 type Grant struct {
 	Account hearth.Account
-	// Role is the ARN of the role that the session takes on; "" is a session
-	// of root.
+	// Role is the ARN of the role that the session takes on, or User that of
+	// the user whom it is of; with neither it is a session of root.
 	Role string
+	User string
 	// RoleID is the role's unique id, AROA…; "" is one that is made from Role,
 	// for a role that nobody keeps.
 	RoleID string
+	UserID string // AIDA…, of User
 	// Name is the session's, which is the function's for a function; none for
-	// root.
+	// root and users.
 	Name string
+	// Policy is a document beyond which the session may do nothing; "" is none.
+	Policy string
 }
 
 // Bounds of a Grant.
@@ -45,10 +49,21 @@ const (
 	maxName   = 64 // of a function, and so of a session
 	maxRole   = 1024
 	maxRoleID = 32
+	maxPolicy = 8192
 )
 
-// tokenVersion is the first byte of a session token.
-const tokenVersion = 2
+// tokenVersion is the first byte of a session token, and oldToken that of one
+// without a user and a policy.
+const (
+	tokenVersion = 3
+	oldToken     = 2
+)
+
+// RoleID is the unique id of a role that nobody keeps: it is made from its ARN.
+func RoleID(role string) string {
+	sum := sha256.Sum256([]byte(role))
+	return "AROA" + base32.StdEncoding.EncodeToString(sum[:])[:17]
+}
 
 // sessions mints and checks session tokens. Nothing is stored: the token
 // carries what it says, sealed and authenticated, and the key id and secret
@@ -74,8 +89,7 @@ type claims struct {
 func (a *Authority) Mint(g Grant, ttl time.Duration) (Session, error) {
 	s := &a.sessions
 	if g.Role != "" && g.RoleID == "" {
-		role := sha256.Sum256([]byte(g.Role))
-		g.RoleID = "AROA" + base32.StdEncoding.EncodeToString(role[:])[:17]
+		g.RoleID = RoleID(g.Role)
 	}
 	c := claims{Grant: g, expires: s.clock.Now().Add(ttl).Unix()}
 	if err := c.check(); err != nil {
@@ -98,6 +112,13 @@ func (c *claims) check() error {
 	switch {
 	case !accountShape.MatchString(string(c.Account)):
 		return fmt.Errorf("identity: %.20q is no account", c.Account)
+	case len(c.Policy) > maxPolicy:
+		return fmt.Errorf("identity: a session policy of %d bytes", len(c.Policy))
+	case c.User != "" && (c.Role != "" || c.Name != "" || c.RoleID != "" || c.UserID == "" || len(c.UserID) > maxRoleID || len(c.User) > maxRole ||
+		!strings.HasPrefix(c.User, "arn:aws:iam::"+string(c.Account)+":user/")):
+		return fmt.Errorf("identity: %.80q is no user", c.User)
+	case c.User == "" && c.UserID != "":
+		return errors.New("identity: the id of no user")
 	case c.Role == "" && (c.Name != "" || c.RoleID != ""):
 		return errors.New("identity: a session of root has a name or a role's id")
 	case c.Role == "":
@@ -124,9 +145,12 @@ func (c *claims) roleName() string {
 
 // encode gives expires, and the texts each after its length:
 //
-//	expires 8 bytes | account 12 | len 1 | name | len 1 | role id | len 2 | role
+//	expires 8 bytes | account 12 | len 1 | name | len 1 | role id | len 2 | role |
+//	len 1 | user id | len 2 | user | len 2 | policy
+//
+// An old token ends after the role.
 func (c *claims) encode() []byte {
-	b := make([]byte, 0, 8+12+1+len(c.Name)+1+len(c.RoleID)+2+len(c.Role))
+	b := make([]byte, 0, 8+12+1+len(c.Name)+1+len(c.RoleID)+2+len(c.Role)+1+len(c.UserID)+2+len(c.User)+2+len(c.Policy))
 	b = binary.BigEndian.AppendUint64(b, uint64(c.expires))
 	b = append(b, c.Account...)
 	b = append(b, byte(len(c.Name)))
@@ -134,12 +158,18 @@ func (c *claims) encode() []byte {
 	b = append(b, byte(len(c.RoleID)))
 	b = append(b, c.RoleID...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(c.Role)))
-	return append(b, c.Role...)
+	b = append(b, c.Role...)
+	b = append(b, byte(len(c.UserID)))
+	b = append(b, c.UserID...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(c.User)))
+	b = append(b, c.User...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(c.Policy)))
+	return append(b, c.Policy...)
 }
 
 var errClaims = errors.New("identity: not the claims of a session")
 
-func decodeClaims(b []byte) (c claims, err error) {
+func decodeClaims(version byte, b []byte) (c claims, err error) {
 	take := func(n int) []byte {
 		if n > len(b) {
 			err, b = errClaims, nil
@@ -154,6 +184,11 @@ func decodeClaims(b []byte) (c claims, err error) {
 	c.Name = string(take(int(take(1)[0])))
 	c.RoleID = string(take(int(take(1)[0])))
 	c.Role = string(take(int(binary.BigEndian.Uint16(take(2)))))
+	if version != oldToken {
+		c.UserID = string(take(int(take(1)[0])))
+		c.User = string(take(int(binary.BigEndian.Uint16(take(2)))))
+		c.Policy = string(take(int(binary.BigEndian.Uint16(take(2)))))
+	}
 	if err != nil || len(b) != 0 || c.check() != nil {
 		return claims{}, errClaims
 	}
@@ -193,17 +228,34 @@ func (a *Authority) AccountOf(accessKeyID string) (hearth.Account, bool) {
 	if accessKeyID == a.root.AccessKeyID || a.sessions.made(accessKeyID, a.root.Account) {
 		return a.root.Account, true
 	}
+	d := a.directory()
+	if d == nil {
+		return "", false
+	}
+	if _, id, ok := d.FindKey(accessKeyID); ok {
+		return id.Account, true
+	}
+	for _, account := range d.Accounts() {
+		if a.sessions.made(accessKeyID, account) {
+			return account, true
+		}
+	}
 	return "", false
 }
 
 func (c *claims) identity() hearth.Identity {
+	id := hearth.Identity{Account: c.Account, ARN: c.User, UserID: c.UserID}
+	if c.User == "" {
+		id = rootOf(c.Account)
+	}
 	if c.Role == "" {
-		return rootOf(c.Account)
+		id.Policy = c.Policy
+		return id
 	}
 	return hearth.Identity{
-		Account: c.Account,
-		ARN:     "arn:aws:sts::" + string(c.Account) + ":assumed-role/" + c.roleName() + "/" + c.Name,
-		UserID:  c.RoleID + ":" + c.Name,
+		Account: c.Account, Role: c.Role, Policy: c.Policy,
+		ARN:    "arn:aws:sts::" + string(c.Account) + ":assumed-role/" + c.roleName() + "/" + c.Name,
+		UserID: c.RoleID + ":" + c.Name,
 	}
 }
 
@@ -219,7 +271,7 @@ type known struct {
 }
 
 // maxToken bounds what is decoded, in characters of base64.
-const maxToken = (1+12+8+12+1+maxName+1+maxRoleID+2+maxRole+16+2)/3*4 + 4
+const maxToken = (1+12+8+12+1+maxName+1+maxRoleID+2+maxRole+1+maxRoleID+2+maxRole+2+maxPolicy+16+2)/3*4 + 4
 
 func (s *sessions) lookup(accessKeyID, token string) (string, hearth.Identity, error) {
 	k, ok := s.cache.get(token)
@@ -248,11 +300,15 @@ func (s *sessions) open(token string) (*known, error) {
 	if err != nil || strings.ContainsAny(token, "\r\n") {
 		return nil, ErrSealed
 	}
-	plain, err := unseal(s.aead, tokenVersion, sealed, nil)
+	version := byte(tokenVersion)
+	if len(sealed) > 0 && sealed[0] == oldToken {
+		version = oldToken
+	}
+	plain, err := unseal(s.aead, version, sealed, nil)
 	if err != nil {
 		return nil, err
 	}
-	c, err := decodeClaims(plain)
+	c, err := decodeClaims(version, plain)
 	if err != nil {
 		return nil, err
 	}

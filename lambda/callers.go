@@ -42,23 +42,29 @@ func (cs *callers) of(account hearth.Account, perSecond int) *caller {
 		c = &caller{limit: rate.NewLimiter(rate.Limit(perSecond), 2*perSecond)}
 		cs.m[account] = c
 	}
+	if c.limit.Limit() != rate.Limit(perSecond) { // its quota has changed
+		c.limit.SetLimit(rate.Limit(perSecond))
+		c.limit.SetBurst(2 * perSecond)
+	}
 	return c
 }
 
-// admit lets the caller's account make Config.Rate requests in a second, and
-// twice as many at once. What is refused leaves a decision now and then.
-func (h *Handler) admit(c *call) error {
-	if h.Rate <= 0 {
+// admit lets the caller's account make as many requests as its quota in a second of the
+// API and its neighbours, and twice as many at once. What is refused leaves a
+// decision now and then.
+func (h *Handler) admit(c *call, operation string) error {
+	rate := h.quota(c.account()).Requests
+	if rate <= 0 {
 		return nil
 	}
-	from, now := h.callers.of(c.account(), h.Rate), h.Clock.Now()
+	from, now := h.callers.of(c.account(), rate), h.Clock.Now()
 	if from.limit.AllowN(now, 1) {
 		return nil
 	}
 	if n := from.due(now); n > 0 && h.Recorder != nil {
 		h.Recorder.Record(&hearth.Decision{
 			Kind: hearth.DecisionRefuse, RequestID: c.requestID, Account: c.account(), Chosen: "refuse", Outcome: string(hearth.TooManyRequests),
-			Why: fmt.Sprintf("the account made more than %d requests of the API in a second, beside invocations: %d refused since this was told last, at last %s", h.Rate, n, c.route.op.name),
+			Why: fmt.Sprintf("the account made more than %d requests of the API in a second, beside invocations: %d refused since this was told last, at last %s", rate, n, operation),
 		})
 	}
 	return &hearth.Error{Op: "lambda.admit", Kind: hearth.TooManyRequests, Message: "Rate exceeded", Reason: hearth.ReasonCaller, RetryAfter: time.Second}

@@ -60,6 +60,9 @@ func configurationOf(f *hearth.Function, v view) *types.FunctionConfiguration {
 		SigningProfileVersionArn: optional(f.SigningProfileVersionARN),
 		SigningJobArn:            optional(f.SigningJobARN),
 	}
+	if f.Shared != nil {
+		out.CodeSha256 = nil
+	}
 	out.ImageConfigResponse = imageConfigOf(f.Image)
 	for _, a := range f.Architectures {
 		out.Architectures = append(out.Architectures, types.Architecture(a))

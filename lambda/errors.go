@@ -18,7 +18,7 @@ import (
 
 // Kinds that only the wire knows.
 const (
-	kindSerialization hearth.Kind = "SerializationException"
+	kindSerialization = hearth.Malformed
 )
 
 // errorShape is how an exception looks on the wire.
@@ -58,9 +58,6 @@ func shapeOf(kind hearth.Kind) errorShape {
 		return s
 	}
 	s := errorShape{status: kind.Status(), message: "message"}
-	if kind == kindSerialization {
-		s.status = http.StatusBadRequest
-	}
 	if s.status >= 500 && kind != hearth.NotBuilt {
 		s.fault = "Server"
 	}

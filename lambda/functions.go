@@ -148,7 +148,7 @@ func (h *Handler) createFunction(c *call, in *sdk.CreateFunctionInput) (smithy.S
 	if len(in.Architectures) > 0 {
 		f.Architectures = []string{string(in.Architectures[0])}
 	}
-	if err := h.passRole(t, in.Role); err != nil {
+	if err := h.passRole(c, t, in.Role); err != nil {
 		return nil, err
 	}
 	if in.TenancyConfig != nil {
@@ -201,6 +201,9 @@ func (h *Handler) getFunction(c *call, in *sdk.GetFunctionInput) (smithy.Seriali
 		Concurrency:   concurrencyOf(settings),
 		Configuration: h.readable(f, configurationOf(f, view{qualifier: t.qualifier, update: true})),
 		Code:          h.locationOf(c, f),
+	}
+	if f.Shared != nil {
+		out.Code = nil // it is another account's
 	}
 	if len(tags) > 0 {
 		out.Tags = maps.Clone(tags)
@@ -300,7 +303,7 @@ func (h *Handler) updateFunctionConfiguration(c *call, in *sdk.UpdateFunctionCon
 			return nil, hearth.Errorf(hearth.InvalidParameter, "You cannot enable durable execution on an existing function. Set DurableConfig when creating the function.")
 		}
 	}
-	if err := h.passRole(t, in.Role); err != nil {
+	if err := h.passRole(c, t, in.Role); err != nil {
 		return nil, err
 	}
 	u := settingsOfUpdate(in)

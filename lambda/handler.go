@@ -13,6 +13,8 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
+	"github.com/hearth-faas/hearth/audit"
 	"github.com/hearth-faas/hearth/awsjson"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
 	"github.com/hearth-faas/hearth/query"
@@ -38,6 +40,9 @@ type Config struct {
 	// Rate is how many requests beside invocations an account may make in a
 	// second; 0 is any number.
 	Rate int
+	// Quota is what an account may, where it is not what every account may; nil
+	// is that all may the same.
+	Quota func(account hearth.Account) Quota
 	// Provisioner tells how far provisioned environments are; nil answers that
 	// they are not there yet.
 	Provisioner Provisioner
@@ -52,6 +57,9 @@ type Config struct {
 	// Neighbours are the services that answer for themselves, by the name that
 	// their requests are signed for, such as sqs; nil is none.
 	Neighbours map[string]awsjson.Handler
+	// Judge says who may do what; nil is that everybody of an account may all
+	// that its functions' policies do not deny him.
+	Judge *access.Judge
 	// Roles is asked before a function gets a role; nil lets every role pass.
 	Roles Roles
 	// CheckKey tells whether the key that a function names can be used: its
@@ -68,6 +76,12 @@ type Config struct {
 	// Recorder is told of requests beyond Rate, once in a second for each
 	// account; nil is no one.
 	Recorder hearth.Recorder
+	// Audit is where control-plane calls are recorded; nil is nowhere. Replays
+	// refuses changes that were sent before; nil refuses none.
+	Audit   *audit.Log
+	Replays Replays
+	// Guard bounds the tries at signatures; nil does not.
+	Guard sigv4.Guard
 	// Log takes the errors that are the server's; nil is slog.Default.
 	Log *slog.Logger
 	// Within tells from which container's code a request came; "" is from
@@ -114,12 +128,14 @@ func New(c Config) *Handler {
 	if c.FunctionURL == nil {
 		c.FunctionURL = func(id string) string { return "https://" + id + ".lambda-url." + c.Region + ".on.aws/" }
 	}
-	return &Handler{
+	h := &Handler{
 		Config:   c,
 		region:   c.Region,
 		router:   newRouter(operations),
 		verifier: sigv4.New(c.Credentials, c.Clock, c.Region, slices.Concat([]string{"lambda", "logs"}, slices.Sorted(maps.Keys(c.Queries)), slices.Sorted(maps.Keys(c.Neighbours)))...),
 	}
+	h.verifier.Guard = c.Guard
+	return h
 }
 
 // call is one request while it is served.
@@ -130,6 +146,7 @@ type call struct {
 	began     time.Time
 	claim     sigv4.Claim
 	route     route
+	record    *record // in the audit log; nil: it is not recorded
 }
 
 // account is the caller's account.
@@ -197,6 +214,7 @@ func (h *Handler) refuse(w http.ResponseWriter, c *call, p protocol, err error) 
 		name = c.route.op.name
 	}
 	logError(h.Log, c.requestID, name, err)
+	h.noteUnproven(c, err)
 	var a answer
 	switch p {
 	case awsJSON:
@@ -241,12 +259,17 @@ func (h *Handler) serveLambda(w http.ResponseWriter, c *call) {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
 	if err == nil {
-		err = h.admit(c)
+		h.begin(c, "lambda", op.name)
+		err = h.admit(c, op.name)
+	}
+	if err == nil {
+		err = h.mayChange(c)
 	}
 	var out smithy.Serializable
 	if err == nil {
 		out, err = h.serve(c, body)
 	}
+	err = h.ended(c, err)
 	if err != nil {
 		h.refuse(w, c, restJSON, err)
 		return
@@ -270,7 +293,13 @@ func (h *Handler) serve(c *call, body []byte) (smithy.Serializable, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.record != nil {
+		c.record.params.Struct(in)
+	}
 	if err := validate(op, in); err != nil {
+		return nil, err
+	}
+	if err := h.may(c, op, in); err != nil {
 		return nil, err
 	}
 	return run(h, c, in)

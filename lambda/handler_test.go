@@ -84,7 +84,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		Durable:  executions,
 		Registry: reg, Mappings: reg.mappings, SigningConfigs: reg.signing, Invoker: w.invoker, Credentials: testKeys{}, Clock: w.clock, Region: "us-east-1",
 		Objects: objects,
-		Queries: map[string]*query.Service{"sts": wire.STS(nil, nil)}, // as far as it needs neither
+		Queries: map[string]*query.Service{"sts": wire.STS(nil, nil, nil)}, // as far as it needs neither
 		Logs:    fakeLogs{lines: []string{"START", "hello world", "ERROR bad", "END"}},
 		Done: func(inv *hearth.Invocation) {
 			w.mu.Lock()

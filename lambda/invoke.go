@@ -261,7 +261,7 @@ func (h *Handler) writeResult(w http.ResponseWriter, inv *hearth.Invocation, res
 	set("X-Amzn-Requestid", inv.RequestID)
 	set(headerExecutedVersion, result.Version)
 	set(headerTraceID, inv.TraceID)
-	if inv.Function != nil && inv.Function.Package.SHA256 != "" {
+	if inv.Function != nil && inv.Function.Shared == nil && inv.Function.Package.SHA256 != "" {
 		set(headerCodeSHA256, inv.Function.Package.SHA256)
 	}
 	if inv.DurableARN != "" {

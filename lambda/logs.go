@@ -54,14 +54,24 @@ func (h *Handler) serveLogs(w http.ResponseWriter, c *call) {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
 	var out any
+	name := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), logsTarget)
 	if err == nil {
-		name := strings.TrimPrefix(r.Header.Get("X-Amz-Target"), logsTarget)
+		h.begin(c, "logs", name)
+		if c.record != nil {
+			c.record.params.JSON(body)
+		}
+		err = h.mayChange(c)
+	}
+	if err == nil {
 		if run := logOperations[name]; run != nil && r.Method == http.MethodPost {
-			out, err = run(h, c, body)
+			if err = h.mayLog(c, name, body); err == nil {
+				out, err = run(h, c, body)
+			}
 		} else {
 			err = hearth.Errorf(hearth.UnknownOperation, "CloudWatch Logs has no operation %q here", name)
 		}
 	}
+	err = h.ended(c, err)
 	if err != nil {
 		h.refuse(w, c, awsJSON, err)
 		return

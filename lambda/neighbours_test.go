@@ -188,3 +188,50 @@ func TestAFunctionGetsOnlyARoleThatMayBePassed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestNeighboursCountAmongAnAccountsRequests(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Rate = 3 })
+	identity := func() error {
+		_, err := sts.NewFromConfig(w.aws).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
+		return err
+	}
+	for i := range 6 {
+		if err := identity(); err != nil {
+			t.Fatalf("request %d: %v", i+1, err)
+		}
+	}
+	wantError(t, identity(), "Throttling", "Rate exceeded")
+	_, err := w.lambda.ListFunctions(t.Context(), &sdk.ListFunctionsInput{})
+	wantError(t, err, "TooManyRequestsException", "Rate exceeded")
+}
+
+func TestMessagesAreNoRequestsOfTheControlPlane(t *testing.T) {
+	for target, limited := range map[string]bool{"AmazonSQS.SendMessage": false, "AmazonSQS.CreateQueue": true, "AWSEvents.PutEvents": false, "AWSEvents.PutRule": true} {
+		r, err := http.NewRequest(http.MethodPost, "/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Amz-Target", target)
+		if got := !carriers[neighbourOperation(nil, r, nil)]; got != limited {
+			t.Errorf("%s: limited is %v", target, got)
+		}
+	}
+	r, err := http.NewRequest(http.MethodPost, "/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	for body, want := range map[string]string{"Action=ReceiveMessage&QueueUrl=x": "ReceiveMessage", "a=%zz": "unknown", "": "unknown"} {
+		if got := neighbourOperation(nil, r, []byte(body)); got != want {
+			t.Errorf("%q is %q", body, got)
+		}
+	}
+}
+
+func TestAMalformedRequestIsTheClientsMistake(t *testing.T) {
+	for _, kind := range []hearth.Kind{hearth.Malformed, hearth.MalformedInput} {
+		if s := shapeOf(kind); s.status != http.StatusBadRequest || s.fault == "Server" {
+			t.Errorf("%s is %+v", kind, s)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/policy"
 	"github.com/hearth-faas/hearth/registry"
 
@@ -34,6 +35,13 @@ const maxPolicy = 20 << 10
 func (h *Handler) authorize(c *call, t target, action string) error {
 	id := c.claim.Identity
 	own := t.account == id.Account
+	if h.Judge != nil && !(own && access.IsRoot(id)) {
+		doc := h.Registry.Policy(t.account, t.name, t.qualifier)
+		if own && onPolicies(action) {
+			doc = nil // who may change it can't be shut out by it
+		}
+		return h.judge(c, "lambda:"+action, t.arn(h.region), t.account, doc, nil)
+	}
 	if own && (!h.Registry.Denies() || onPolicies(action)) {
 		return nil
 	}

@@ -24,6 +24,9 @@ func (h *Handler) serveQuery(w http.ResponseWriter, c *call, service *query.Serv
 	if err == nil {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
+	if err == nil {
+		err = h.admit(c, service.Name)
+	}
 	if err != nil {
 		h.refuse(w, c, awsQuery, err)
 		return
@@ -41,12 +44,24 @@ func (h *Handler) serveQuery(w http.ResponseWriter, c *call, service *query.Serv
 	if err != nil {
 		ip = "" // not of a network
 	}
+	h.begin(c, c.claim.Service, form.Get("Action"))
+	if c.record != nil {
+		c.record.params.Values(form)
+	}
+	if err := h.mayChange(c); err != nil {
+		h.refuse(w, c, awsQuery, h.ended(c, err))
+		return
+	}
 	status, out, err := service.Serve(c.ctx, &query.Call{
 		Caller: c.claim.Identity, SourceIP: ip, RequestID: c.requestID, Form: form,
 		Temporary: r.Header.Get("X-Amz-Security-Token") != "" || parameters.Get("X-Amz-Security-Token") != "",
 	})
-	if err != nil {
+	if err != nil && status >= http.StatusInternalServerError { // the service has kinds that the table of statuses does not
 		logError(h.Log, c.requestID, service.Name+"."+form.Get("Action"), err)
+	}
+	if told := h.ended(c, err); told != nil && err == nil {
+		h.refuse(w, c, awsQuery, told)
+		return
 	}
 	h.send(w, c, answerXML(status, out))
 }

@@ -12,11 +12,18 @@ type Roles interface {
 	PassToFunction(account hearth.Account, roleARN, functionARN string) error
 }
 
-// passRole asks whether a function may be given a role; nil is the one that it
-// has.
-func (h *Handler) passRole(t target, role *string) error {
-	if h.Roles == nil || role == nil {
+// passRole asks whether the caller may give a function a role, and whether the
+// role may be given to it; nil is the one that it has.
+func (h *Handler) passRole(c *call, t target, role *string) error {
+	if role == nil {
 		return nil
 	}
-	return h.Roles.PassToFunction(t.account, *role, (&hearth.Function{Account: t.account, Region: h.region, Name: t.name}).ARN())
+	arn := (&hearth.Function{Account: t.account, Region: h.region, Name: t.name}).ARN()
+	if err := h.mayPass(c, *role, "lambda.amazonaws.com", arn); err != nil {
+		return err
+	}
+	if h.Roles == nil {
+		return nil
+	}
+	return h.Roles.PassToFunction(t.account, *role, arn)
 }

@@ -77,7 +77,7 @@ func (s *eventStream) begin(version string) {
 	header["X-Amzn-Requestid"] = []string{s.inv.RequestID}
 	header[headerExecutedVersion] = []string{version}
 	header[headerTraceID] = []string{s.inv.TraceID}
-	if s.inv.Function != nil && s.inv.Function.Package.SHA256 != "" {
+	if s.inv.Function != nil && s.inv.Function.Shared == nil && s.inv.Function.Package.SHA256 != "" {
 		header[headerCodeSHA256] = []string{s.inv.Function.Package.SHA256}
 	}
 	s.http.WriteHeader(http.StatusOK)

@@ -80,10 +80,11 @@ func (m *Manager) served(s *subpool, inv *hearth.Invocation, memory int) *group 
 }
 
 // acquire finds a container for inv, makes it its own, and ends the stage
-// Place and, for a new container, Attach, Boot and Init.
-func (m *Manager) acquire(ctx context.Context, inv *hearth.Invocation) (*container, error) {
+// Place and, for a new container, Attach, Boot and Init. Alone is one of those
+// that are made for what inv asks for.
+func (m *Manager) acquire(ctx context.Context, inv *hearth.Invocation, alone bool) (*container, error) {
 	at := m.clock.Now()
-	memory, err := m.asked(inv)
+	memory, err := m.asked(inv, alone)
 	if err != nil {
 		inv.Timeline.End(hearth.StagePlace, at)
 		return nil, err
@@ -146,7 +147,7 @@ func (m *Manager) acquireIn(ctx context.Context, s *subpool, inv *hearth.Invocat
 		if c.pledge != nil {
 			p.Why = "a provisioned container was idle"
 		}
-		p.Instance, p.Container = c.inst.env.ID(), c.env.ID()
+		p.Instance, p.Container, p.First = c.inst.env.ID(), c.env.ID(), c.invocations.Load() == 0
 		g.sub.ledger.tell(&p.Knew)
 		p.Knew.Pool = g.pooled()
 		m.count.path[reused].Add(1)
@@ -179,7 +180,7 @@ func (m *Manager) acquireIn(ctx context.Context, s *subpool, inv *hearth.Invocat
 		gr.knew.Pool = g.pooled()
 	}
 	p.Path, p.Why, p.Knew = gr.path, gr.why, gr.knew
-	p.Instance, p.Container = gr.c.inst.env.ID(), gr.c.env.ID()
+	p.Instance, p.Container, p.First = gr.c.inst.env.ID(), gr.c.env.ID(), gr.c.invocations.Load() == 0
 	m.count.path[pathIndex(gr.path)].Add(1)
 	now := m.clock.Now()
 	gr.c.began.Store(int64(now.Sub(m.start)))

@@ -109,7 +109,8 @@ type instance struct {
 	env hearth.Instance
 	sub *subpool
 
-	// owner is "" in the warming pool. It is set once, by assign.
+	// owner is the tenant (hearth.Key.Tenant), "" in the warming pool. It is set
+	// once, by assign.
 	owner hearth.Account
 	made  time.Time
 	// capMiB bounds usedMiB: the memory of its containers, also of those

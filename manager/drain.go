@@ -48,6 +48,9 @@ func (m *Manager) onTimer(f func()) func() {
 // record leaves a decision.
 func (m *Manager) record(d *hearth.Decision) {
 	if m.cfg.Recorder != nil {
+		if account, owner := d.Account.Pair(); owner != "" {
+			d.Account, d.Owner = account, owner
+		}
 		m.cfg.Recorder.Record(d)
 	}
 }

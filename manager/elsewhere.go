@@ -9,7 +9,7 @@ func (m *Manager) Used(inv *hearth.Invocation) {
 		return
 	}
 	defer m.bg.Done()
-	memory, err := m.asked(inv)
+	memory, err := m.asked(inv, false)
 	if err != nil {
 		return // this machine has not that much, and makes no suggestion of it
 	}

@@ -82,6 +82,9 @@ func (m *Manager) completed(old, now *hearth.Function) {
 
 // codeOf names a function's code and configuration.
 func codeOf(f *hearth.Function) string {
+	if f.Shared != nil { // whose account is not to learn of the code
+		return fmt.Sprintf("generation %d", f.Generation)
+	}
 	if f.Version != hearth.Latest {
 		return "version " + f.Version
 	}

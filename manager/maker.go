@@ -237,7 +237,7 @@ func (m *Manager) findRoom(g *group) (*plan, bool) {
 // takes it. Called with mu held.
 func (m *Manager) choose(g *group, mib int, knew hearth.Knowledge) *plan {
 	m.live++
-	own := m.tenants[g.key.Account]
+	own := m.tenants[g.key.Tenant()]
 	rooms := make([]Room, len(own))
 	for i, inst := range own {
 		if inst.sub != g.sub || inst.vacant.Load() {
@@ -275,8 +275,8 @@ func (m *Manager) choose(g *group, mib int, knew hearth.Knowledge) *plan {
 		p.slot = g.sub.pool.take(boot)
 		p.inst = p.slot.inst
 		p.inst.sub = g.sub
-		p.inst.assign(g.key.Account, max(m.cfg.InstanceMiB, mib))
-		m.tenants[g.key.Account] = append(own, p.inst)
+		p.inst.assign(g.key.Tenant(), max(m.cfg.InstanceMiB, mib))
+		m.tenants[p.inst.owner] = append(own, p.inst)
 	}
 	if p.inst != nil {
 		p.inst.containers++
@@ -358,7 +358,7 @@ func (m *Manager) slotFor(ctx context.Context, g *group, p *plan) error {
 	}
 	inst := &instance{env: env, sub: g.sub, made: m.clock.Now(), containers: 1, usedMiB: p.mib}
 	m.mu.Lock()
-	inst.assign(g.key.Account, max(m.cfg.InstanceMiB, p.mib))
+	inst.assign(g.key.Tenant(), max(m.cfg.InstanceMiB, p.mib))
 	m.tenants[inst.owner] = append(m.tenants[inst.owner], inst)
 	m.mu.Unlock()
 	p.inst, p.slot = inst, m.newSlot(inst, env.FirstSlot(), g.boot, 0)

@@ -204,16 +204,25 @@ func (m *Manager) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.R
 	if m.draining.Load() {
 		return nil, &hearth.Error{Op: "manager.Invoke", Kind: hearth.Service, Message: "The service is shutting down."}
 	}
+	alone := false
 	for try, cuts := 1, 0; ; try++ {
-		c, err := m.acquire(ctx, inv)
+		c, err := m.acquire(ctx, inv, alone)
 		if err != nil {
 			return nil, err
+		}
+		if c.mib() < inv.MemoryMiB {
+			// It is from before its function's containers got what they get
+			// now, and could not grow.
+			alone = true
+			m.released(c, true)
+			try--
+			continue
 		}
 		if c.group.key.memory != 0 {
 			inv.Placement.Why += fmt.Sprintf("; the caller asked for %d MiB for this invocation alone", inv.MemoryMiB)
 		}
-		if c.withdrawn.Load() {
-			// Its capacity went before it had begun.
+		if c.withdrawn.Load() || !m.affords(c.group, inv) {
+			// Its capacity went, or became too dear, before it had begun.
 			m.released(c, false)
 			try--
 			continue

@@ -281,13 +281,14 @@ func (m *Manager) enlarge(c *container) bool {
 const askUnit = 64
 
 // asked is the memory that inv asks for and its function does not have anyway;
-// 0 is none. Only what asks makes containers that it alone may use.
-func (m *Manager) asked(inv *hearth.Invocation) (int, error) {
+// 0 is none. Only what asks makes containers that it alone may use. Alone is
+// for an invocation to which the others' did not come up.
+func (m *Manager) asked(inv *hearth.Invocation, alone bool) (int, error) {
 	if inv.MemoryMiB == 0 {
 		return 0, nil
 	}
 	g := m.group(m.home(inv.Function), inv.Function, tenant(inv), 0)
-	if inv.MemoryMiB <= g.newMiB() {
+	if inv.MemoryMiB <= g.newMiB() && !alone {
 		return 0, nil
 	}
 	most, whose := g.sub.ledger.size(), "this machine gives to a function"

@@ -270,8 +270,17 @@ func TestAGrownFunctionIsServedSmallRatherThanNotAtAll(t *testing.T) {
 		if u := s.runs(b, 1, 0); u.MemoryMiB != 256 {
 			t.Errorf("%+v", u)
 		}
+		// One that asks for what new containers have waits for one that has it:
+		// the small one will not do.
+		asking := make(chan hearth.Use, 1)
+		go func() { asking <- s.runs(b, 1, 300) }()
+		synctest.Wait()
+		early := len(asking) > 0
 		close(release)
 		<-other
+		if u := <-asking; early || u.MemoryMiB < 300 {
+			t.Errorf("one that asks for 300 MiB has %d", u.MemoryMiB)
+		}
 	})
 }
 

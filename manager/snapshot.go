@@ -141,6 +141,7 @@ func (m *Manager) Stats() Stats {
 type InstanceInfo struct {
 	ID         string              `json:"id"`
 	Account    hearth.Account      `json:"account,omitempty"` // "" in the warming pool
+	Owner      hearth.Account      `json:"owner,omitempty"`   // of the code that is shared with Account; "" is only its own
 	Capacity   hearth.CapacityKind `json:"capacity"`
 	Age        time.Duration       `json:"age"`
 	CapMiB     int                 `json:"capMiB,omitempty"`
@@ -184,7 +185,8 @@ func (m *Manager) Snapshot() []InstanceInfo {
 	add := func(inst *instance) *entry {
 		e := at[inst]
 		if e == nil {
-			e = &entry{inst: inst, info: InstanceInfo{Account: inst.owner, Capacity: inst.sub.kind, Age: now.Sub(inst.made), CapMiB: inst.capMiB, UsedMiB: inst.usedMiB}}
+			account, owner := inst.owner.Pair()
+			e = &entry{inst: inst, info: InstanceInfo{Account: account, Owner: owner, Capacity: inst.sub.kind, Age: now.Sub(inst.made), CapMiB: inst.capMiB, UsedMiB: inst.usedMiB}}
 			at[inst] = e
 		}
 		e.slots = append(e.slots, inst.ready...)

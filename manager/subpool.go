@@ -84,6 +84,9 @@ func (m *Manager) routeOf(account hearth.Account, function string) *route {
 
 // home is the sub-pool that serves a function unless it is short.
 func (m *Manager) home(f *hearth.Function) *subpool {
+	if f.Shared != nil { // an account's own instances run nothing but its own
+		return m.fixed
+	}
 	if r := m.routeOf(f.Account, f.Name); r != nil {
 		return r.home
 	}
@@ -103,7 +106,7 @@ var standardCapacity = &hearth.CapacityPolicy{}
 
 // capacityOf is the capacity policy in force for a group.
 func (m *Manager) capacityOf(g *group) *hearth.CapacityPolicy {
-	if r := m.routeOf(g.key.Account, g.key.Name); r != nil {
+	if r := m.routeOf(g.key.Account, g.key.Name); r != nil && g.key.Owner == "" {
 		return r.policy
 	}
 	return standardCapacity
@@ -111,7 +114,7 @@ func (m *Manager) capacityOf(g *group) *hearth.CapacityPolicy {
 
 // policyFor is the capacity policy in force for an invocation.
 func (m *Manager) policyFor(inv *hearth.Invocation) *hearth.CapacityPolicy {
-	if r := m.routeOf(inv.Function.Account, inv.Function.Name); r != nil {
+	if r := m.routeOf(inv.Function.Account, inv.Function.Name); r != nil && inv.Function.Shared == nil {
 		return r.policy
 	}
 	return standardCapacity
@@ -235,7 +238,7 @@ func (m *Manager) costOf(s *subpool, mib int, from, to time.Time) float64 {
 // runMetered is run's part where it matters what capacity costs.
 func (m *Manager) runMetered(ctx context.Context, c *container, inv *hearth.Invocation, reusable *bool) (r *hearth.Result, err error) {
 	s := c.group.sub
-	inv.Placement.Capacity, inv.Placement.Price = s.kind, m.priceOf(s)
+	inv.Placement.Capacity = s.kind
 	if _, wrapped := inv.Stream.(*begun); inv.Stream != nil && !wrapped && s.kind == hearth.CapacityVariable {
 		inv.Stream = &begun{ResponseStream: inv.Stream}
 	}

@@ -136,7 +136,7 @@ func (u *update) plan(g *group, room int) (all []*takeover) {
 	at := map[*instance]*Holder{}
 	var order []*instance
 	m.mu.Lock()
-	own := slices.Clone(m.tenants[u.old.Account]) // in the order in which they were made
+	own := slices.Clone(m.tenants[u.old.Key().Tenant()]) // in the order in which they were made
 	for c := range m.containers {
 		if c.group != g || c.now() == ending {
 			continue

@@ -110,6 +110,23 @@ func (m *Manager) regate(g *group) {
 	}
 }
 
+// affords notes the price at which inv begins on the group's capacity. It is
+// false if that has come to be more than its policy pays, of which the group
+// may not have been told yet.
+func (m *Manager) affords(g *group, inv *hearth.Invocation) bool {
+	if g.sub != m.variable {
+		inv.Placement.Price = m.cfg.FixedPrice
+		return true
+	}
+	s := m.known()
+	if suits, _ := s.Suits(m.capacityOf(g).MaxPrice); !suits {
+		m.regate(g)
+		return false
+	}
+	inv.Placement.Price = s.Price
+	return true
+}
+
 // takeBackAll takes back all containers of a group.
 func (m *Manager) takeBackAll(g *group, why string) {
 	var mine []*container

@@ -34,10 +34,13 @@ type HomeHandler struct {
 	Session   func(account hearth.Account, function, role string, ttl time.Duration) (identity.Session, error)
 	Logs      logs.Keeper
 	Recorder  hearth.Recorder
+	Meter     hearth.Meter // nil is nobody
 	// API serves the calls of functions' code. The remote address of a request
 	// begins with its sandbox, and Container tells its container.
 	API http.Handler
 	Log *slog.Logger
+
+	seen usedSeen
 }
 
 // Serve serves whoever has the token, until l is closed.

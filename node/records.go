@@ -29,7 +29,7 @@ const (
 	shipTimeout = 10 * time.Second
 )
 
-// record is a line of a batch: a line of a log, or a decision.
+// record is a line of a batch: a line of a log, a decision, or what was used.
 type record struct {
 	Account  hearth.Account   `json:"a,omitempty"`
 	Group    string           `json:"g,omitempty"`
@@ -38,10 +38,11 @@ type record struct {
 	Request  string           `json:"r,omitempty"`
 	Message  []byte           `json:"m,omitempty"`
 	Decision *hearth.Decision `json:"d,omitempty"`
+	Used     *used            `json:"u,omitempty"`
 }
 
-// Records takes a node's logs and decisions to its server. It is a
-// logs.Keeper and a hearth.Recorder. Safe for concurrent use.
+// Records takes a node's logs, decisions and use to its server. It is a
+// logs.Keeper, a hearth.Recorder and a hearth.Meter. Safe for concurrent use.
 type Records struct {
 	home *Home
 	name string // the node's
@@ -50,6 +51,7 @@ type Records struct {
 	waiting []record
 	bytes   int
 	dropped int
+	used    tally
 	wake    chan struct{}
 
 	ctx     context.Context
@@ -61,11 +63,12 @@ type Records struct {
 var (
 	_ logs.Keeper     = (*Records)(nil)
 	_ hearth.Recorder = (*Records)(nil)
+	_ hearth.Meter    = (*Records)(nil)
 )
 
 // NewRecords makes a Records and begins to send.
 func NewRecords(home *Home, name string) *Records {
-	r := &Records{home: home, name: name, wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
+	r := &Records{home: home, name: name, used: newTally(), wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	go r.run()
 	return r
@@ -144,7 +147,7 @@ func (r *Records) run() {
 		for r.send() {
 		}
 		r.mu.Lock()
-		left := len(r.waiting)
+		left := len(r.waiting) + len(r.used.sums)
 		r.mu.Unlock()
 		switch {
 		case closing && left == 0, r.ctx.Err() != nil:
@@ -168,6 +171,7 @@ func (r *Records) send() (more bool) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	r.mu.Lock()
+	r.tellUsed()
 	n, size := 0, 0
 	for n < len(r.waiting) && size < maxBatch {
 		size += recordBytes + len(r.waiting[n].Message)
@@ -244,6 +248,10 @@ func (h *HomeHandler) records(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		case err != nil:
 			return hearth.Errorf(hearth.InvalidParameter, "The records can't be read: %w", err)
+		}
+		if one.Used != nil {
+			h.meter(one.Used)
+			continue
 		}
 		if one.Decision != nil {
 			one.Decision.Seq, one.Decision.Mono = 0, 0 // they are this server's

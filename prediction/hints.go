@@ -87,7 +87,7 @@ func (p *Predictor) arm(h *Hint) {
 	p.arrange(&order{
 		account: h.Account, function: h.Function, qualifier: h.Qualifier, count: h.Count,
 		begin: h.At.Add(-max(lead+lead/4, hintLead)), until: h.Until, key: "hint " + h.ID,
-		why:    fmt.Sprintf("%d invocations that a hint foretold", h.Count),
+		why:    invocations(h.Count) + " that a hint foretold",
 		budget: p.cfg.Policy(h.Account, h.Function).PreTrigger.BudgetMiB,
 	})
 	p.cfg.Clock.AfterFunc(max(h.Until.Sub(now), 0), func() {
@@ -108,4 +108,12 @@ func (p *Predictor) rearm() {
 	for _, h := range p.hints.Scan("", "") {
 		p.arm(h)
 	}
+}
+
+// invocations says how many there are.
+func invocations(n int) string {
+	if n == 1 {
+		return "1 invocation"
+	}
+	return fmt.Sprintf("%d invocations", n)
 }

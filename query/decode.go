@@ -17,7 +17,8 @@ const maxMembers = 1000
 // decode reads an input's members from a form. A field is a string, an
 // integer, a truth value, a pointer to one of these (nil is not sent), a list
 // of strings or a list of structs; its name is the parameter's. An embedded
-// struct's fields are as if they were the input's own. Parameters that no field
+// struct's fields are as if they were the input's own. A tag form:"name" is of
+// a parameter that is called otherwise than the field. Parameters that no field
 // is named after are left alone, as the protocol has it.
 func decode(form url.Values, into any) error {
 	return decodeStruct(form, "", reflect.ValueOf(into).Elem())
@@ -25,7 +26,7 @@ func decode(form url.Values, into any) error {
 
 func decodeStruct(form url.Values, prefix string, v reflect.Value) error {
 	for i := range v.NumField() {
-		f, name := v.Field(i), prefix+v.Type().Field(i).Name
+		f, name := v.Field(i), prefix+nameOf(v.Type().Field(i))
 		var err error
 		if v.Type().Field(i).Anonymous {
 			err = decodeStruct(form, prefix, f)
@@ -39,6 +40,14 @@ func decodeStruct(form url.Values, prefix string, v reflect.Value) error {
 		}
 	}
 	return nil
+}
+
+// nameOf is what a field's parameter is called.
+func nameOf(f reflect.StructField) string {
+	if name := f.Tag.Get("form"); name != "" {
+		return name
+	}
+	return f.Name
 }
 
 // decodeList reads NAME.member.1, NAME.member.2 and so on, to the first that
@@ -74,7 +83,7 @@ func hasMember(form url.Values, name string, t reflect.Type) bool {
 		return form.Has(name)
 	}
 	for i := range t.NumField() {
-		if form.Has(name + "." + t.Field(i).Name) {
+		if form.Has(name + "." + nameOf(t.Field(i))) {
 			return true
 		}
 	}
@@ -111,7 +120,7 @@ func decodeScalar(name, text string, v reflect.Value) error {
 
 // MalformedInput is the kind of error of a parameter that is not what its
 // member is.
-const MalformedInput hearth.Kind = "MalformedInput"
+const MalformedInput = hearth.MalformedInput
 
 func malformed(name, text, what string) error {
 	return hearth.Errorf(MalformedInput, "The value '%.100s' of the parameter %s is not %s", text, name, what)

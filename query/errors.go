@@ -22,13 +22,14 @@ var codes = map[hearth.Kind]string{
 	hearth.Service:            "InternalFailure",
 	hearth.NotBuilt:           "NotImplemented",
 	hearth.EntityTooLarge:     "RequestEntityTooLarge",
+	hearth.TooManyRequests:    "Throttling", // which SDKs try again
 }
 
 // statusOf is the status of an error: that of its kind, but for those that the
 // protocol answers otherwise.
 func statusOf(k hearth.Kind) int {
 	switch k {
-	case hearth.UnknownOperation, missingAction, MalformedInput:
+	case hearth.UnknownOperation, hearth.TooManyRequests, missingAction:
 		return http.StatusBadRequest
 	}
 	return k.Status()

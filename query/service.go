@@ -16,6 +16,9 @@ type Service struct {
 	Version    string // of its API, such as 2010-05-08
 	Namespace  string // of its XML
 	Operations map[string]Operation
+	// Authorize tells whether a caller may do an operation, before it is done;
+	// nil is that all may.
+	Authorize func(c *Call, action string) error
 	// Beyond says of an operation that the service has elsewhere, and Hearth
 	// does not have, why; "" is of a name that no operation has.
 	Beyond func(action string) string
@@ -66,7 +69,12 @@ func (s *Service) Serve(ctx context.Context, c *Call) (status int, body []byte, 
 	case c.Form.Get("Version") != s.Version && c.Form.Get("Version") != "":
 		err = s.unknown(action, c.Form.Get("Version"))
 	case run != nil:
-		out, err = run(ctx, c)
+		if s.Authorize != nil {
+			err = s.Authorize(c, action)
+		}
+		if err == nil {
+			out, err = run(ctx, c)
+		}
 	default:
 		if s.Beyond != nil && s.Beyond(action) != "" {
 			err = hearth.Errorf(hearth.UnknownOperation, "%s", s.Beyond(action))

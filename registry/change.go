@@ -55,6 +55,11 @@ func (r *Registry) Create(ctx context.Context, c Create) (*hearth.Function, erro
 	if f.PackageType == image && len(f.Layers) > 0 {
 		return nil, notForImages()
 	}
+	made, err := r.makeRoom(f.Account)
+	if err != nil {
+		return nil, err
+	}
+	defer made()
 	layers, unpinLayers, err := r.useLayers(f.Account, c.Caller, f.Layers)
 	if err != nil {
 		return nil, err
@@ -74,7 +79,7 @@ func (r *Registry) Create(ctx context.Context, c Create) (*hearth.Function, erro
 	}
 
 	defer r.locks.lock(k)()
-	if r.view(k) != nil {
+	if r.view(k) != nil || r.cfg.Taken != nil && r.cfg.Taken(k.account, k.name) {
 		return nil, exists(f.Name)
 	}
 	f.State, f.StateReason, f.StateReasonCode = hearth.Pending, creating, creatingCode

@@ -35,8 +35,8 @@ func (r *Registry) Reserve(ctx context.Context, account hearth.Account, name str
 		if provisioned := provisionedBut(all, ""); provisioned > *n {
 			return invalid(" ReservedConcurrentExecutions  %d should not be lower than function's total provisioned concurrency [%d].", *n, provisioned)
 		}
-		if had := claimed(all); *n > had && r.Unreserved(account)+had-*n < r.floor() {
-			return invalid("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", r.floor())
+		if had := claimed(all); *n > had && r.Unreserved(account)+had-*n < r.floor(account) {
+			return invalid("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", r.floor(account))
 		}
 		s.ReservedConcurrency = new(*n)
 		return nil
@@ -124,25 +124,27 @@ func (r *Registry) checkProvisionedCount(account hearth.Account, v *view, qualif
 		return nil
 	case n > left:
 		return invalid("Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [%d].", left)
-	case left-n < r.floor():
-		return invalid("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", r.floor())
+	case left-n < r.floor(account):
+		return invalid("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", r.floor(account))
 	}
 	return nil
 }
 
-// floor is how much of each account's concurrency nobody may claim.
-func (r *Registry) floor() int { return min(leastUnreserved, r.cfg.Concurrency) }
+// floor is how much of an account's concurrency nobody may claim.
+func (r *Registry) floor(account hearth.Account) int {
+	return min(leastUnreserved, r.quota(account).Concurrency)
+}
 
 // Unreserved is how much of the account's concurrency no function has for
 // itself.
 func (r *Registry) Unreserved(account hearth.Account) int {
-	left := r.cfg.Concurrency
+	left := r.quota(account).Concurrency
 	for k, v := range r.all() {
 		if k.account == account {
 			left -= claimed(v.settings)
 		}
 	}
-	return left
+	return max(left, 0) // a quota may be less than what is claimed
 }
 
 // claimed is what a function with these settings takes of its account's

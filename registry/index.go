@@ -91,8 +91,9 @@ func (r *Registry) all() iter.Seq2[key, *view] {
 
 // account is what is counted and ordered for one account.
 type account struct {
-	names []string // of its functions, sorted
-	code  int64    // bytes of all packages, counted for each version
+	names  []string // of its functions, sorted
+	code   int64    // bytes of all packages, counted for each version
+	making int      // functions that are being made
 }
 
 // account returns the account's entry, making it. The caller holds r.mu.
@@ -120,14 +121,33 @@ func (a *account) remove(name string) {
 // charge counts code to the account, or with less than 0 gives it back. More
 // than the account may have is refused, with CodeStorageExceeded.
 func (r *Registry) charge(id hearth.Account, grown int64) error {
+	most := r.quota(id).CodeBytes
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.account(id)
-	if grown > 0 && a.code+grown > r.cfg.CodeStorage {
+	if grown > 0 && a.code+grown > most {
 		return hearth.Errorf(hearth.CodeStorageExceeded, "Code storage limit exceeded.")
 	}
 	a.code += grown
 	return nil
+}
+
+// makeRoom sees that an account may have a further function, until done is
+// called. Errors: LimitExceeded.
+func (r *Registry) makeRoom(id hearth.Account) (done func(), err error) {
+	most := r.quota(id).Functions
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.account(id)
+	if most > 0 && len(a.names)+a.making >= most {
+		return nil, hearth.Errorf(hearth.LimitExceeded, "The account %s has %d functions, and may have no more than %d. Delete one, or ask whoever operates this Hearth for more.", id, len(a.names), most)
+	}
+	a.making++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		a.making--
+	}, nil
 }
 
 // codeBytes is what a function's packages count for: those of $LATEST and of

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/hearth-faas/hearth"
 )
@@ -58,6 +59,10 @@ func (r *Registry) checkKey(f *hearth.Function) error {
 		return nil
 	}
 	err := r.cfg.Keys.Check(f.KMSKeyARN)
+	// Another account's key is as if it were not there.
+	if parts := strings.SplitN(f.KMSKeyARN, ":", 6); len(parts) == 6 && hearth.Account(parts[4]) != f.Account {
+		err = hearth.Errorf(hearth.KMSNotFound, "another account's")
+	}
 	const why = "Lambda was unable to configure access to your environment variables because the KMS key is invalid for CreateGrant. Please check your KMS key settings. KMS Exception: "
 	switch hearth.KindOf(err) {
 	case hearth.KMSNotFound:

@@ -21,7 +21,7 @@ func TestAnEnvironmentIsUnderTheKeyThatItsFunctionNames(t *testing.T) {
 	keys = authority.Keys()
 	w := newWorld(t, dir, func(c *registry.Config) { c.Keys = keys })
 	defer func() { w.close() }()
-	info, err := keys.Create("", time.Unix(1, 0))
+	info, err := keys.Create(account, "", time.Unix(1, 0))
 	w.must(err)
 
 	f := function("f")

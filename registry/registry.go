@@ -104,6 +104,9 @@ type Config struct {
 	// that has anything. It is given the end of it, too: nothing. The same is
 	// asked of it as of Changed, after which it is called. nil is no one.
 	Concurrent func(*hearth.Concurrency)
+	// Quota is what an account may have, where it is not what every account
+	// may; nil is that all may the same.
+	Quota func(account hearth.Account) Quota
 	// Concurrency is how many invocations of one account may run at once; 0
 	// is 1,000.
 	Concurrency int
@@ -119,8 +122,34 @@ type Config struct {
 	// are shared among its versions. It is called concurrently; nil is
 	// random.
 	Pick func() float64
-	Rand io.Reader    // for revision ids, read concurrently; nil is crypto/rand
-	Log  *slog.Logger // nil is slog.Default
+	// Taken tells whether a name belongs to something else, so that no function
+	// of the account can have it. It is called with the name's lock held, and must
+	// not call the Registry. nil is never.
+	Taken func(account hearth.Account, name string) bool
+	Rand  io.Reader    // for revision ids, read concurrently; nil is crypto/rand
+	Log   *slog.Logger // nil is slog.Default
+}
+
+// Quota bounds an account; 0 is what every account may have.
+type Quota struct {
+	Concurrency int
+	Functions   int
+	CodeBytes   int64
+}
+
+// quota is what an account may have; Functions 0 is any number.
+func (r *Registry) quota(account hearth.Account) Quota {
+	var q Quota
+	if r.cfg.Quota != nil {
+		q = r.cfg.Quota(account)
+	}
+	if q.Concurrency == 0 {
+		q.Concurrency = r.cfg.Concurrency
+	}
+	if q.CodeBytes == 0 {
+		q.CodeBytes = r.cfg.CodeStorage
+	}
+	return q
 }
 
 // maxCodeStorage is the service's limit.

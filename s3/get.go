@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // emptyHash is the SHA-256 of no body.
@@ -68,12 +66,7 @@ func (b *Bucket) request(ctx context.Context, method, bucket, key, version strin
 	if version != "" {
 		r.URL.RawQuery = "versionId=" + strings.ReplaceAll(url.QueryEscape(version), "+", "%20")
 	}
-	r.Header.Set("X-Amz-Content-Sha256", emptyHash)
-	if !b.cfg.Credentials.HasKeys() {
-		return r, nil
-	}
-	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
-	return r, signer.SignHTTP(ctx, b.cfg.Credentials, r, emptyHash, "s3", b.cfg.Region, b.cfg.Clock.Now())
+	return r, b.sign(r)
 }
 
 // escape writes a path as S3 wants it signed: all but unreserved characters

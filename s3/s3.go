@@ -1,7 +1,8 @@
 // Package s3 fetches objects, and puts small ones: from and to any server that
-// speaks S3, or a folder whose folders are the buckets. It knows three
-// operations, GetObject, HeadObject and PutObject; the SDK's package for the service would cost the
-// binary ten megabytes for them, while signing is in the SDK's core.
+// speaks S3, or a folder whose folders are the buckets. It knows four
+// operations, GetObject, HeadObject, PutObject and (of a server) ListObjectsV2;
+// the SDK's package for the service would cost the binary ten megabytes for
+// them, while signing is in the SDK's core.
 package s3
 
 import (

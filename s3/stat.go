@@ -24,6 +24,7 @@ type Object struct {
 	// Changed is when it changed last, if the Tag has nothing better to tell one
 	// content from the next than that; else it is zero.
 	Changed time.Time
+	Size    int64 // in bytes
 }
 
 // Stat asks about an object. That it does not exist is no error.
@@ -54,7 +55,7 @@ func (b *Bucket) Stat(ctx context.Context, bucket, key string) (Object, error) {
 	if h.Get("Etag") == "" {
 		return Object{}, errors.New("the S3 server tells no ETag")
 	}
-	return Object{Exists: true, Tag: strings.Join([]string{h.Get("X-Amz-Version-Id"), h.Get("Etag"), h.Get("Last-Modified"), h.Get("Content-Length")}, " ")}, nil
+	return Object{Exists: true, Tag: strings.Join([]string{h.Get("X-Amz-Version-Id"), h.Get("Etag"), h.Get("Last-Modified"), h.Get("Content-Length")}, " "), Size: answer.ContentLength}, nil
 }
 
 func (b *Bucket) statFile(bucket, key string) (Object, error) {
@@ -74,7 +75,7 @@ func (b *Bucket) statFile(bucket, key string) (Object, error) {
 		return Object{}, err
 	}
 	tag, changed := FileTag(info)
-	return Object{Exists: true, Tag: tag, Changed: changed}, nil
+	return Object{Exists: true, Tag: tag, Changed: changed, Size: info.Size()}, nil
 }
 
 // FileTag is what tells a file's content from another without reading it, and

@@ -15,6 +15,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/hearth-faas/hearth"
 )
 
 // Paths inside every container.
@@ -117,6 +119,9 @@ type Attachment struct {
 	Root   []string
 	Task   string   // shown at TaskDir
 	Layers []string // merged at LayerDir, later ones over earlier ones
+	// Network bounds what the container may reach from now on, beside what the
+	// Network itself lets it; nil does not.
+	Network *hearth.NetworkPolicy
 }
 
 // Container is one execution environment. Exited, Signal, Dial, Kill, Usage and
@@ -161,6 +166,8 @@ type Container interface {
 	Exit() Exit
 	// OOMKills is how often the memory limit has killed a process so far.
 	OOMKills() int
+	// Usage is what was counted. After Destroy it is the last of that, or an
+	// error where only what lives can be looked at.
 	Usage() (Usage, error)
 	// Traffic is how many bytes of IP packets have gone into the container and
 	// out of it. It is quick.
@@ -247,6 +254,10 @@ type Guest struct {
 type NetworkLink interface {
 	// Counts are the bytes of IP packets into and out of the container.
 	Counts() (in, out int64)
+	// Restrict bounds what the container may reach; nil does not. It is called
+	// once at most, before there is code in the container. After an error the
+	// container reaches nothing.
+	Restrict(p *hearth.NetworkPolicy) error
 	// SetRate bounds the bytes a second in each direction; 0 is no bound.
 	SetRate(bytesPerSecond int64)
 	Close() error

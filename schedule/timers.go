@@ -26,8 +26,12 @@ type Fire func(ctx context.Context, name string, due time.Time) error
 type TimersConfig struct {
 	Store  store.Store
 	Clock  hearth.Clock
-	Shared bool         // other servers use the store too
-	Log    *slog.Logger // nil is slog.Default
+	Shared bool // other servers use the store too
+	// Stopped tells whether what has a name that begins with the account is not
+	// to fire for now. What is due of it then stays due, as if no server ran.
+	// nil is never.
+	Stopped func(account hearth.Account) bool
+	Log     *slog.Logger // nil is slog.Default
 }
 
 // Timers are what is due when, in a store: an index of names by time. Safe for
@@ -150,6 +154,9 @@ func (t *Timers) round() time.Duration {
 			if tm.due.After(now) {
 				wait = tm.due.Sub(now)
 				return nil
+			}
+			if account, _, _ := strings.Cut(tm.name, "/"); t.cfg.Stopped != nil && t.cfg.Stopped(hearth.Account(account)) {
+				continue
 			}
 			if due = append(due, tm); len(due) == atOnce*16 {
 				wait = 0

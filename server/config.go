@@ -41,6 +41,30 @@ type Config struct {
 	// "" keeps them in the data folder. DatabasePassword is a file with its
 	// password, if that is not in the URL.
 	Database, DatabasePassword string
+	// InsecureListen lets Listen be an address that other machines reach, where
+	// everything goes in plain text.
+	InsecureListen bool
+	// TLSListen is the TCP address of the API under TLS; "" is none. Its
+	// certificate is in TLSCert and TLSKey, files of PEM that are read again
+	// when they change, or had by ACME for ACMEDomains: from ACMEDirectory (""
+	// is Let's Encrypt's), whose own roots are in the file ACMERoots ("" is the
+	// system's), and which may write to ACMEEmail.
+	TLSListen, TLSCert, TLSKey          string
+	ACMEDomains                         []string
+	ACMEDirectory, ACMERoots, ACMEEmail string
+	// Fair has accounts take turns while the machine is saturated.
+	Fair bool
+	// MaxConnections is how many connections there may be from outside, and
+	// SourceConnections how many of them from one address; 0 is a quarter.
+	// SourceRate is how many requests an address may make in a second; 0 is any
+	// number.
+	MaxConnections, SourceConnections, SourceRate int
+	// MasterKeyFile is the file of the key that seals secrets, an absolute path;
+	// "" is one in the data folder.
+	MasterKeyFile string
+	// Standby has a server whose data folder or database another one holds wait
+	// until that has ended, and take over.
+	Standby bool
 	// Region and Account are what a first start makes, by default
 	// hearth.DefaultRegion and hearth.DefaultAccount; a later start takes what
 	// the data folder has, and others than those are an error.
@@ -118,6 +142,11 @@ type Config struct {
 	Decisions      int
 	DecisionLogMiB int
 
+	// AuditMiB bounds the audit log on disk, and AuditRetention how long its
+	// records are kept.
+	AuditMiB       int
+	AuditRetention time.Duration
+
 	// EventRetry is how long an asynchronous invocation that failed waits for
 	// its first retry; the second waits twice as long.
 	EventRetry time.Duration
@@ -156,6 +185,19 @@ type Config struct {
 	DependencyPaths []string
 	DependencyHosts []string
 
+	// Execution is who runs the functions of proxy APIs.
+	Execution ExecutionConfig
+
+	// HTTPBackends (IP:PORT) are addresses of this machine, or others that are
+	// not called for accounts otherwise, that HTTP APIs may hand requests on to
+	// and ask for the keys of tokens.
+	HTTPBackends []string
+
+	// OwnNames are the host names by which clients reach this server, beside
+	// those of Listen and of the machine. No account can have its HTTP APIs
+	// answer under one of them.
+	OwnNames []string
+
 	// ShutdownGrace is how long running invocations may take to end once the
 	// server was told to stop.
 	ShutdownGrace time.Duration
@@ -182,6 +224,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen:         "127.0.0.1:9070",
+		Fair:           true,
+		MaxConnections: 8192,
 		Overcommit:     1,
 		InstanceMiB:    2048,
 		CPUMiB:         worker.DefaultFullCPUMiB,
@@ -202,6 +246,8 @@ func DefaultConfig() Config {
 		LogRetention:   14 * 24 * time.Hour,
 		Decisions:      8192,
 		DecisionLogMiB: 64,
+		AuditMiB:       256,
+		AuditRetention: 90 * 24 * time.Hour,
 		EventRetry:     time.Minute,
 		CatchUp:        schedule.Last,
 		S3PathStyle:    true,
@@ -235,6 +281,8 @@ func (c Config) Validate() error {
 	if err := c.checkDatabase(); err != nil {
 		refuse(true, "database: %w", err)
 	}
+	c.checkDoor(refuse)
+	refuse(c.MasterKeyFile != "" && !filepath.IsAbs(c.MasterKeyFile), "master-key-file: %q is no absolute path", c.MasterKeyFile)
 	refuse(c.Region != "" && !regionPattern.MatchString(c.Region), "region: %q is no region, such as us-east-1", c.Region)
 	refuse(c.Account != "" && !accountPattern.MatchString(string(c.Account)), "account: %q is not twelve digits", c.Account)
 
@@ -278,6 +326,8 @@ func (c Config) Validate() error {
 	refuse(c.LogRetention < time.Minute, "log-retention: %v is under a minute", c.LogRetention)
 	refuse(c.Decisions < 1, "decisions: %d keeps nothing", c.Decisions)
 	refuse(c.DecisionLogMiB < 1, "decision-log: %d MiB holds nothing", c.DecisionLogMiB)
+	refuse(c.AuditMiB < 1, "audit-log: %d MiB holds nothing", c.AuditMiB)
+	refuse(c.AuditRetention < time.Hour, "audit-retention: %v is under an hour", c.AuditRetention)
 	refuse(c.FetchMbit < 0, "fetch-mbit: %d is no rate; 0 is no limit", c.FetchMbit)
 	refuse(c.EventRetry < time.Millisecond, "event-retry: %v is less than a millisecond", c.EventRetry)
 	refuse(c.CatchUp != schedule.Skip && c.CatchUp != schedule.Last && c.CatchUp != schedule.All,
@@ -297,12 +347,19 @@ func (c Config) Validate() error {
 		_, err := netip.ParseAddrPort(host)
 		refuse(err != nil, "dependency-hosts: %q is not IP:PORT", host)
 	}
+	for _, host := range c.HTTPBackends {
+		_, err := netip.ParseAddrPort(host)
+		refuse(err != nil, "http-backends: %q is not IP:PORT", host)
+	}
 	for _, registry := range c.Registries {
 		if err := image.CheckRegistry(registry); err != nil {
 			refuse(true, "image-registries: %q: %w", registry, err)
 		}
 	}
 	refuse(c.RegistryCredentials != "" && !filepath.IsAbs(c.RegistryCredentials), "image-credentials: %q is no absolute path", c.RegistryCredentials)
+	if err := c.Execution.check(); err != nil {
+		refuse(true, "%w", err)
+	}
 	refuse(c.ShutdownGrace < 0, "shutdown-grace: %v is less than none", c.ShutdownGrace)
 	refuse(!slices.Contains(LogLevels, c.LogLevel),
 		"log-level: %q is none of %s", c.LogLevel, strings.Join(LogLevels, ", "))

@@ -69,23 +69,36 @@ func (s *Server) openStore(ctx context.Context) error {
 		if err != nil {
 			return store.Explain(s.cfg.DataDir, err)
 		}
-		return fmt.Errorf("the data folder %s has records of its own, in %s, which would not be seen: start without --database, or give this server another folder", s.cfg.DataDir, sqlite.Name)
+		return fmt.Errorf("the data folder %s has records of its own, in %s, which would not be seen: start without --database, move them with hearth move-records, or give this server another folder", s.cfg.DataDir, sqlite.Name)
 	}
-	cfg := postgres.Config{URL: s.cfg.Database, Log: s.log, Lost: func(err error) { s.taken <- err }}
-	if file := s.cfg.DatabasePassword; file != "" {
-		password, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("the database's password can't be read: %w", err)
-		}
-		cfg.Password, _, _ = strings.Cut(string(bytes.TrimRight(password, "\r\n")), "\n")
+	if s.cfg.Standby {
+		defer answerStandingBy(s.listener)()
 	}
-	records, err := postgres.Open(ctx, cfg)
+	var records *postgres.Store
+	err = s.standBy(ctx, func() (err error) {
+		records, err = s.openPostgres(ctx, func(err error) { s.taken <- err })
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	s.records = records
 	s.opened("records", records.Close)
 	return s.bind(ctx, records, bound)
+}
+
+// openPostgres opens the database of the configuration, and tells lost when
+// another server has taken it over.
+func (s *Server) openPostgres(ctx context.Context, lost func(error)) (*postgres.Store, error) {
+	cfg := postgres.Config{URL: s.cfg.Database, Log: s.log, Lost: lost}
+	if file := s.cfg.DatabasePassword; file != "" {
+		password, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("the database's password can't be read: %w", err)
+		}
+		cfg.Password, _, _ = strings.Cut(string(bytes.TrimRight(password, "\r\n")), "\n")
+	}
+	return postgres.Open(ctx, cfg)
 }
 
 // bound reads the folder's binding, the zero one if there is none.
@@ -110,13 +123,20 @@ func (s *Server) bind(ctx context.Context, records *postgres.Store, bound bindin
 	if bound.ID != "" && bound.ID != id {
 		return fmt.Errorf("the data folder %s belongs to another database than %s: it was started with %s", s.cfg.DataDir, name, bound.Name)
 	}
-	claimed := false
+	claimed, moving := false, false
+	var mover []byte
 	err := records.View(ctx, func(r store.Reader) (err error) {
-		_, claimed, err = r.Get(bindingBucket, bindingKey)
+		if _, claimed, err = r.Get(bindingBucket, bindingKey); err != nil {
+			return err
+		}
+		mover, moving, err = r.Get(bindingBucket, movingKey)
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	if moving {
+		return fmt.Errorf("the records of the data folder %s are only in part in the database %s: end that with hearth move-records --data %s", mover, name, mover)
 	}
 	if claimed && bound.ID == "" {
 		return fmt.Errorf("the database %s belongs to another data folder than %s, which has its master key and its functions' code: start with that folder or a copy of it, or with another database", name, s.cfg.DataDir)

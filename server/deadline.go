@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/store"
 )
@@ -31,6 +33,22 @@ const spareShare = 0.7
 func (s *Server) spare(mib int) bool {
 	busy, capacity := s.manager.BusyMiB()
 	return float64(busy+mib) <= spareShare*float64(capacity)
+}
+
+// deferred tells how what a function calls without needing the answer yet is
+// run, if somebody has said it.
+func (l learned) deferred(account hearth.Account, function string) []control.Section {
+	said := func(p *hearth.ExecutionPolicy) bool {
+		return p != nil && p.Deadline != nil && p.Deadline.Mode != ""
+	}
+	if !said(l.s.policies.Own(account, function)) && !said(l.s.policies.Own(account, "")) {
+		return nil
+	}
+	says := "what it calls without needing the answer yet runs in spare capacity, and in time: its execution policy says deadline.mode=on"
+	if l.s.policies.Of(account, function).Deadline.Mode == "off" {
+		says = "what it calls without needing the answer yet runs at once: its execution policy says deadline.mode=off"
+	}
+	return []control.Section{{System: "deadlines", Says: []string{says}}}
 }
 
 // callMetrics tells Prometheus about calls whose answers are not needed at once.

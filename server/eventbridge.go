@@ -22,9 +22,9 @@ import (
 func (s *Server) openEvents(context.Context) error {
 	targets := map[string]delivery.Target{"lambda": functionTarget{s}, "sqs": queueTarget{s.queues}}
 	s.deliveries = delivery.New(delivery.Config{
-		Store: s.records, Clock: s.clock, Targets: targets, Recorder: s.decisions, Log: s.log,
+		Store: s.records, Clock: s.clock, Targets: targets, Stopped: s.accounts.Stopped, Recorder: s.decisions, Log: s.log,
 	})
-	s.timers = schedule.NewTimers(schedule.TimersConfig{Store: s.records, Clock: s.clock, Log: s.log})
+	s.timers = schedule.NewTimers(schedule.TimersConfig{Store: s.records, Clock: s.clock, Stopped: s.accounts.Stopped, Log: s.log})
 	role := func(service string) func(hearth.Account, string, string) error {
 		return func(account hearth.Account, role, of string) error {
 			return s.roles.PassToService(account, role, service, of)

@@ -49,7 +49,7 @@ func (s *Server) eventPolicy(account hearth.Account, name, qualifier string) asy
 // functionMiB is the memory of the function; 0 if it is gone, which is soon
 // found out.
 func (s *Server) functionMiB(account hearth.Account, name, qualifier string) int {
-	f, err := s.registry.Get(context.Background(), account, name, qualifier)
+	f, err := functions{s.registry, s.shares}.Get(context.Background(), account, name, qualifier)
 	if err != nil {
 		return 0
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +83,17 @@ func (i idempotence) Declare(ctx context.Context, account hearth.Account, functi
 		f, err := i.s.registry.Resolve(ctx, account, function, "")
 		if err != nil {
 			return err
+		}
+		for _, dep := range d.Dependencies {
+			switch {
+			case dep.File != "":
+				err = i.s.mayReadHost(account, dep.File)
+			case strings.HasPrefix(dep.Database, "sqlite:"):
+				err = i.s.mayReadHost(account, dep.Database)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		if f.Durable != nil {
 			return hearth.Errorf(hearth.InvalidParameter, "%s is durable: its executions have an identity of their own, by their names.", function)

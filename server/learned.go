@@ -15,7 +15,7 @@ type learned struct{ s *Server }
 // systems are those that learn, in the order in which they are shown. Each
 // returns nothing if it knows nothing.
 func (l learned) systems() []func(hearth.Account, string) []control.Section {
-	return []func(hearth.Account, string) []control.Section{l.routed, l.prepared, l.idling, l.sized, l.foretold, l.cost, l.avoided}
+	return []func(hearth.Account, string) []control.Section{l.routed, l.prepared, l.idling, l.sized, l.foretold, l.deferred, l.cost, l.avoided}
 }
 
 // Learned implements control.Learned.

@@ -25,6 +25,7 @@ import (
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/execution"
 	"github.com/hearth-faas/hearth/fleet"
+	"github.com/hearth-faas/hearth/meter"
 	"github.com/hearth-faas/hearth/node"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/worker"
@@ -180,7 +181,7 @@ func (noImages) Acquire(context.Context, *hearth.Function) (worker.Image, func()
 
 func (n *Node) openNodeWorker(context.Context) (err error) {
 	n.worker, err = worker.New(worker.Config{
-		Driver: n.driver, Runtimes: n.runtimes, Logs: n.records, Clock: n.clock, Log: n.log, Recorder: n.records,
+		Driver: n.driver, Runtimes: n.runtimes, Logs: n.records, Clock: n.clock, Log: n.log, Recorder: n.records, Meter: n.records,
 		Packages: n.home, Images: noImages{},
 		Unpack: func(ctx context.Context, r io.ReaderAt, size int64, dir string) error {
 			return archive.Unpack(ctx, r, size, dir, archive.Lambda)
@@ -195,7 +196,7 @@ func (n *Node) openNodeWorker(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.inside = n.httpServer(newInsideMeter(api))
+	n.inside = n.httpServer(newBudget(insideBodies, api))
 	go func() { _ = n.inside.Serve(n.network.APIListener()) }() // it ends with the network
 	return nil
 }
@@ -211,7 +212,26 @@ func (n *Node) policyOf(account hearth.Account, function string) *hearth.Executi
 var standardPolicy = execution.Default()
 
 func (n *Node) openNodeManager(context.Context) error {
-	return n.startManager(n.records, n.policyOf)
+	if err := n.startManager(n.records, n.policyOf); err != nil {
+		return err
+	}
+	// Its containers' use is looked at as often as the server looks at its own.
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(meter.DefaultEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				n.worker.Settle()
+			case <-stop:
+				return
+			}
+		}
+	}()
+	n.opened("meter", func() error { close(stop); <-done; return nil })
+	return nil
 }
 
 // joinedNode is the node as its server uses it.

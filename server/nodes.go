@@ -96,7 +96,7 @@ func (s *Server) openNodes(context.Context) error {
 	s.nodes.home = &node.HomeHandler{
 		Join: s.join, Heartbeat: r.Heartbeat, Leave: r.Leave,
 		Drain:    func(id string) error { return r.Drain(id, true) },
-		Packages: s.registry, Session: s.session, Logs: s.logs, Recorder: s.decisions, API: s.inside.Handler, Log: s.log,
+		Packages: s.registry, Session: s.session, Logs: s.logs, Recorder: s.decisions, Meter: s.meter, API: s.inside.Handler, Log: s.log,
 	}
 	return nil
 }

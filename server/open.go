@@ -12,11 +12,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/archive"
 	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/capacity"
 	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/decision"
+	"github.com/hearth-faas/hearth/door"
 	"github.com/hearth-faas/hearth/durable"
 	"github.com/hearth-faas/hearth/frontend"
 	"github.com/hearth-faas/hearth/gateway"
@@ -41,15 +43,19 @@ import (
 // How each part is made of the configuration and of those before it, in the
 // order in which New opens them.
 
-func (s *Server) openFolder(context.Context) error {
-	folder, err := store.OpenFolder(s.cfg.DataDir)
+func (s *Server) openFolder(ctx context.Context) error {
+	var folder *store.Folder
+	err := s.standBy(ctx, func() (err error) {
+		folder, err = store.OpenFolder(s.cfg.DataDir)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	s.opened("data folder", folder.Close)
 	s.cfg.DataDir = folder.Path
 	s.authority, err = identity.LoadOrCreate(identity.Config{
-		Dir: folder.Path, Account: s.cfg.Account, Region: s.cfg.Region, Clock: s.clock, Log: s.log,
+		Dir: folder.Path, Account: s.cfg.Account, Region: s.cfg.Region, MasterKey: s.cfg.MasterKeyFile, Clock: s.clock, Log: s.log,
 	})
 	if err != nil {
 		return store.Explain(folder.Path, err)
@@ -156,7 +162,7 @@ func (i images) Acquire(ctx context.Context, f *hearth.Function) (worker.Image, 
 
 func (s *Server) openWorker(context.Context) (err error) {
 	s.worker, err = worker.New(worker.Config{
-		Driver: s.driver, Runtimes: s.runtimes, Logs: s.logs, Clock: s.clock, Log: s.log, Recorder: s.decisions,
+		Driver: s.driver, Runtimes: s.runtimes, Logs: s.logs, Clock: s.clock, Log: s.log, Recorder: s.decisions, Meter: used{s},
 		Packages: packages{s}, Images: images{s.images},
 		Unpack: func(ctx context.Context, r io.ReaderAt, size int64, dir string) error {
 			return archive.Unpack(ctx, r, size, dir, archive.Lambda)
@@ -234,12 +240,19 @@ func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Accou
 }
 
 func (s *Server) openRoles(ctx context.Context) (err error) {
-	s.roles, err = iam.Open(ctx, iam.Config{Store: s.records, Clock: s.clock, Log: s.log, Strict: s.cfg.StrictRoles})
+	s.roles, err = iam.Open(ctx, iam.Config{Store: s.records, Clock: s.clock, Log: s.log, Strict: s.cfg.StrictRoles, Changed: s.rolesChanged})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("roles", s.roles.Close)
-	return nil
+	s.judge = access.New(s.roles, s.clock)
+	return s.accounts.Keys().Users(func(account hearth.Account, id string) (string, bool) {
+		u := s.roles.UserByID(account, id)
+		if u == nil {
+			return "", false
+		}
+		return u.ARN(), true
+	})
 }
 
 func (s *Server) openRegistry(ctx context.Context) error {
@@ -256,7 +269,8 @@ func (s *Server) openRegistry(ctx context.Context) error {
 	s.registry, err = registry.Open(ctx, registry.Config{
 		Store: s.records, Blobs: blobs, Images: s.images, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Secrets: s.authority.Key(), Keys: s.authority.Keys(),
 		Verify: s.verify, Prepare: s.worker.Prepare, Overtake: s.overtake, Ahead: s.ahead, Changed: s.functionChanged, Configured: s.urls.Configured,
-		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent,
+		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent, Quota: s.registryQuota,
+		Taken: s.claimed,
 	})
 	if err != nil {
 		return err
@@ -285,6 +299,9 @@ func (s *Server) functionChanged(old, new *hearth.Function) {
 		if err := s.policies.Set(context.Background(), old.Account, old.Name, nil); err != nil {
 			s.log.Warn("the execution policy of a deleted function is still there, and would be that of the next of its name", "function", old.Name, "error", err)
 		}
+	}
+	if s.shares != nil {
+		s.shares.OwnerChanged(old, new)
 	}
 	if new == nil && old != nil && old.Durable != nil && s.durable != nil {
 		s.durable.FunctionDeleted(old)
@@ -341,8 +358,8 @@ func (s *Server) concurrent(c *hearth.Concurrency) {
 
 func (s *Server) openFrontend(context.Context) (err error) {
 	s.frontend, err = frontend.New(frontend.Config{
-		Functions: s.registry, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider,
-		Limits: s.limits, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
+		Functions: s.tasks, Shares: sharedRuns{s}, Manager: s.placer(), Durable: durables{s}, Async: events{s}, Clock: s.clock, Recorder: s.decisions, Policies: s.registry, Observer: s.predictor, Avoider: s.avoider, Accounts: s.accounts, Judge: s.judge,
+		Limits: s.limits, Gate: s.gate, Metrics: s.metrics, Updates: s.registry, Policy: s.policies.Of, MayLoop: s.mayLoop, CheckKey: s.authority.Keys().Check,
 	})
 	if err != nil {
 		return err
@@ -378,7 +395,7 @@ func (s *Server) openAsync(ctx context.Context) (err error) {
 	}
 	s.async, err = async.Open(ctx, async.Config{
 		Store: s.records, Clock: s.clock, Region: s.cfg.Region, Run: s.frontend, Done: s.frontend.Done,
-		Policy: s.eventPolicy, Holds: s.eventHolds, Start: s.eventStart, Places: max(s.cfg.Concurrency/2, 1),
+		Policy: s.eventPolicy, Stopped: s.accounts.Suspended, Holds: s.eventHolds, Start: s.eventStart, Places: max(s.cfg.Concurrency/2, 1),
 		Delays:  async.Delays{Failed: s.cfg.EventRetry, Missed: async.DefaultDelays.Missed, MissedMax: async.DefaultDelays.MissedMax},
 		RoomMiB: room, MiB: s.functionMiB, Senders: s.senders(), Recorder: s.decisions, Log: s.log,
 	})
@@ -390,22 +407,26 @@ func (s *Server) openAsync(ctx context.Context) (err error) {
 }
 
 func (s *Server) openAPI(context.Context) error {
+	s.accounts.Hold(s.belongings()...)
 	api := lambda.New(lambda.Config{
-		Registry: s.registry, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
+		Registry: functions{s.registry, s.shares}, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
-		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles,
+		Audit: s.audit, Replays: &s.seen, Guard: &s.guard,
+		Logs: s.logs, Objects: s.objects, Concurrency: s.cfg.Concurrency, FunctionURL: s.functionURL, Roles: s.roles, Judge: s.judge,
 		Queries: map[string]*query.Service{
-			"iam": wire.IAM(s.roles, s.cfg.Region, s.authority.Since()),
-			"sts": wire.STS(s.roles, s.authority),
+			"iam": wire.IAM(s.roles, s.accounts.Keys(), s.judge, s.cfg.Region, s.accountSince),
+			"sts": wire.STS(s.roles, s.authority, s.judge),
 		},
 		Neighbours:  s.neighbours(),
-		Provisioner: s.manager, CapacityProviders: s.capacity, Rate: s.cfg.APIRate, Within: s.within,
+		Provisioner: s.manager, CapacityProviders: s.capacity, Rate: s.cfg.APIRate, Quota: s.apiQuota, Within: s.within,
 	})
 	urls := gateway.New(gateway.Config{
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
-		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
+		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Guard: &s.guard,
 	})
-	s.outside = s.httpServer(urls.Over(s.routes(api)))
-	s.inside = s.httpServer(newInsideMeter(&deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(api)}))
+	s.door = &door.Handler{Rate: s.cfg.SourceRate, Next: newBudget(outsideBodies(), s.proxies.Over(urls.Over(s.apis.Over(s.taskCalls(s.routes(api))))))}
+	s.outside = s.httpServer(s.door)
+	s.outside.ConnState = s.conns.State
+	s.inside = s.httpServer(newBudget(insideBodies, &deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(s.apis.Over(api))}))
 	return nil
 }

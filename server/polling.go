@@ -56,6 +56,7 @@ func (s *Server) openSources(ctx context.Context) (err error) {
 			scheme, _, _ := strings.Cut(of.URL, ":")
 			return scheme, nil
 		},
+		Stopped: s.accounts.Stopped,
 		Deleted: s.poller.Forget,
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	gatewaywire "github.com/hearth-faas/hearth/apigateway/wire"
 	"github.com/hearth-faas/hearth/awsjson"
 	buswire "github.com/hearth-faas/hearth/bus/wire"
 	schedulewire "github.com/hearth-faas/hearth/schedule/wire"
@@ -16,7 +17,7 @@ import (
 // openQueues opens SQS's queues. Those who send to them are opened later, so
 // that they stop first.
 func (s *Server) openQueues(ctx context.Context) (err error) {
-	s.queues, err = sqs.Open(ctx, sqs.Config{Store: s.records, Clock: s.clock, Region: s.cfg.Region, Log: s.log})
+	s.queues, err = sqs.Open(ctx, sqs.Config{Store: s.records, Clock: s.clock, Region: s.cfg.Region, Judge: s.judge, Log: s.log})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)
 	}
@@ -27,7 +28,7 @@ func (s *Server) openQueues(ctx context.Context) (err error) {
 
 // neighbours are the services beside Lambda that answer for themselves.
 func (s *Server) neighbours() map[string]awsjson.Handler {
-	return map[string]awsjson.Handler{"sqs": sqswire.New(s.queues), "events": buswire.New(s.buses), "scheduler": schedulewire.New(s.schedules)}
+	return map[string]awsjson.Handler{"sqs": sqswire.New(s.queues), "events": buswire.New(s.buses), "scheduler": schedulewire.New(s.schedules), "apigateway": gatewaywire.New(gatewaywire.Config{APIs: s.apis, Authorize: s.authorize})}
 }
 
 // queueMetrics tells Prometheus about queues.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"net/url"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/control"
@@ -30,6 +31,11 @@ func (r registeredSources) List(_ context.Context, account hearth.Account) (list
 
 // Add makes the token of an object store that was given none.
 func (r registeredSources) Add(ctx context.Context, account hearth.Account, name, rawURL string, secret *string) (control.EventSource, error) {
+	if u, err := url.Parse(rawURL); err == nil && u.Scheme == "file" {
+		if err := r.s.mayReadHost(account, rawURL); err != nil {
+			return control.EventSource{}, err
+		}
+	}
 	var plain []byte
 	if secret != nil {
 		plain = []byte(*secret)

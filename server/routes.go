@@ -16,6 +16,7 @@ import (
 // everything else.
 func (s *Server) routes(api http.Handler) http.Handler {
 	verifier := sigv4.New(s.authority, s.clock, s.cfg.Region, control.SigningService)
+	verifier.Guard = &s.guard
 	own := &control.Handler{
 		Authenticate: func(r *http.Request, body []byte) (hearth.Identity, error) {
 			claim, err := verifier.Verify(r, body)
@@ -37,7 +38,21 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Predictions: predictions{s.predictor},
 		Capacities:  kinds{s},
 		Learned:     learned{s},
+		Audits:      audits{s},
 		Backfills:   s.backfills,
+		Bills:       s.meter,
+		Tasks:       taskAPIs{s.tasks},
+		Shares:      shares{s.shares},
+		Accounts:    accountList{s},
+		Proxies:     s.proxies,
+		Access:      verdicts{s},
+
+		Authorize: s.authorize,
+		Region:    s.cfg.Region,
+
+		Operator: s.accounts.Operator(),
+
+		Audit: s.audit, Replays: &s.seen,
 
 		Log: s.log,
 	}

@@ -18,7 +18,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
+	"github.com/hearth-faas/hearth/account"
+	"github.com/hearth-faas/hearth/apigateway"
 	"github.com/hearth-faas/hearth/async"
+	"github.com/hearth-faas/hearth/audit"
 	"github.com/hearth-faas/hearth/backfill"
 	"github.com/hearth-faas/hearth/bus"
 	"github.com/hearth-faas/hearth/capacity"
@@ -27,6 +31,7 @@ import (
 	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/decision"
 	"github.com/hearth-faas/hearth/delivery"
+	"github.com/hearth-faas/hearth/door"
 	"github.com/hearth-faas/hearth/durable"
 	"github.com/hearth-faas/hearth/event"
 	"github.com/hearth-faas/hearth/event/poll"
@@ -34,22 +39,27 @@ import (
 	"github.com/hearth-faas/hearth/execution"
 	"github.com/hearth-faas/hearth/frontend"
 	"github.com/hearth-faas/hearth/gateway"
+	"github.com/hearth-faas/hearth/guard"
 	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/idempotent"
 	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/image"
 	"github.com/hearth-faas/hearth/manager"
 	"github.com/hearth-faas/hearth/market"
+	"github.com/hearth-faas/hearth/meter"
 	"github.com/hearth-faas/hearth/prediction"
+	"github.com/hearth-faas/hearth/proxy"
 	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/runtimes"
 	"github.com/hearth-faas/hearth/s3"
 	"github.com/hearth-faas/hearth/sandbox"
 	"github.com/hearth-faas/hearth/sandbox/egress"
 	"github.com/hearth-faas/hearth/schedule"
+	"github.com/hearth-faas/hearth/share"
 	"github.com/hearth-faas/hearth/signing"
 	"github.com/hearth-faas/hearth/sqs"
 	"github.com/hearth-faas/hearth/store"
+	"github.com/hearth-faas/hearth/taskset"
 	"github.com/hearth-faas/hearth/worker"
 	"github.com/hearth-faas/hearth/worker/logs"
 )
@@ -69,8 +79,10 @@ type Server struct {
 	authority  *identity.Authority
 	records    store.Store
 	taken      chan error // by another server: the database
+	accounts   *account.Directory
 	policies   *execution.Policies
 	roles      *iam.Directory
+	judge      *access.Judge
 	registry   *registry.Registry
 	mappings   *event.Mappings
 	sources    *source.Sources
@@ -82,6 +94,7 @@ type Server struct {
 	worker     *worker.Worker
 	manager    *manager.Manager
 	limits     *frontend.Limits
+	gate       *frontend.Gate // nil: whoever comes first begins
 	predictor  *prediction.Predictor
 	avoider    *idempotent.Avoider
 	frontend   *frontend.Frontend
@@ -97,14 +110,25 @@ type Server struct {
 	timers     *schedule.Timers
 	deliveries *delivery.Queue
 	backfills  *backfill.Jobs
+	proxies    *proxy.Service
+	apis       *apigateway.Service
 	decisions  *decision.Recorder
+	audit      *audit.Log
+	guard      guard.Guard
+	seen       guard.Seen
 	logs       *logs.Store
+	shares     *share.Shares
 	objects    *s3.Bucket
 	images     *image.Store
 	nodes      nodes
+	meter      *meter.Meter
+	tasks      *taskset.Sets
 
 	urls    gateway.Index
 	outside *http.Server // for clients
+	secure  net.Listener // for clients, under TLS; nil: none
+	conns   *door.Conns  // from outside
+	door    *door.Handler
 	inside  *http.Server // for functions
 	closers []closer     // in the order in which they were opened
 }
@@ -122,6 +146,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), metrics: prometheus.NewRegistry()}
+	if cfg.Fair {
+		s.gate = frontend.NewGate()
+	}
 	s.limits = frontend.NewLimits(cfg.Concurrency, cfg.Rate)
 	defer func() {
 		if err != nil {
@@ -132,17 +159,23 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	for _, open := range []func(context.Context) error{
 		s.openFolder,
 		s.listen, // before anything slow: a port in use is a likely mistake
+		s.listenTLS,
 		s.openRecords,
+		s.openAudit,
 		s.openRuntimes,
 		s.openSandboxes,
 		s.openImages,
 		s.openWorker,
 		s.openStore,
+		s.openMeter,
+		s.openAccounts,
 		s.openPolicies,
 		s.openManager,
 		s.openFleets,
 		s.openRoles,
 		s.openRegistry,
+		s.openShares,
+		s.openTasks,
 		s.openObjects,
 		s.openPrediction,
 		s.openIdempotent,
@@ -155,6 +188,8 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openAsync,
 		s.openFeed,
 		s.openBackfills,
+		s.openProxies,
+		s.openHTTPAPIs,
 		s.openAPI,
 		s.openNodes,
 	} {
@@ -191,7 +226,7 @@ func (s *Server) listen(ctx context.Context) error {
 	}
 	s.listener = l
 	s.opened("listener", l.Close)
-	return nil
+	return s.checkListener()
 }
 
 // mayLoop tells whether fn's recursion configuration allows loops.
@@ -217,6 +252,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 128},
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
@@ -231,13 +267,16 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 // Config.ShutdownGrace) and puts everything away.
 func (s *Server) Serve(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	serve := func(h *http.Server, l net.Listener) {
 		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
 		}
 	}
-	go serve(s.outside, s.listener)
+	go serve(s.outside, s.conns.Listener(s.listener))
+	if s.secure != nil {
+		go serve(s.outside, s.secure)
+	}
 	go serve(s.inside, s.network.APIListener())
 	go s.serveNodes(failed)
 	err = control.WriteRunning(s.cfg.DataDir, control.Running{
@@ -248,12 +287,15 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("server.json", func() error { return control.RemoveRunning(s.cfg.DataDir) })
+	s.meter.Start()
 	s.durable.Run()
 	s.async.Start()
 	s.deliveries.Start()
 	s.timers.Start()
 	s.poller.Start()
 	s.backfills.Run()
+	s.proxies.Start()
+	s.accounts.Continue()
 	close(s.ready)
 	debug.FreeOSMemory() // what starting took and serving does not need
 	if err := releaseProgram(); err != nil {
@@ -278,6 +320,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.deliveries.Stop(grace)
 	s.mappings.Hold()
 	s.backfills.Hold()
+	s.proxies.Stop()
 	// Invocations first: while they end, their callers' connections and the
 	// functions' own calls still work.
 	if derr := s.frontend.Drain(grace); derr != nil {

@@ -33,7 +33,7 @@ func (i instances) Snapshot(context.Context) (control.Snapshot, error) {
 		snap.Subpools = all
 	}
 	for _, in := range i.s.manager.Snapshot() {
-		one := control.Instance{ID: in.ID, Account: in.Account, Since: now.Add(-in.Age), MemoryMiB: in.CapMiB}
+		one := control.Instance{ID: in.ID, Account: in.Account, Owner: in.Owner, Since: now.Add(-in.Age), MemoryMiB: in.CapMiB}
 		if in.Account == "" {
 			one.MemoryMiB = 0
 		}
@@ -69,5 +69,7 @@ func (r runtimeList) List(context.Context) ([]control.Runtime, error) {
 type doctor struct{ s *Server }
 
 func (d doctor) Report(context.Context) (control.Report, error) {
-	return control.ReportOf(d.s.driver.Report(), d.s.cfg.Version), nil
+	r := control.ReportOf(d.s.driver.Report(), d.s.cfg.Version)
+	r.Checks = append(r.Checks, d.s.doorChecks()...)
+	return r, nil
 }

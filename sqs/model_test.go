@@ -132,7 +132,7 @@ func model(t *rapid.T, w *world, arn string, fifo bool) {
 				}
 			}
 			if len(held) == 0 {
-				t.Skip("nothing was received")
+				return // an action that changes nothing is one too
 			}
 			m := rapid.SampledFrom(held).Draw(t, "message")
 			if err := w.Delete(context.Background(), arn, m.handle)[0]; err != nil {
@@ -148,7 +148,7 @@ func model(t *rapid.T, w *world, arn string, fifo bool) {
 				}
 			}
 			if len(held) == 0 {
-				t.Skip("nothing is in flight")
+				return
 			}
 			m := rapid.SampledFrom(held).Draw(t, "message")
 			to := rapid.IntRange(0, 30).Draw(t, "timeout")

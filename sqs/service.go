@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/store"
 )
 
@@ -23,7 +24,10 @@ type Config struct {
 	// CacheBytes bounds how much of what was sent is kept in memory for who
 	// receives it soon; 0 is 32 MiB.
 	CacheBytes int
-	Log        *slog.Logger // nil is slog.Default
+	// Judge says what callers may do beside what queues' policies say; nil is
+	// that everybody of a queue's account may all that its policy does not deny.
+	Judge *access.Judge
+	Log   *slog.Logger // nil is slog.Default
 }
 
 // Service holds the queues of all accounts. Safe for concurrent use.

@@ -51,6 +51,7 @@ type container struct {
 	keyed   time.Time     // when the credentials in its environment were made
 
 	meter meter // of Invoke alone
+	tally tally
 
 	// attended says that the environment has extensions. settled is of the last
 	// invocation: see Settled. Both are of Load and Invoke.
@@ -327,12 +328,16 @@ func (c *container) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth
 			return nil, false, err
 		}
 		resp.ErrorType, resp.Payload = fe.Type, fe.Body
-		report.Status, report.ErrorType = "error", fe.Type
+		report.Status, report.ErrorType = "error", c.typeOf(fe.Type)
 		if fe.Type == runtimeapi.TypeTimedOut {
 			report.Status, report.ErrorType = "timeout", ""
 		}
 	}
 	inv.Use.End = c.howItEnded(err, resp.ErrorType, inv.Use.PeakMiB)
+	c.served(&inv.Use)
+	if c.f.Shared != nil && resp.ErrorType != "" {
+		resp.Payload, resp.ContentType = c.withhold(inv.RequestID, resp.ErrorType, resp.Payload, err != nil), ""
+	}
 	r := &hearth.Result{Payload: resp.Payload, ContentType: resp.ContentType, Version: c.f.Version}
 	if resp.ErrorType != "" {
 		r.FunctionError = "Unhandled"
@@ -380,6 +385,8 @@ func (c *container) Destroy() error {
 		reason = reasonSpindown
 	}
 	env.shutdown(reason)
+	c.lookAt(nil) // for where the kernel tells of those only that live
+	defer c.meterEnd()
 	if sink == nil {
 		return env.destroy(nil)
 	}

@@ -31,6 +31,8 @@ type environment struct {
 	input  *os.File // its other end, which each process gets when it starts
 	ext    *extensions
 	main   atomic.Bool // there is, or was, a main process
+	// atFirst is what was used until it was ready.
+	atFirst sandbox.Usage
 
 	freezing sync.Mutex // held while frozen changes
 	frozen   bool
@@ -82,6 +84,7 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	}
 	if u, err := sb.Usage(); err == nil {
 		in.w.measured(boot, u.MemoryBytes)
+		env.atFirst = u
 	}
 	return env, nil
 }
@@ -327,6 +330,12 @@ func (w *Worker) environ(f *hearth.Function, stream string) ([]string, error) {
 	// The runtime clients write events of several lines as frames, between
 	// the lines that everything else writes.
 	env := []string{"AWS_LAMBDA_LOG_STREAM_NAME=" + stream, "_LAMBDA_TELEMETRY_LOG_FD=1"}
+	if f.Shared != nil {
+		// It acts for nobody: the owner's code has no rights in the caller's
+		// account but by what the caller gives it, nor in its owner's, whose
+		// resources would be a way out for what the caller gives it.
+		return env, nil
+	}
 	if w.cfg.Endpoint != "" {
 		env = append(env, "AWS_ENDPOINT_URL="+w.cfg.Endpoint)
 	}

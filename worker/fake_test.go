@@ -511,9 +511,6 @@ func (c *fakeContainer) Usage() (sandbox.Usage, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.destroyed {
-		return sandbox.Usage{}, errFakeGone
-	}
 	return sandbox.Usage{CPU: time.Millisecond + c.cpu, MemoryBytes: 3 << 20, PeakBytes: max(c.peakBytes, 5<<20), Processes: 1}, nil
 }
 

@@ -268,6 +268,9 @@ func (w *Worker) fetched(n Fetched) {
 		d.Why = fmt.Sprintf("package %.12s, try %d: %s", n.Package.SHA256, n.Try, n.Err)
 		w.cfg.Log.Warn("a package could not be fetched", "function", d.Function, "sha256", n.Package.SHA256, "try", n.Try, "bytes", n.Bytes, "again", n.Again, "error", n.Err)
 	}
+	if n.Function != nil && n.Function.Shared != nil { // whose account is not to learn of the code
+		d.Owner, d.Why = n.Function.Shared.Owner, fmt.Sprintf("the shared function's package, %s", tries(n.Try))
+	}
 	if w.cfg.Recorder != nil {
 		w.cfg.Recorder.Record(&d)
 	}

@@ -27,7 +27,11 @@ func (c *container) Provision(ctx context.Context, f *hearth.Function, t *hearth
 	}
 	if err := c.initErr; err != nil {
 		c.die()
-		return &hearth.Error{Op: "worker.Provision", Subject: f.QualifiedARN(), Kind: hearth.InitFailed, Message: err.Error(), Err: err}
+		failed := &hearth.Error{Op: "worker.Provision", Subject: f.QualifiedARN(), Kind: hearth.InitFailed, Message: err.Error(), Err: err}
+		if f.Shared != nil {
+			failed.Message, failed.Err = withheldMessage, nil
+		}
+		return failed
 	}
 	c.expire(containerLife - rand.N(expirySpread))
 	return nil
@@ -64,8 +68,12 @@ func (c *container) load(ctx context.Context, f *hearth.Function, init hearth.In
 		init = hearth.InitManaged
 	}
 	c.f, c.init = f, init
+	c.meterFor(f)
 	c.name = streamName(f, began)
 	sink := logs.NewSink(c.w.cfg.Logs.Appender(f.Account, f.LogGroup(), c.name), f.Logging, c.w.cfg.Clock)
+	if f.Shared != nil {
+		sink.Withhold()
+	}
 	c.mu.Lock()
 	c.sink = sink
 	c.mu.Unlock()
@@ -77,6 +85,7 @@ func (c *container) load(ctx context.Context, f *hearth.Function, init hearth.In
 	t.End(hearth.StageAttach, now())
 	limited, cancel := context.WithTimeout(ctx, c.w.cfg.InitTimeout)
 	defer cancel()
+	c.started()
 	c.initErr = run(limited)
 	if c.initErr == nil {
 		t.End(hearth.StageBoot, now())
@@ -215,7 +224,7 @@ func (c *container) initialized(d time.Duration, phase string, err error) {
 	}
 	c.attended = len(infos) > 0
 	if err != nil {
-		c.sink.InitReport(logs.InitReport{Type: c.init, Duration: d, Phase: phase, Status: status, ErrorType: errorType})
+		c.sink.InitReport(logs.InitReport{Type: c.init, Duration: d, Phase: phase, Status: status, ErrorType: c.typeOf(errorType)})
 	}
 }
 
@@ -233,6 +242,7 @@ func (c *container) initAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.started()
 	if err = run(ctx); err == nil {
 		go c.watch(env)
 		err = c.awaitInit(ctx, telemetry.PhaseInvoke)
@@ -270,8 +280,10 @@ func (c *container) renew(ctx context.Context) (*environment, error) {
 		c.sink.Drain()
 		return nil
 	}
+	c.lookAt(nil)
 	if err := stale.destroy(drain); err != nil {
 		c.w.cfg.Log.Error("destroy environment", "container", c.id, "err", err)
 	}
+	c.lookAt(fresh)
 	return fresh, nil
 }

@@ -59,7 +59,7 @@ func (c *container) explain(ctx context.Context, requestID string, err error) *r
 
 // fault tells why an invocation's environment failed.
 func (c *container) fault(requestID, reason, errorType string) {
-	c.sink.Fault(requestID, reason, errorType)
+	c.sink.Fault(requestID, c.reasonOf(reason), c.typeOf(errorType))
 	c.env.ext.hub.Fault(requestID, reason, errorType)
 }
 
@@ -103,6 +103,9 @@ func initStatus(err error) (status, errorType string) {
 
 // Usage implements hearth.Container.
 func (c *container) Usage() hearth.Usage {
+	if c.tally.over.Load() {
+		return hearth.Usage{} // it has gone
+	}
 	c.mu.Lock()
 	env := c.env
 	c.mu.Unlock()

@@ -44,6 +44,7 @@ type Config struct {
 	Clock    hearth.Clock
 	Log      *slog.Logger
 	Recorder hearth.Recorder // of what is fetched; nil is nobody
+	Meter    hearth.Meter    // of what containers use; nil is nobody
 
 	// FreezeAfter is how long a container stays thawed without work; zero is
 	// DefaultFreezeAfter.
@@ -88,6 +89,7 @@ type Worker struct {
 	code *codeCache
 
 	sandboxes sync.Map // the id of each container by that of its sandbox, while it lives
+	metered   sync.Map // of *container, those that have a function and have not been destroyed
 
 	mu    sync.Mutex
 	slots map[hearth.Boot]float64 // MiB that a ready slot was seen to cost
@@ -260,6 +262,7 @@ func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, 
 		return nil, err
 	}
 	c.env = env
+	c.meterFrom(env)
 	in.mu.Lock()
 	destroyed := in.destroyed
 	if !destroyed {
@@ -267,7 +270,9 @@ func (in *instance) newSlot(ctx context.Context, boot hearth.Boot) (*container, 
 	}
 	in.mu.Unlock()
 	if destroyed {
-		return nil, in.gone(env.destroy(nil))
+		err := env.destroy(nil)
+		c.meterEnd()
+		return nil, in.gone(err)
 	}
 	go c.watch(env) // also while it waits: a slot that has died must be replaced
 	return c, nil
@@ -282,7 +287,7 @@ func (in *instance) gone(cause error) error {
 func (in *instance) attachment(ctx context.Context, f *hearth.Function) (sandbox.Attachment, error) {
 	if isImage(f) {
 		i, err := in.image(ctx, f)
-		return sandbox.Attachment{Root: i.Layers}, err
+		return sandbox.Attachment{Root: i.Layers, Network: networkOf(f)}, err
 	}
 	var dirs []string
 	for _, p := range packagesOf(f) {
@@ -292,7 +297,7 @@ func (in *instance) attachment(ctx context.Context, f *hearth.Function) (sandbox
 		}
 		dirs = append(dirs, dir)
 	}
-	return sandbox.Attachment{Task: dirs[0], Layers: dirs[1:]}, nil
+	return sandbox.Attachment{Task: dirs[0], Layers: dirs[1:], Network: networkOf(f)}, nil
 }
 
 func (in *instance) fetch(ctx context.Context, f *hearth.Function, p hearth.Package) (string, error) {

@@ -26,11 +26,14 @@ type app struct {
 	newServer func(context.Context, server.Config) (runner, error)
 	// newNode makes the node of hearth node.
 	newNode func(context.Context, server.NodeConfig) (nodeRunner, error)
+	// newProxy makes the server of hearth proxy serve.
+	newProxy func(context.Context, server.ProxyConfig) (proxyRunner, error)
 
 	json     bool
 	data     string // "" is the default folder
 	config   string // "" is the default file, if there is one
 	endpoint string // "" is the one that is found
+	profile  string // of the AWS command line's files; "" is none
 }
 
 // newApp is an app on the process's own streams.
@@ -88,7 +91,8 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 	flags.StringVar(&a.data, "data", "", "data `folder` (default "+defaultDataDir(a.getenv, os.Geteuid())+")")
 	flags.StringVar(&a.config, "config", "", "configuration `file` (default "+defaultConfigFile(a.getenv, os.Geteuid())+")")
 	flags.StringVar(&a.endpoint, "endpoint", "", "`URL` of the server (default: that of the data folder)")
-	for _, name := range []string{"json", "data", "endpoint"} {
+	flags.StringVar(&a.profile, "profile", "", "`profile` of ~/.aws/config that names the server and its credentials")
+	for _, name := range []string{"json", "data", "endpoint", "profile"} {
 		markSetting(flags.Lookup(name), "")
 	}
 	root.AddGroup(
@@ -102,15 +106,15 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 			root.AddCommand(c)
 		}
 	}
-	group("server", a.envCmd())
+	group("server", a.keyCmd(), a.envCmd(), a.accountCmd())
 	if a.newServer != nil {
-		group("server", a.upCmd())
+		group("server", a.upCmd(), a.moveRecordsCmd())
 	}
 	if a.newNode != nil {
 		group("server", a.nodeCmd())
 	}
-	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.urlCmd(), a.lsCmd(), a.rmCmd(), a.parkedCmd(), a.scheduleCmd(), a.sourceCmd(), a.durableCmd(), a.idempotentCmd(), a.backfillCmd(), a.hintCmd(), a.triggerCmd(), a.signCmd(), a.signingCmd(), a.keysCmd())
-	group("insight", a.psCmd(), a.topCmd(), a.capacityCmd(), a.nodesCmd(), a.explainCmd(), a.decisionsCmd(), a.adviseCmd(), a.simCmd(), a.policyCmd(), a.runtimesCmd(), a.apiCmd(), a.doctorCmd())
+	group("functions", a.deployCmd(), a.invokeCmd(), a.logsCmd(), a.urlCmd(), a.lsCmd(), a.rmCmd(), a.parkedCmd(), a.scheduleCmd(), a.sourceCmd(), a.durableCmd(), a.idempotentCmd(), a.backfillCmd(), a.proxyCmd(), a.hintCmd(), a.triggerCmd(), a.offerCmd(), a.sharedAliasCmd(), a.tasksCmd(), a.signCmd(), a.signingCmd(), a.keysCmd())
+	group("insight", a.psCmd(), a.topCmd(), a.capacityCmd(), a.billCmd(), a.nodesCmd(), a.explainCmd(), a.decisionsCmd(), a.adviseCmd(), a.simCmd(), a.policyCmd(), a.canCmd(), a.runtimesCmd(), a.auditCmd(), a.apiCmd(), a.doctorCmd())
 	root.AddCommand(a.demoCmd(), a.versionCmd())
 	group("functions", a.eventsCmd())
 	return root

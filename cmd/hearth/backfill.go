@@ -32,15 +32,35 @@ Of a batch it can say that some failed, as for SQS:
 
 func (a *app) backfillStartCmd() *cobra.Command {
 	var spec backfill.Spec
+	var order backfill.Order
+	var within time.Duration
+	var rules []string
 	var detach bool
 	cmd := &cobra.Command{
 		Use:   "start SOURCE FUNCTION",
 		Short: "Begin, and show how far it is",
 		Long: `Begin, and show how far it is. The source is on the server's machine:
   lines:///srv/orders.jsonl     the lines of a file
+  csv:///srv/users.csv          its records, by the names in its first
+  json:///srv/users.json        the elements of an array
+  chunks:///srv/disk?size=1048576
+                                pieces, which the function reads by itself
+  lines+s3://bucket/key         the same of an object: csv+s3, json+s3, chunks+s3
   folder:///srv/photos          the files of a folder, at any depth
-  sqlite:///srv/app.db          with --query; the first column is an item's id
-  sqs:///orders                 what is in a queue, until it is empty`,
+  s3://bucket/prefix            the objects whose keys begin so
+  sqlite:///srv/app.db          with --query; --key is an item's id
+  source:///shop                the same of a PostgreSQL (hearth source add)
+  sqs:///orders                 what is in a queue, until it is empty
+
+With --within 30s a folder, bucket or query is followed while it grows: what was
+modified since the start is done within that time, and the rest beside it. It
+ends when nothing has come for so long.
+
+Items can wait until others are done; an order that can't be is refused before
+anything is called, and what waits for an item that is given up is given up:
+  --after-field parent          a field has the id that it waits for, or several
+  --after '^(.+)\.sig$=$1'      a.sig waits for a
+  --chain '^([^/]+)/'           what begins alike, one after the other`,
 		Example: `  hearth backfill start folder:///srv/photos thumbnail --parallel 20 --rate 100
   hearth backfill start sqlite:///srv/app.db mail --query "SELECT id, address FROM users" --batch 50`,
 		Args: exactly(2),
@@ -49,7 +69,17 @@ func (a *app) backfillStartCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			spec.Source, spec.Function = args[0], args[1]
+			spec.Source, spec.Function, spec.Within = args[0], args[1], within.Seconds()
+			for _, rule := range rules {
+				match, after, ok := strings.Cut(rule, "=")
+				if !ok {
+					return usage(fmt.Sprintf("--after %q says not what to wait for", rule), `give it as REGEXP=ID, as in --after '^(.+)\.sig$=$1'`)
+				}
+				order.Rules = append(order.Rules, backfill.Rule{Match: match, After: after})
+			}
+			if order.Field != "" || order.Chain != "" || len(order.Rules) > 0 {
+				spec.Order = &order
+			}
 			s, err := r.control.StartBackfill(cmd.Context(), spec)
 			if err != nil {
 				return r.failure("can't begin the backfill", err)
@@ -67,6 +97,12 @@ func (a *app) backfillStartCmd() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&spec.Query, "query", "", "the `SQL` that lists a database's items")
+	f.StringVar(&spec.Key, "key", "", "the query's `column`, or the records' field, that is an item's id (default the first, or where they begin)")
+	f.StringVar(&spec.Modified, "modified", "", "the query's `column` that says when a row was modified")
+	f.DurationVar(&within, "within", 0, "follow the source while it grows, and have what is new done within this `time`")
+	f.StringVar(&order.Field, "after-field", "", "the `field` of an item's value with the id that it waits for, or a list of ids")
+	f.StringArrayVar(&rules, "after", nil, "items whose id matches wait for another: `REGEXP=ID`")
+	f.StringVar(&order.Chain, "chain", "", "items with the same first group of this `regexp` are done one after the other")
 	f.IntVar(&spec.Batch, "batch", 0, "`items` a call at most (default 1)")
 	f.IntVar(&spec.Parallel, "parallel", 0, "`calls` at a time at most (default 10)")
 	f.Float64Var(&spec.Rate, "rate", 0, "`items` a second at most (default any)")
@@ -157,6 +193,9 @@ func progressLine(s *backfill.Status) string {
 	if !s.Listed {
 		line += " found so far"
 	}
+	if s.New != nil {
+		line += fmt.Sprintf(" (%d new, %d late)", s.New.Found, s.New.Late)
+	}
 	if s.Failed > 0 {
 		line += fmt.Sprintf(", %d failed", s.Failed)
 	}
@@ -174,6 +213,9 @@ func (a *app) printBackfill(r *remote, s *backfill.Status) error {
 		return a.printJSON(s)
 	}
 	fmt.Fprintf(a.out, "%s: %d items found, %d done, %d failed\n", s.Status, s.Found, s.Succeeded, s.Failed)
+	if n := s.New; n != nil {
+		fmt.Fprintf(a.out, "of these %d were new; they took %.1f s at most, and %d longer than %v\n", n.Done, n.Worst, n.Late, time.Duration(s.Spec.Within*float64(time.Second)))
+	}
 	if s.Why != "" {
 		fmt.Fprintln(a.out, s.Why)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -37,7 +38,11 @@ type remote struct {
 // they may be for AWS. It does not call the server yet.
 func (a *app) connect() (*remote, error) {
 	r := &remote{}
-	if a.data == "" && a.endpoint == "" && a.getenv("AWS_ENDPOINT_URL") != "" && a.getenv("AWS_ACCESS_KEY_ID") != "" {
+	if a.profile != "" {
+		if err := a.connectByProfile(r); err != nil {
+			return nil, err
+		}
+	} else if a.data == "" && a.endpoint == "" && a.getenv("AWS_ENDPOINT_URL") != "" && a.getenv("AWS_ACCESS_KEY_ID") != "" {
 		r.endpoint = a.getenv("AWS_ENDPOINT_URL")
 		r.region = firstOf(a.getenv("AWS_REGION"), a.getenv("AWS_DEFAULT_REGION"), hearth.DefaultRegion)
 		r.credentials = aws.Credentials{
@@ -47,6 +52,12 @@ func (a *app) connect() (*remote, error) {
 	} else if err := a.connectByFolder(r); err != nil {
 		return nil, err
 	}
+	r.dial()
+	return r, nil
+}
+
+// dial makes the clients of what is known of the server.
+func (r *remote) dial() {
 	static := credentials.StaticCredentialsProvider{Value: r.credentials}
 	client := &http.Client{Transport: &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -61,7 +72,33 @@ func (a *app) connect() (*remote, error) {
 	}
 	r.lambda, r.sts = lambda.NewFromConfig(cfg), sts.NewFromConfig(cfg)
 	r.control = &control.Client{Endpoint: r.endpoint, Region: r.region, Credentials: static, HTTP: client}
-	return r, nil
+}
+
+// connectByProfile takes endpoint, region and credentials from a profile of the
+// AWS command line's files. One that names no endpoint is not Hearth's.
+func (a *app) connectByProfile(r *remote) error {
+	p, err := config.LoadSharedConfigProfile(context.Background(), a.profile, func(o *config.LoadSharedConfigOptions) {
+		if f := a.getenv("AWS_CONFIG_FILE"); f != "" {
+			o.ConfigFiles = []string{f}
+		}
+		if f := a.getenv("AWS_SHARED_CREDENTIALS_FILE"); f != "" {
+			o.CredentialsFiles = []string{f}
+		}
+	})
+	if err != nil {
+		return failed("the profile "+a.profile+" can't be read", err, "Put it into ~/.aws/config and ~/.aws/credentials, as hearth account create tells.")
+	}
+	r.endpoint, r.region, r.credentials = p.BaseEndpoint, firstOf(p.Region, hearth.DefaultRegion), p.Credentials
+	if a.endpoint != "" {
+		r.endpoint = a.endpoint
+	}
+	switch {
+	case r.endpoint == "":
+		return refused("the profile "+a.profile+" names no endpoint", "Add endpoint_url = URL to it in ~/.aws/config, or say --endpoint URL.")
+	case !r.credentials.HasKeys():
+		return refused("the profile "+a.profile+" has no keys", "Add aws_access_key_id and aws_secret_access_key to it in ~/.aws/credentials.")
+	}
+	return nil
 }
 
 // connectByFolder finds the server by what it leaves in its data folder.

@@ -52,7 +52,7 @@ func (a *app) deployCmd() *cobra.Command {
 What the folder holds is found out:
   a Go main package       built as a static binary, runtime provided.al2023
   package.json, index.js  Node, the function that is exported as handler
-  lambda_function.py, app.py, main.py, handler.py
+  lambda_function.py, app.py, main.py, handler.py, index.py
                           Python, the function lambda_handler or handler
   bootstrap               an executable, runtime provided.al2023
 --runtime and --handler say it instead. A Go program's package is its binary

@@ -4,17 +4,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
 
 func (a *app) envCmd() *cobra.Command {
-	var format string
+	var format, account string
+	var hours float64
 	cmd := &cobra.Command{
 		Use:   "env",
 		Short: "Print the variables that point aws, boto3 and the SDKs at the server",
 		Example: `  eval "$(hearth env)"
-  hearth env --format fish | source`,
+  hearth env --format fish | source
+  eval "$(hearth env --account team-a)"    as the root of another account, for an hour`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.json {
@@ -32,6 +35,20 @@ func (a *app) envCmd() *cobra.Command {
 			if !r.running.Alive(cmd.Context()) {
 				return noServer(a.dataDir(), r.dataFlag())
 			}
+			// Of a session that was there before nothing may be left.
+			token := [2]string{"AWS_SESSION_TOKEN", ""}
+			if account != "" {
+				if err := valid(cmd, hours > 0 && hours <= 12, "--hours is more than 0 and at most 12"); err != nil {
+					return err
+				}
+				r.dial()
+				session, err := r.control.AccountSession(cmd.Context(), account, time.Duration(hours*float64(time.Hour)))
+				if err != nil {
+					return r.failure("can't act for the account "+account, err)
+				}
+				r.credentials.AccessKeyID, r.credentials.SecretAccessKey = session.AccessKeyID, session.SecretAccessKey
+				token[1] = session.SessionToken
+			}
 			vars := [][2]string{
 				{"AWS_ENDPOINT_URL", r.endpoint},
 				{"AWS_ACCESS_KEY_ID", r.credentials.AccessKeyID},
@@ -39,9 +56,14 @@ func (a *app) envCmd() *cobra.Command {
 				{"AWS_REGION", r.region},
 				{"AWS_DEFAULT_REGION", r.region}, // what boto3 and the AWS command line read
 			}
+			if account != "" || a.getenv(token[0]) != "" {
+				vars = append(vars, token)
+			}
 			return a.printEnv(vars, format)
 		},
 	}
+	cmd.Flags().StringVar(&account, "account", "", "the `account` to act for, by its id or name (default the operator's own)")
+	cmd.Flags().Float64Var(&hours, "hours", 1, "how many `hours` the credentials of another account hold, at most 12")
 	cmd.Flags().StringVar(&format, "format", "sh", "`sh`, fish or json")
 	return cmd
 }

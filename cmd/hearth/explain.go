@@ -104,7 +104,7 @@ func (a *app) explainBeside(ctx context.Context, r *remote, request string) erro
 	}
 	slices.Reverse(all)
 	for _, d := range all {
-		if d.Kind != hearth.DecisionPlace && d.Kind != hearth.DecisionRefuse {
+		if d.Kind != hearth.DecisionPlace && d.Kind != hearth.DecisionRefuse && d.Kind != hearth.DecisionProxy {
 			fmt.Fprintf(a.out, "\n  %s %s: %s\n", a.faint("also  "), d.Kind, d.Why)
 		}
 	}
@@ -114,7 +114,11 @@ func (a *app) explainBeside(ctx context.Context, r *remote, request string) erro
 // decision finds the one that tells of an invocation: of kind place or refuse.
 func (r *remote) decision(ctx context.Context, request, function string) (hearth.Decision, error) {
 	var best *hearth.Decision
-	for _, kind := range []hearth.DecisionKind{hearth.DecisionPlace, hearth.DecisionRefuse} {
+	kinds := []hearth.DecisionKind{hearth.DecisionPlace, hearth.DecisionRefuse}
+	if request != "" {
+		kinds = append(kinds, hearth.DecisionProxy)
+	}
+	for _, kind := range kinds {
 		ds, err := r.control.Find(ctx, control.DecisionQuery{RequestID: request, Function: function, Kind: kind, Limit: 1})
 		if err != nil {
 			return hearth.Decision{}, r.failure("can't look decisions up", err)
@@ -158,7 +162,11 @@ func (a *app) printStory(w io.Writer, d hearth.Decision) {
 	if d.Outcome != "ok" {
 		outcome = a.amber(d.Outcome)
 	}
-	fmt.Fprintf(w, "%s %s:%s  %s in %s\n", d.RequestID, a.bold(d.Function), d.Version, outcome, ms(total))
+	version := ""
+	if d.Version != "" {
+		version = ":" + d.Version
+	}
+	fmt.Fprintf(w, "%s %s%s  %s in %s\n", d.RequestID, a.bold(d.Function), version, outcome, ms(total))
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "  %s %s\n", a.faint(fmt.Sprintf("%-6s", label)), fmt.Sprintf(format, args...))
 	}
@@ -169,6 +177,9 @@ func (a *app) printStory(w io.Writer, d hearth.Decision) {
 		line("way", "%s", d.Chosen)
 	}
 	line("why", "%s", d.Why)
+	if d.Kind == hearth.DecisionProxy { // which knows no containers
+		return
+	}
 	if d.Generation > 0 {
 		line("code", "generation %d of the code and configuration", d.Generation)
 	}

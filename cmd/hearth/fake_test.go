@@ -68,7 +68,7 @@ func newFake(t *testing.T) *fake {
 			return c.Identity, err
 		},
 		Instances: f, Decisions: f, Runtimes: f, Logs: f, Policies: newPolicies(t, f.dir), Predictions: foretold{f}, Learned: foretold{f}, Capacities: f,
-		Log: slog.New(slog.DiscardHandler),
+		Operator: hearth.DefaultAccount, Log: slog.New(slog.DiscardHandler),
 	}
 	f.schedules, f.control.BusEvents = newSchedules(), f
 	srv := httptest.NewServer(f)

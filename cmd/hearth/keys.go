@@ -6,11 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/identity"
 )
 
-func (a *app) keyring() (*identity.Keyring, error) {
-	keys, err := identity.OpenKeyring(a.dataDir())
+func (a *app) keyring(masterKey string) (*identity.Keyring, error) {
+	keys, err := identity.OpenKeyring(a.dataDir(), a.masterKey(masterKey))
 	if err != nil {
 		return nil, failed("can't open the keys of "+a.dataDir(), err, "Start a server there first: hearth up.")
 	}
@@ -18,6 +19,7 @@ func (a *app) keyring() (*identity.Keyring, error) {
 }
 
 func (a *app) keysCmd() *cobra.Command {
+	masterKey := ""
 	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "Keys of one's own for functions' environments",
@@ -28,17 +30,17 @@ is lost takes the environments under it with it.`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	description := ""
+	description, account := "", ""
 	create := &cobra.Command{
 		Use:   "create",
 		Short: "Make a key and print its ARN",
 		Args:  exactly(0),
 		RunE: func(*cobra.Command, []string) error {
-			keys, err := a.keyring()
+			keys, err := a.keyring(masterKey)
 			if err != nil {
 				return err
 			}
-			k, err := keys.Create(description, time.Now())
+			k, err := keys.Create(hearth.Account(account), description, time.Now())
 			if err != nil {
 				return err
 			}
@@ -49,13 +51,14 @@ is lost takes the environments under it with it.`,
 			return nil
 		},
 	}
+	create.Flags().StringVar(&account, "account", "", "the `account`, twelve digits, whose functions may use it (default the operator's)")
 	create.Flags().StringVar(&description, "description", "", "what the key is for")
 	ls := &cobra.Command{
 		Use:   "ls",
 		Short: "List the keys",
 		Args:  exactly(0),
 		RunE: func(*cobra.Command, []string) error {
-			keys, err := a.keyring()
+			keys, err := a.keyring(masterKey)
 			if err != nil {
 				return err
 			}
@@ -78,7 +81,7 @@ is lost takes the environments under it with it.`,
 		return &cobra.Command{
 			Use: use + " ARN", Short: short, Args: exactly(1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				keys, err := a.keyring()
+				keys, err := a.keyring(masterKey)
 				if err != nil {
 					return err
 				}
@@ -86,6 +89,7 @@ is lost takes the environments under it with it.`,
 			},
 		}
 	}
+	masterKeyFlag(cmd, &masterKey, "")
 	cmd.AddCommand(create, ls, enable("enable", "Let a key be used", true), enable("disable", "Let a key not be used", false))
 	return cmd
 }

@@ -36,6 +36,13 @@ func main() {
 		}
 		return n, nil
 	}
+	a.newProxy = func(ctx context.Context, cfg server.ProxyConfig) (proxyRunner, error) {
+		p, err := server.NewProxy(ctx, cfg)
+		if err != nil {
+			return nil, err // not a typed nil
+		}
+		return p, nil
+	}
 	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/server"
 )
 
@@ -51,6 +52,7 @@ TOML configuration file (log-level = "debug"), or its default.`,
 				SecretAccessKey: a.getenv("HEARTH_S3_SECRET_ACCESS_KEY"),
 				SessionToken:    a.getenv("HEARTH_S3_SESSION_TOKEN"),
 			}
+			cfg.MasterKeyFile = a.masterKey(cfg.MasterKeyFile)
 			if err := noPassword(os.Args, cfg.Database); err != nil {
 				return err
 			}
@@ -76,11 +78,21 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 		group++
 	}
 	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "`HOST:PORT` of the API; port 0 takes a free one")
+	f.StringVar(&cfg.TLSListen, "tls-listen", cfg.TLSListen, "`HOST:PORT` of the API under TLS, for other machines")
+	f.StringVar(&cfg.TLSCert, "tls-cert", cfg.TLSCert, "`file` of its certificate, PEM, with those between it and its root; read again when it changes")
+	f.StringVar(&cfg.TLSKey, "tls-key", cfg.TLSKey, "`file` of the certificate's key, PEM")
+	f.StringSliceVar(&cfg.ACMEDomains, "acme-domains", nil, "`names` that certificates are had for by ACME instead, under the authority's terms of service")
+	f.StringVar(&cfg.ACMEDirectory, "acme-directory", cfg.ACMEDirectory, "`URL` of the ACME authority (default: Let's Encrypt's)")
+	f.StringVar(&cfg.ACMERoots, "acme-roots", cfg.ACMERoots, "`file` of the authority's own roots, PEM (default: the system's)")
+	f.StringVar(&cfg.ACMEEmail, "acme-email", cfg.ACMEEmail, "`address` that the authority may write to")
+	f.BoolVar(&cfg.InsecureListen, "insecure-listen", cfg.InsecureListen, "let --listen be reached by other machines, in plain text")
 	f.StringVar(&cfg.Database, "database", cfg.Database, "`URL` of a PostgreSQL that keeps the records, postgres://USER@HOST/NAME (default: a file in the data folder)")
 	f.StringVar(&cfg.DatabasePassword, "database-password", cfg.DatabasePassword, "`file` with its password; it may also be in HEARTH_DATABASE's URL")
+	f.StringVar(&cfg.MasterKeyFile, "master-key-file", cfg.MasterKeyFile, "`file` of the key that seals secrets (default: systemd's credential "+identity.CredentialName+", or "+identity.MasterKeyFile+" in the data folder)")
+	f.BoolVar(&cfg.Standby, "standby", cfg.Standby, "if another server works on the data folder or the database, wait until it has ended, and take over")
 	f.StringVar(&cfg.Region, "region", cfg.Region, "AWS `region` that a first start makes (default "+hearth.DefaultRegion+")")
 	f.StringVar((*string)(&cfg.Account), "account", string(cfg.Account), "`account` that a first start makes, twelve digits (default "+string(hearth.DefaultAccount)+")")
-	named("listen", "database", "database-password", "region", "account")
+	named("listen", "tls-listen", "tls-cert", "tls-key", "acme-domains", "acme-directory", "acme-roots", "acme-email", "insecure-listen", "database", "database-password", "master-key-file", "standby", "region", "account")
 
 	f.IntVar(&cfg.MemoryMiB, "memory", cfg.MemoryMiB, "`MiB` of memory promised to functions at most (default: three quarters of the machine's)")
 	f.Float64Var(&cfg.Overcommit, "overcommit", cfg.Overcommit, "`factor` by which more memory may be promised than that")
@@ -96,12 +108,16 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.Float64Var(&cfg.FixedPrice, "fixed-price", cfg.FixedPrice, "`price` of a GiB of fixed capacity for an hour, in the feed's currency")
 	f.IntVar(&cfg.Concurrency, "concurrency", cfg.Concurrency, "`number` of invocations of an account that run at once")
 	f.IntVar(&cfg.APIRate, "api-rate", cfg.APIRate, "`number` of requests of an account, beside invocations, in a second; 0 is no limit")
+	f.BoolVar(&cfg.Fair, "fair", cfg.Fair, "have accounts take turns while the machine is saturated")
+	f.IntVar(&cfg.MaxConnections, "max-connections", cfg.MaxConnections, "`number` of connections from outside at once")
+	f.IntVar(&cfg.SourceConnections, "source-connections", cfg.SourceConnections, "`number` of them from one address (default: a quarter)")
+	f.IntVar(&cfg.SourceRate, "source-rate", cfg.SourceRate, "`number` of requests of one address in a second; 0 is no limit")
 	f.IntVar(&cfg.Rate, "rate", cfg.Rate, "`number` of invocations that may begin in a second for each of --concurrency; -1 is no limit")
 	f.Var((*duration)(&cfg.IdleMin), "idle-min", "`duration` that a container without work lives at least")
 	f.Var((*duration)(&cfg.IdleMax), "idle-max", "`duration` that a container without work lives at most")
 	f.BoolVar(&cfg.IdleAhead, "idle-ahead", cfg.IdleAhead, "make containers anew before they are expected to be called, instead of keeping them until then")
 	f.IntVar(&cfg.IdleWorth, "idle-worth", cfg.IdleWorth, "`MiB·s` of waiting that it is worth to spare one cold start")
-	named("memory", "overcommit", "instance-memory", "cpu-memory", "network-mbit", "pool", "concurrency", "rate", "api-rate", "idle-min", "idle-max", "idle-worth", "idle-ahead",
+	named("memory", "overcommit", "instance-memory", "cpu-memory", "network-mbit", "pool", "concurrency", "rate", "api-rate", "fair", "max-connections", "source-connections", "source-rate", "idle-min", "idle-max", "idle-worth", "idle-ahead",
 		"variable-memory", "capacity-feed", "capacity-poll", "capacity-stale", "capacity-grace", "fixed-price")
 
 	f.StringVar(&cfg.Nodes, "nodes", cfg.Nodes, "`HOST:PORT` at which other machines join as nodes; none may unless it is given")
@@ -126,21 +142,26 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.IntVar(&cfg.FetchMbit, "fetch-mbit", cfg.FetchMbit, "`megabits` a second at which code packages come from the store at most; 0 is no limit")
 	f.StringSliceVar(&cfg.DependencyPaths, "dependency-paths", nil, "`folders` in which idempotent functions may depend on files, SQLite's databases and Unix sockets")
 	f.StringSliceVar(&cfg.DependencyHosts, "dependency-hosts", nil, "`IP:PORT`s that may be asked about their dependencies though functions can't reach them")
-	named("s3-endpoint", "s3-region", "s3-path-style", "s3-credentials", "image-paths", "image-registries", "image-insecure", "image-credentials", "fetch-mbit", "dependency-paths", "dependency-hosts")
+	f.StringSliceVar(&cfg.HTTPBackends, "http-backends", nil, "`IP:PORT`s that HTTP APIs may call though they are of this machine, or link-local")
+	f.StringSliceVar(&cfg.OwnNames, "own-names", nil, "host `names` by which clients reach this server, beside the machine's: no account's HTTP API can take them")
+	named("s3-endpoint", "s3-region", "s3-path-style", "s3-credentials", "image-paths", "image-registries", "image-insecure", "image-credentials", "fetch-mbit", "dependency-paths", "dependency-hosts", "http-backends", "own-names")
 
 	f.IntVar(&cfg.LogMiB, "logs", cfg.LogMiB, "`MiB` of the functions' logs on disk")
 	f.Var((*duration)(&cfg.LogRetention), "log-retention", "`duration` that they are kept")
 	f.IntVar(&cfg.Decisions, "decisions", cfg.Decisions, "`number` of decisions kept in memory")
 	f.IntVar(&cfg.DecisionLogMiB, "decision-log", cfg.DecisionLogMiB, "`MiB` of the decision log on disk")
-	named("logs", "log-retention", "decisions", "decision-log")
+	f.IntVar(&cfg.AuditMiB, "audit-log", cfg.AuditMiB, "`MiB` of the audit log on disk")
+	f.Var((*duration)(&cfg.AuditRetention), "audit-retention", "`duration` that its records are kept")
+	named("logs", "log-retention", "decisions", "decision-log", "audit-log", "audit-retention")
 
 	f.Var((*duration)(&cfg.EventRetry), "event-retry", "`duration` that an asynchronous invocation that failed waits for its first retry")
 	f.StringVar((*string)(&cfg.CatchUp), "schedule-catch-up", string(cfg.CatchUp), "`what` becomes of the times of schedules that pass while no server runs: skip, last, all (of each the last 100)")
+	executionFlags(f, &cfg.Execution)
 	f.Var((*duration)(&cfg.ShutdownGrace), "shutdown-grace", "`duration` that running invocations get to end in")
 	f.BoolVar(&cfg.Metrics, "metrics", cfg.Metrics, "serve Prometheus metrics at /metrics")
 	f.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "`level` of the server's own log: "+strings.Join(server.LogLevels, ", "))
 	f.StringVar(&cfg.LogFormat, "log-format", cfg.LogFormat, "`format` of it: "+strings.Join(server.LogFormats, ", "))
-	named("event-retry", "schedule-catch-up", "shutdown-grace", "metrics", "log-level", "log-format")
+	named("event-retry", "schedule-catch-up", "execution-endpoint", "execution-region", "execution-credentials", "shutdown-grace", "metrics", "log-level", "log-format")
 }
 
 // groupedUsage prints a command's flags by their groups.

@@ -89,6 +89,15 @@ func (opener) Forget(ctx context.Context, m *event.Mapping, at poll.Place) error
 	}
 }
 
+// Config is how one connects to a registered database, for whoever has a query
+// of it. The place's secret is in no error.
+func Config(at poll.Place) (*pgconn.Config, error) {
+	if at.URL == nil {
+		return nil, errors.New("the source has no URL")
+	}
+	return configOf(&event.Mapping{}, at)
+}
+
 // passed are the parameters of a URL that are PostgreSQL's. Others are not
 // handed to its client, which takes some for files of this machine.
 var passed = []string{"sslmode", "host", "target_session_attrs"}

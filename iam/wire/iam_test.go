@@ -355,10 +355,10 @@ func TestBadInputIsRefusedInIAMsWords(t *testing.T) {
 	}
 }
 
-func TestRootIsTheOnlyUser(t *testing.T) {
+func TestRootIsNoUserOfAName(t *testing.T) {
 	w := newWorld(t)
 	me, err := w.iam.GetUser(t.Context(), &sdk.GetUserInput{})
-	if err != nil || *me.User.Arn != "arn:aws:iam::123456789012:root" || *me.User.UserId != account || me.User.CreateDate.IsZero() {
+	if err != nil || *me.User.Arn != "arn:aws:iam::123456789012:root" || *me.User.UserId != ours || me.User.CreateDate.IsZero() {
 		t.Errorf("%+v %v", me.User, err)
 	}
 	_, err = w.iam.GetUser(t.Context(), &sdk.GetUserInput{UserName: new("bob")})
@@ -367,8 +367,8 @@ func TestRootIsTheOnlyUser(t *testing.T) {
 	if err != nil || len(aliases.AccountAliases) != 0 {
 		t.Errorf("%+v %v", aliases, err)
 	}
-	_, err = w.iam.CreateUser(t.Context(), &sdk.CreateUserInput{UserName: new("bob")})
-	wantError(t, err, "InvalidAction", "IAM's operation CreateUser is not built in this version of Hearth")
+	_, err = w.iam.CreateLoginProfile(t.Context(), &sdk.CreateLoginProfileInput{UserName: new("bob"), Password: new("secret-1")})
+	wantError(t, err, "InvalidAction", "IAM's operation CreateLoginProfile is not built in this version of Hearth")
 }
 
 // operationsOf are the names of an SDK's operations.
@@ -388,8 +388,8 @@ func TestEveryOperationIsServedOrRefusedByName(t *testing.T) {
 		service *query.Service
 		client  any
 	}{
-		{wire.IAM(w.directory, "", now), w.iam},
-		{wire.STS(w.directory, w.authority), w.sts},
+		{wire.IAM(w.directory, nil, nil, "", nil), w.iam},
+		{wire.STS(w.directory, w.authority, nil), w.sts},
 	} {
 		names := operationsOf(c.client)
 		if len(names) < 10 {

@@ -21,16 +21,23 @@ const textExpr = `[\x{0009}\x{000A}\x{000D}\x{0020}-\x{00FF}]+`
 var (
 	document = query.Constraint{Min: 1, Max: 131072, Pattern: query.Pattern(textExpr),
 		Message: "The specified value for policyDocument is invalid. It must contain only printable ASCII and Latin-1 characters."}
-	pathExpr = `(/)|(/[\x{0021}-\x{007E}]+/)`
+	path = query.Constraint{Min: 1, Max: 512, Pattern: query.Pattern(`(/)|(/[\x{0021}-\x{007E}]+/)`),
+		Message: "The specified value for path is invalid. It must begin and end with / and contain only alphanumeric characters and/or / characters."}
 )
 
 // members are the constraints of IAM's members.
 var members = query.Members{
 	"RoleName":   nameOf("roleName", 64),
 	"PolicyName": nameOf("policyName", 128),
-	"UserName":   nameOf("userName", 128),
-	"Path": {Min: 1, Max: 512, Pattern: query.Pattern(pathExpr),
-		Message: "The specified value for path is invalid. It must begin and end with / and contain only alphanumeric characters and/or / characters."},
+	"UserName":   nameOf("userName", 64),
+	"GroupName":  nameOf("groupName", 128),
+	// Under new names, what the names must be.
+	"NewUserName":  nameOf("newUserName", 64),
+	"NewGroupName": nameOf("newGroupName", 128),
+	"NewPath":      path,
+	"AccessKeyId":  {Min: 16, Max: 128, Pattern: query.Pattern(`[\w]+`)},
+	"Status":       {Enum: []string{"Active", "Inactive"}},
+	"Path":         path,
 	"PathPrefix": {Min: 1, Max: 512, Pattern: query.Pattern(`/[\x{0021}-\x{007E}]*`),
 		Message: "The specified value for pathPrefix is invalid. It must begin with /."},
 	"AssumeRolePolicyDocument": document,

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"strings"
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/iam"
@@ -26,10 +27,10 @@ type policy struct {
 
 // listedPolicy is a policy as lists have it: without description and tags.
 func (s *service) listedPolicy(account hearth.Account, p *iam.Policy) policy {
-	attached, bounded := s.dir.Uses(account, p.ARN())
+	uses := s.dir.Uses(account, p.ARN())
 	return policy{
 		PolicyName: p.Name, PolicyId: p.ID, Arn: p.ARN(), Path: p.Path, DefaultVersionId: p.Default,
-		AttachmentCount: len(attached), PermissionsBoundaryUsageCount: len(bounded), IsAttachable: true,
+		AttachmentCount: uses.Attached(), PermissionsBoundaryUsageCount: uses.Bounded(), IsAttachable: true,
 		CreateDate: query.Time(p.Created), UpdateDate: query.Time(p.Updated),
 	}
 }
@@ -123,34 +124,69 @@ type policyRole struct {
 	RoleId   string
 }
 
+type policyUser struct {
+	UserName string
+	UserId   string
+}
+
+type policyGroup struct {
+	GroupName string
+	GroupId   string
+}
+
 type listEntitiesOutput struct {
-	PolicyGroups query.List[string]
-	PolicyUsers  query.List[string]
+	PolicyGroups query.List[policyGroup]
+	PolicyUsers  query.List[policyUser]
 	PolicyRoles  query.List[policyRole]
 	paged
 }
 
-// listEntitiesForPolicy lists roles; there are no groups, and root has no
-// policies.
+// entity is one that uses a policy.
+type entity struct {
+	sort, name, id string
+}
+
+// listEntitiesForPolicy lists who uses a policy: all sorts in one list, of which
+// a page has some.
 func (s *service) listEntitiesForPolicy(_ context.Context, c *query.Call, in *listEntitiesInput) (*listEntitiesOutput, error) {
 	if _, err := s.dir.Policy(c.Caller.Account, in.PolicyArn); err != nil {
 		return nil, err
 	}
-	attached, bounded := s.dir.Uses(c.Caller.Account, in.PolicyArn)
+	uses := s.dir.Uses(c.Caller.Account, in.PolicyArn)
 	if in.PolicyUsageFilter == "PermissionsBoundary" {
-		attached = bounded
+		uses.Roles, uses.Users, uses.Groups = uses.BoundedRoles, uses.BoundedUsers, nil
 	}
-	var all []policyRole
-	for _, r := range attached {
-		if (in.EntityFilter == "" || in.EntityFilter == "Role") && (in.PathPrefix == "" || len(r.Path) >= len(in.PathPrefix) && r.Path[:len(in.PathPrefix)] == in.PathPrefix) {
-			all = append(all, policyRole{r.Name, r.ID})
+	var all []entity
+	add := func(sort, path, name, id string) {
+		if (in.EntityFilter == "" || in.EntityFilter == sort) && strings.HasPrefix(path, in.PathPrefix) {
+			all = append(all, entity{sort, name, id})
 		}
 	}
-	some, marker, err := iam.Slice(all, in.page(""), func(r policyRole) string { return r.RoleName })
+	for _, g := range uses.Groups {
+		add("Group", g.Path, g.Name, g.ID)
+	}
+	for _, r := range uses.Roles {
+		add("Role", r.Path, r.Name, r.ID)
+	}
+	for _, u := range uses.Users {
+		add("User", u.Path, u.Name, u.ID)
+	}
+	some, marker, err := iam.Slice(all, in.page(""), func(e entity) string { return e.sort + "/" + e.name })
 	if err != nil {
 		return nil, err
 	}
-	return &listEntitiesOutput{PolicyRoles: some, paged: next(marker)}, nil
+	out := &listEntitiesOutput{paged: next(marker)}
+	for _, e := range some {
+		switch e.sort {
+		case "Group":
+			out.PolicyGroups = append(out.PolicyGroups, policyGroup{e.name, e.id})
+		case "Role":
+			out.PolicyRoles = append(out.PolicyRoles, policyRole{e.name, e.id})
+		default:
+			out.PolicyUsers = append(out.PolicyUsers, policyUser{e.name, e.id})
+		}
+	}
+	return out, nil
 }
 
 // version is a version of a managed policy in an output.

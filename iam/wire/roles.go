@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"strings"
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/iam"
@@ -274,15 +275,7 @@ func (s *service) listRolePolicies(_ context.Context, c *query.Call, in *roleLis
 	if err != nil {
 		return nil, err
 	}
-	some, marker, err := iam.Slice(r.Inline, in.page(""), func(p iam.Inline) string { return p.Name })
-	if err != nil {
-		return nil, err
-	}
-	out := &listRolePoliciesOutput{paged: next(marker)}
-	for _, p := range some {
-		out.PolicyNames = append(out.PolicyNames, p.Name)
-	}
-	return out, nil
+	return inlineNames(r.Inline, in.paging)
 }
 
 type attachInput struct {
@@ -319,8 +312,13 @@ func (s *service) listAttachedRolePolicies(_ context.Context, c *query.Call, in 
 	if err != nil {
 		return nil, err
 	}
+	return s.attachedPage(c, r.Attached, in.PathPrefix, in.paging)
+}
+
+// attachedPage is a page of attached policies that are under a path.
+func (s *service) attachedPage(c *query.Call, attached []string, path string, page paging) (*listAttachedOutput, error) {
 	var all []attachedPolicy
-	for _, arn := range r.Attached {
+	for _, arn := range attached {
 		p, err := s.dir.Policy(c.Caller.Account, arn)
 		if err != nil {
 			// One of AWS's that an older Hearth had.
@@ -329,11 +327,11 @@ func (s *service) listAttachedRolePolicies(_ context.Context, c *query.Call, in 
 			}
 			return nil, err
 		}
-		if in.PathPrefix == "" || len(p.Path) >= len(in.PathPrefix) && p.Path[:len(in.PathPrefix)] == in.PathPrefix {
+		if strings.HasPrefix(p.Path, path) {
 			all = append(all, attachedPolicy{p.Name, arn})
 		}
 	}
-	some, marker, err := iam.Slice(all, in.page(""), func(p attachedPolicy) string { return p.PolicyArn })
+	some, marker, err := iam.Slice(all, page.page(""), func(p attachedPolicy) string { return p.PolicyArn })
 	if err != nil {
 		return nil, err
 	}

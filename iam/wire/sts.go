@@ -2,10 +2,12 @@ package wire
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/query"
@@ -16,6 +18,7 @@ const (
 	minSession     = 900
 	chainedSession = 3600   // of a role that was taken on from a role
 	rootSession    = 3600   // of GetSessionToken for root
+	userSession    = 43200  // of GetSessionToken for a user who says nothing
 	tokenSession   = 129600 // of GetSessionToken for others
 	assumeDefault  = 3600
 )
@@ -26,6 +29,9 @@ var stsMembers = query.Members{
 	"RoleSessionName": {Min: 2, Max: 64, Pattern: query.Pattern(`[\w+=,.@-]*`)},
 	"ExternalId":      {Min: 2, Max: 1224, Pattern: query.Pattern(`[\w+=,.@:\/-]*`)},
 	"SourceIdentity":  {Min: 2, Max: 64, Pattern: query.Pattern(`[\w+=,.@-]*`)},
+	"Policy":          {Min: 1, Max: 2048, Pattern: query.Pattern(textExpr)},
+	"PolicyArns":      {Max: 10},
+	"Arn":             {Min: 20, Max: 2048},
 	"AccessKeyId":     {Min: 16, Max: 128, Pattern: query.Pattern(`[\w]*`)},
 	"Tags":            {Max: 50},
 	"Key":             members["Key"],
@@ -37,17 +43,20 @@ var stsMembers = query.Members{
 type tokens struct {
 	dir       *iam.Directory
 	authority *identity.Authority
+	judge     *access.Judge
 }
 
 // STS serves STS: who a caller is, and credentials for a role or for root that
-// end by themselves.
-func STS(dir *iam.Directory, authority *identity.Authority) *query.Service {
-	s := &tokens{dir, authority}
+// end by themselves. The judge says who may ask for what; nil is that everybody
+// of an account may.
+func STS(dir *iam.Directory, authority *identity.Authority, judge *access.Judge) *query.Service {
+	s := &tokens{dir, authority, judge}
 	return &query.Service{
 		Name: "STS", Version: "2011-06-15", Namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
 		Beyond: query.Beyond("STS", "GetCallerIdentity, AssumeRole, GetSessionToken and GetAccessKeyInfo",
 			"AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "DecodeAuthorizationMessage",
 			"GetDelegatedAccessToken", "GetFederationToken", "GetWebIdentityToken"),
+		Authorize: s.authorize,
 		Operations: map[string]query.Operation{
 			"GetCallerIdentity": query.Serve(stsMembers, s.getCallerIdentity),
 			"AssumeRole":        query.Serve(stsMembers, s.assumeRole),
@@ -87,9 +96,13 @@ type assumeRoleInput struct {
 	SourceIdentity  string
 	Tags            []tag
 	Policy          string
-	PolicyArns      []struct{ Arn string }
+	PolicyArns      []policyArn
 	SerialNumber    string
 	TokenCode       string
+}
+
+type policyArn struct {
+	Arn string `query:"required" form:"arn"`
 }
 
 type assumedRole struct {
@@ -103,21 +116,25 @@ type assumeRoleOutput struct {
 	SourceIdentity  string `xml:",omitempty"`
 }
 
-// assumeRole refuses what would make a session less than its role: as long as
-// what a role allows is not evaluated, a session that seems to be less is not.
+// assumeRole gives what a role may do, or with session policies less of it.
 func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInput) (*assumeRoleOutput, error) {
 	seconds, err := duration(in.DurationSeconds, assumeDefault, iam.MaxSession)
 	switch {
 	case err != nil:
 		return nil, err
-	case in.Policy != "" || len(in.PolicyArns) > 0:
-		return nil, hearth.Errorf(hearth.NotBuilt, "AssumeRole with a session policy is not built yet in this version of Hearth.")
 	case in.SerialNumber != "" || in.TokenCode != "":
 		return nil, hearth.Errorf(hearth.AccessDenied, "MultiFactorAuthentication failed with invalid MFA one time pass code.")
 	case !strings.HasPrefix(in.RoleArn, "arn:"):
 		return nil, hearth.Errorf(hearth.Validation, "%s is invalid", in.RoleArn)
 	}
+	var identitySide func(action string, context map[string][]string) error
+	if s.judge != nil {
+		identitySide = func(action string, context map[string][]string) error {
+			return s.judge.Check(&access.Request{Caller: c.Caller, Action: action, Resource: in.RoleArn, Account: accountOf(in.RoleArn), Context: context, Open: true})
+		}
+	}
 	r, err := s.dir.Assume(iam.Assumption{
+		May:    identitySide,
 		Caller: c.Caller, Role: in.RoleArn, Session: in.RoleSessionName, ExternalID: in.ExternalId,
 		Source: in.SourceIdentity, Tags: tagsOf(in.Tags), SourceIP: c.SourceIP,
 	})
@@ -129,8 +146,25 @@ func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInpu
 	case chained && seconds > chainedSession:
 		return nil, hearth.Errorf(hearth.Validation, "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.")
 	}
+	// A list that is not read whole would make the session more than it was to be.
+	var arns []string
+	for name := range c.Form {
+		if rest, ok := strings.CutPrefix(name, "PolicyArns.member."); ok {
+			n, err := strconv.Atoi(strings.TrimSuffix(rest, ".arn"))
+			if err != nil || n < 1 || n > len(in.PolicyArns) {
+				return nil, hearth.Errorf(hearth.Validation, "The parameter %.100s is not understood.", name)
+			}
+		}
+	}
+	for _, a := range in.PolicyArns {
+		arns = append(arns, a.Arn)
+	}
+	limits, err := s.dir.SessionPolicy(r.Account, in.Policy, arns)
+	if err != nil {
+		return nil, err
+	}
 	session, err := s.authority.Mint(identity.Grant{
-		Account: r.Account, Role: r.ARN(), RoleID: r.ID, Name: in.RoleSessionName,
+		Account: r.Account, Role: r.ARN(), RoleID: r.ID, Name: in.RoleSessionName, Policy: limits,
 	}, time.Duration(seconds)*time.Second)
 	if err != nil {
 		return nil, err
@@ -140,6 +174,14 @@ func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInpu
 		AssumedRoleUser: assumedRole{session.Identity.UserID, session.Identity.ARN},
 		SourceIdentity:  in.SourceIdentity,
 	}, nil
+}
+
+// accountOf is whose a role is.
+func accountOf(arn string) hearth.Account {
+	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 {
+		return hearth.Account(parts[4])
+	}
+	return ""
 }
 
 // duration is how many seconds a session was asked to last.
@@ -168,10 +210,15 @@ type getSessionTokenInput struct {
 
 type getSessionTokenOutput struct{ Credentials credentials }
 
-// getSessionToken makes credentials of root's that end by themselves. A
-// session cannot ask for another one.
+// getSessionToken makes credentials of root's or a user's that end by
+// themselves. A session cannot ask for another one.
 func (s *tokens) getSessionToken(_ context.Context, c *query.Call, in *getSessionTokenInput) (*getSessionTokenOutput, error) {
-	seconds, err := duration(in.DurationSeconds, rootSession, tokenSession)
+	user := strings.Contains(c.Caller.ARN, ":user/")
+	otherwise, grant := rootSession, identity.Grant{Account: c.Caller.Account}
+	if user {
+		otherwise, grant.User, grant.UserID = userSession, c.Caller.ARN, c.Caller.UserID
+	}
+	seconds, err := duration(in.DurationSeconds, otherwise, tokenSession)
 	switch {
 	case err != nil:
 		return nil, err
@@ -180,8 +227,10 @@ func (s *tokens) getSessionToken(_ context.Context, c *query.Call, in *getSessio
 	case in.SerialNumber != "" || in.TokenCode != "":
 		return nil, hearth.Errorf(hearth.AccessDenied, "MultiFactorAuthentication failed with invalid MFA one time pass code.")
 	}
-	// However long root asks for: its sessions end within the hour.
-	session, err := s.authority.Mint(identity.Grant{Account: c.Caller.Account}, time.Duration(min(seconds, rootSession))*time.Second)
+	if !user { // however long root asks for: its sessions end within the hour
+		seconds = min(seconds, rootSession)
+	}
+	session, err := s.authority.Mint(grant, time.Duration(seconds)*time.Second)
 	if err != nil {
 		return nil, err
 	}

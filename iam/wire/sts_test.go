@@ -28,17 +28,23 @@ func TestARoleIsTakenOn(t *testing.T) {
 	}
 	session := w.as(*c.AccessKeyId, *c.SecretAccessKey, *c.SessionToken)
 	me, err := session.GetCallerIdentity(ctx, nil)
-	if err != nil || *me.Arn != *out.AssumedRoleUser.Arn || *me.UserId != *out.AssumedRoleUser.AssumedRoleId || *me.Account != account {
+	if err != nil || *me.Arn != *out.AssumedRoleUser.Arn || *me.UserId != *out.AssumedRoleUser.AssumedRoleId || *me.Account != ours {
 		t.Errorf("%+v %v", me, err)
 	}
 	info, err := w.sts.GetAccessKeyInfo(ctx, &sts.GetAccessKeyInfoInput{AccessKeyId: c.AccessKeyId})
-	if err != nil || *info.Account != account {
+	if err != nil || *info.Account != ours {
 		t.Errorf("%+v %v", info, err)
 	}
 	_, err = w.sts.GetAccessKeyInfo(ctx, &sts.GetAccessKeyInfoInput{AccessKeyId: new("ASIAIOSFODNN7EXAMPLE")})
 	wantError(t, err, "ValidationError", "ASIAIOSFODNN7EXAMPLE")
 
-	// From one role to the next, for an hour at most.
+	// From one role to the next, for an hour at most. The role trusts the account,
+	// which has to let the session.
+	_, err = session.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &arn, RoleSessionName: new("next")})
+	wantError(t, err, "AccessDenied", "because no identity-based policy allows the sts:AssumeRole action")
+	_, err = w.iam.PutRolePolicy(ctx, &sdk.PutRolePolicyInput{RoleName: new("r"), PolicyName: new("chain"),
+		PolicyDocument: new(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sts:*","Resource":"` + arn + `"}}`)})
+	w.must(err)
 	next, err := session.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &arn, RoleSessionName: new("next")})
 	if err != nil || !next.Credentials.Expiration.Equal(now.Add(time.Hour)) {
 		t.Errorf("%+v %v", next, err)
@@ -102,7 +108,11 @@ func TestWhoMayTakeARoleOnIsForTheRoleToSay(t *testing.T) {
 		"a source not allowed": {with(me(denied), func(in *sts.AssumeRoleInput) { in.SourceIdentity = new("alice") }), "AccessDenied", no("sts:SetSourceIdentity", denied)},
 		"from near":            {me(near), "", ""},
 		"from far":             {me(far), "AccessDenied", no("sts:AssumeRole", far)},
-		"a session policy":     {with(me(near), func(in *sts.AssumeRoleInput) { in.Policy = new(allowed) }), "NotImplemented", "session policy"},
+		"a session policy":     {with(me(near), func(in *sts.AssumeRoleInput) { in.Policy = new(allowed) }), "", ""},
+		"a wrong policy":       {with(me(near), func(in *sts.AssumeRoleInput) { in.Policy = new(`{"Statement":[{}]}`) }), "MalformedPolicyDocument", ""},
+		"an unknown policy": {with(me(near), func(in *sts.AssumeRoleInput) {
+			in.PolicyArns = []types.PolicyDescriptorType{{Arn: new("arn:aws:iam::123456789012:policy/none")}}
+		}), "NoSuchEntity", "policy/none"},
 		"another factor":       {with(me(near), func(in *sts.AssumeRoleInput) { in.SerialNumber, in.TokenCode = new("GAHT12345678"), new("123456") }), "AccessDenied", "MultiFactorAuthentication failed"},
 		"too short":            {with(me(near), func(in *sts.AssumeRoleInput) { in.DurationSeconds = new(int32(899)) }), "ValidationError", "Value '899' at 'durationSeconds' failed to satisfy constraint: Member must have value greater than or equal to 900"},
 		"too long":             {with(me(near), func(in *sts.AssumeRoleInput) { in.DurationSeconds = new(int32(43201)) }), "ValidationError", "less than or equal to 43200"},
@@ -132,7 +142,7 @@ func TestASessionOfRootIsRootForAnHour(t *testing.T) {
 			t.Errorf("%d seconds end %v, not %v", seconds, c.Expiration, want)
 		}
 		me, err := w.as(*c.AccessKeyId, *c.SecretAccessKey, *c.SessionToken).GetCallerIdentity(ctx, nil)
-		if err != nil || *me.Arn != "arn:aws:iam::123456789012:root" || *me.UserId != account {
+		if err != nil || *me.Arn != "arn:aws:iam::123456789012:root" || *me.UserId != ours {
 			t.Errorf("%+v %v", me, err)
 		}
 	}

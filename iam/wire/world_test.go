@@ -14,6 +14,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
+	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
+	"github.com/hearth-faas/hearth/account"
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/iam/wire"
@@ -25,8 +28,8 @@ import (
 )
 
 const (
-	account = "123456789012"
-	trusted = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com","AWS":"` + account + `"},"Action":"sts:AssumeRole"}]}`
+	ours    = "123456789012"
+	trusted = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com","AWS":"` + ours + `"},"Action":"sts:AssumeRole"}]}`
 	allowed = `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}`
 )
 
@@ -40,6 +43,7 @@ type world struct {
 	clock     *clock.Fake
 	directory *iam.Directory
 	authority *identity.Authority
+	accounts  *account.Directory
 	aws       aws.Config
 	iam       *sdk.Client
 	sts       *sts.Client
@@ -50,19 +54,35 @@ func newWorld(t testing.TB) *world {
 	w := &world{t: t, dir: t.TempDir(), clock: clock.NewFake(now)}
 	records, err := sqlite.Open(t.Context(), w.dir)
 	w.must(err)
-	w.directory, err = iam.Open(t.Context(), iam.Config{Store: records, Clock: w.clock})
+	w.directory, err = iam.Open(t.Context(), iam.Config{Store: records, Clock: w.clock, Changed: func() {
+		if w.accounts != nil {
+			w.must(w.accounts.Keys().Refresh())
+		}
+	}})
 	w.must(err)
 	t.Cleanup(func() {
-		if err := errors.Join(w.directory.Close(), records.Close()); err != nil {
+		if err := errors.Join(w.directory.Close(), w.accounts.Close(), records.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	w.authority, err = identity.LoadOrCreate(identity.Config{Dir: w.dir, Account: account, Region: "eu-west-1", Clock: w.clock})
+	w.authority, err = identity.LoadOrCreate(identity.Config{Dir: w.dir, Account: ours, Region: "eu-west-1", Clock: w.clock})
 	w.must(err)
+	w.accounts, err = account.Open(t.Context(), account.Config{
+		Store: records, Clock: w.clock, Secrets: w.authority.Key(), Operator: ours, Since: w.authority.Since(),
+	})
+	w.must(err)
+	w.authority.Consult(w.accounts)
+	w.must(w.accounts.Keys().Users(func(a hearth.Account, id string) (string, bool) {
+		u := w.directory.UserByID(a, id)
+		if u == nil {
+			return "", false
+		}
+		return u.ARN(), true
+	}))
 	server := httptest.NewServer(lambda.New(lambda.Config{
 		Credentials: w.authority, Clock: w.clock, Region: "eu-west-1", Log: slog.New(slog.DiscardHandler),
 		Queries: map[string]*query.Service{
-			"iam": wire.IAM(w.directory, "eu-west-1", w.authority.Since()), "sts": wire.STS(w.directory, w.authority),
+			"iam": wire.IAM(w.directory, w.accounts.Keys(), access.New(w.directory, w.clock), "eu-west-1", func(hearth.Account) time.Time { return w.authority.Since() }), "sts": wire.STS(w.directory, w.authority, access.New(w.directory, w.clock)),
 		},
 	}))
 	t.Cleanup(server.Close)

@@ -49,10 +49,15 @@ func (v *Verifier) Check(c *Claim, r *http.Request, body []byte) error {
 	buffers.Put(buf)
 
 	var got [sha256.Size]byte
-	if len(c.signature) != 2*len(got) {
-		return hearth.Errorf(hearth.InvalidSignature, "%s", mismatchText)
+	right := len(c.signature) == 2*len(got)
+	if right {
+		_, err := hex.Decode(got[:], []byte(c.signature))
+		right = err == nil && subtle.ConstantTimeCompare(got[:], want) == 1
 	}
-	if _, err := hex.Decode(got[:], []byte(c.signature)); err != nil || subtle.ConstantTimeCompare(got[:], want) != 1 {
+	if v.Guard != nil {
+		v.Guard.Tried(r.RemoteAddr, c.AccessKey, right, v.clock.Now())
+	}
+	if !right {
 		return hearth.Errorf(hearth.InvalidSignature, "%s", mismatchText)
 	}
 	return nil

@@ -52,6 +52,20 @@ type Verifier struct {
 	region      string
 	services    []string
 	keys        keyCache
+
+	// Guard bounds the tries at signatures; nil does not. It is set before the
+	// first request.
+	Guard Guard
+}
+
+// Guard bounds how often signatures are tried that are not right. Safe for
+// concurrent use.
+type Guard interface {
+	// Allow is an error if nothing more is tried for now from the source, an
+	// address with its port, with the access key.
+	Allow(source, accessKey string, now time.Time) error
+	// Tried tells what came of a try.
+	Tried(source, accessKey string, right bool, now time.Time)
 }
 
 // New makes a verifier that accepts signatures for the region and the
@@ -112,9 +126,20 @@ func (v *Verifier) Open(r *http.Request) (Claim, error) {
 	if err := c.checkTime(v.clock.Now().UTC(), expires); err != nil {
 		return c, err
 	}
+	if v.Guard != nil {
+		if err := v.Guard.Allow(r.RemoteAddr, key, v.clock.Now()); err != nil {
+			return c, err
+		}
+	}
 	c.secret, c.Identity, err = v.credentials.Lookup(key, token)
+	if err != nil && v.Guard != nil && hearth.KindOf(err) == hearth.UnrecognizedClient {
+		v.Guard.Tried(r.RemoteAddr, key, false, v.clock.Now())
+	}
 	return c, err
 }
+
+// Signature is the signature that the request came with, in hexadecimal.
+func (c *Claim) Signature() string { return c.signature }
 
 // readHeader reads the Authorization header.
 func (c *Claim) readHeader(r *http.Request, header string) (credential string, err error) {

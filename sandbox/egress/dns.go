@@ -125,17 +125,32 @@ func (l *link) answer(a *active, port uint16, query []byte) {
 	b := frames.Get().(*frame)
 	defer frames.Put(b)
 	const room = ipv4Len + udpLen
-	n := 0
+	n, asked, name := 0, query, ""
+	restricted := l.restriction.Load()
+	if restricted != nil {
+		var ok bool
+		if name, asked, ok = restricted.question(query); !ok {
+			n = copy(b[room:guest.MTU], refusedAnswer(query))
+			packet := b[:room+n]
+			putUDP(packet, from, to)
+			l.write(packet)
+			return
+		}
+	}
 	for _, server := range l.network.resolvers.servers() {
 		if a.ctx.Err() != nil {
 			return
 		}
-		if n = ask(a, server, query, b[room:guest.MTU]); n > 0 {
+		if n = ask(a, server, asked, b[room:guest.MTU]); n > 0 {
 			break
 		}
 	}
-	if n == 0 {
+	switch {
+	case n == 0:
 		n = copy(b[room:guest.MTU], serverFailure(query))
+	case restricted != nil:
+		restricted.learn(name, b[room:room+n])
+		restoreQuestion(b[room:room+n], query)
 	}
 	packet := b[:room+n]
 	putUDP(packet, from, to)

@@ -27,10 +27,11 @@ type link struct {
 	file    *os.File
 	raw     syscall.RawConn
 
-	in, out  atomic.Int64
-	up, down shaper                          // from the container, and to it
-	hardware atomic.Pointer[hardwareAddress] // the container's; nil until it sends a frame
-	active   atomic.Pointer[active]          // nil until the container sends something; written under mu
+	in, out     atomic.Int64
+	up, down    shaper                          // from the container, and to it
+	hardware    atomic.Pointer[hardwareAddress] // the container's; nil until it sends a frame
+	restriction atomic.Pointer[restriction]     // nil is none; it never goes
+	active      atomic.Pointer[active]          // nil until the container sends something; written under mu
 
 	mu     sync.Mutex
 	closed atomic.Bool // written under mu

@@ -128,7 +128,12 @@ func (t *tcpTable) admit(key flowKey, syn packet) bool {
 	guest := &n.config.Guest
 	toAPI := key.destination == guest.API
 	toDNS := key.destination == netip.AddrPortFrom(guest.DNS, dnsPort)
-	if !toAPI && !toDNS && !n.allowed(t.link.id, key.destination) {
+	switch {
+	case toAPI || toDNS:
+		if !t.link.open() {
+			return false
+		}
+	case !n.allowed(t.link.id, key.destination), !t.link.allows(key.destination):
 		return false
 	}
 	f := &tcpFlow{key: key, request: make(chan *tcp.ForwarderRequest, 1)}

@@ -72,7 +72,7 @@ func (l *link) receiveUDP(p packet, ahead bool) {
 	}
 	f := a.udp.find(key)
 	if f == nil {
-		if !l.network.allowed(l.id, key.destination) {
+		if !l.network.allowed(l.id, key.destination) || !l.allows(key.destination) {
 			l.refuse(p, prohibited)
 			return
 		}

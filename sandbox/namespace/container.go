@@ -196,6 +196,11 @@ func (c *container) Attach(ctx context.Context, a sandbox.Attachment) (err error
 	if again {
 		return fmt.Errorf("namespace: container %s has its code already", c.id)
 	}
+	if c.link != nil && a.Network != nil {
+		if err := c.link.Restrict(a.Network); err != nil {
+			return fmt.Errorf("namespace: the network of container %s: %w", c.id, err)
+		}
+	}
 	m := &message.Attach{Root: len(a.Root) > 0, Task: a.Task != "", Layers: uint32(len(a.Layers))}
 	var trees, fds []int
 	defer func() { message.CloseAll(trees) }()
@@ -348,6 +353,12 @@ func (c *container) Usage() (sandbox.Usage, error) {
 	counted, timed := c.d.groups.can(memoryController), c.d.groups.timed()
 	if counted && timed {
 		return u, nil
+	}
+	c.mu.Lock()
+	removed := c.removed
+	c.mu.Unlock()
+	if removed { // its init's number may be another's by now
+		return u, errGone
 	}
 	seen, err := lookAtProcesses(c.initPID)
 	if err != nil {

@@ -2,6 +2,7 @@ package namespace
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/sandbox"
 )
 
@@ -24,6 +26,8 @@ type tunLink struct {
 	file    *os.File
 	kind    sandbox.LinkKind
 	rate    atomic.Int64
+	policy  atomic.Pointer[hearth.NetworkPolicy]
+	refuse  error // of Restrict
 }
 
 func (n *tunNetwork) Join(id string, link *os.File, kind sandbox.LinkKind) (sandbox.NetworkLink, error) {
@@ -48,6 +52,11 @@ func (n *tunNetwork) Guest() sandbox.Guest {
 
 func (l *tunLink) Counts() (in, out int64) { return 0, 0 }
 
+func (l *tunLink) Restrict(p *hearth.NetworkPolicy) error {
+	l.policy.Store(p)
+	return l.refuse
+}
+
 func (l *tunLink) SetRate(bytesPerSecond int64) { l.rate.Store(bytesPerSecond) }
 
 func (l *tunLink) Close() error {
@@ -55,6 +64,24 @@ func (l *tunLink) Close() error {
 	delete(l.network.links, l.id)
 	l.network.mu.Unlock()
 	return l.file.Close()
+}
+
+// Before there is code, its link is bounded; where it can't be, there is no code.
+func TestCodeComesToABoundedNetwork(t *testing.T) {
+	network := &tunNetwork{}
+	in := newInstance(t, newDriver(t, network))
+	for _, refuse := range []error{nil, errors.New("no such list")} {
+		b := newBox(t, in, sandbox.ContainerSpec{})
+		link := network.links[b.ID()]
+		link.refuse = refuse
+		want := &hearth.NetworkPolicy{Allow: []string{"192.0.2.7:80"}}
+		if err := b.Attach(t.Context(), sandbox.Attachment{Task: probeDir, Network: want}); (err == nil) != (refuse == nil) {
+			t.Errorf("%v", err)
+		}
+		if link.policy.Load() != want {
+			t.Error("the link was not told")
+		}
+	}
 }
 
 func TestPacketsOfTheContainerComeOutOfItsLink(t *testing.T) {

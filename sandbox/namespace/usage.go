@@ -88,7 +88,6 @@ func readNumber(path string) (int64, error) {
 	return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
 }
 
-// readField takes a number from a file of lines of name and number.
 // memorySum is what the group's memory adds up to, 0 if that can't be told. The
 // counter of what is charged is ahead of it: the kernel charges in batches of
 // up to 64 pages for each processor, a quarter of a small container.
@@ -113,6 +112,7 @@ func (g *group) memorySum() (sum int64) {
 	return sum
 }
 
+// readField takes a number from a file of lines of name and number.
 func readField(path, name string) (int64, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

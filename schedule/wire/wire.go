@@ -100,6 +100,26 @@ func (a *api) run(raw *awsjson.Request) (any, error) {
 	return nil, hearth.Errorf(hearth.UnknownOperation, "Amazon EventBridge Scheduler has no operation %s %s here", raw.HTTP.Method, raw.HTTP.URL.Path)
 }
 
+// OperationOf names the operation that a request is of, as the service's model
+// does; "" is none.
+func (a *api) OperationOf(r *http.Request) string {
+	sort, name, _ := strings.Cut(strings.Trim(r.URL.Path, "/"), "/")
+	one := map[string]string{}
+	switch {
+	case sort == "schedules" && name == "":
+		one["GET"] = "ListSchedules"
+	case sort == "schedules":
+		one = map[string]string{"POST": "CreateSchedule", "GET": "GetSchedule", "PUT": "UpdateSchedule", "DELETE": "DeleteSchedule"}
+	case sort == "schedule-groups" && name == "":
+		one["GET"] = "ListScheduleGroups"
+	case sort == "schedule-groups":
+		one = map[string]string{"POST": "CreateScheduleGroup", "GET": "GetScheduleGroup", "DELETE": "DeleteScheduleGroup"}
+	case sort == "tags" && name != "":
+		one = map[string]string{"POST": "TagResource", "GET": "ListTagsForResource", "DELETE": "UntagResource"}
+	}
+	return one[r.Method]
+}
+
 func invalid(format string, args ...any) error {
 	return hearth.Errorf(hearth.Validation, format, args...)
 }

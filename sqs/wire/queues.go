@@ -13,6 +13,9 @@ func (a *api) createQueue(c *call, in *createQueueInput) (*queueOutput, error) {
 		return nil, hearth.Errorf(sqs.MissingParameter, "The request must contain the parameter QueueName.")
 	}
 	account := c.Caller.Account
+	if err := a.allowed(c, target{account, in.QueueName}, "CreateQueue"); err != nil {
+		return nil, err
+	}
 	if err := a.queues.Create(c, account, in.QueueName, in.Attributes, in.Tags); err != nil {
 		return nil, err
 	}
@@ -58,6 +61,9 @@ func page(asked *int) (max int, paged bool, err error) {
 func (a *api) listQueues(c *call, in *listQueuesInput) (*listQueuesOutput, error) {
 	max, paged, err := page(in.MaxResults)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.allowed(c, target{c.Caller.Account, "*"}, "ListQueues"); err != nil {
 		return nil, err
 	}
 	names, more := a.queues.List(c.Caller.Account, in.QueueNamePrefix, in.NextToken, max)

@@ -21,6 +21,7 @@ type Sink struct {
 	app    Level // JSON only: less is dropped
 	system Level
 
+	withheld  bool // what the processes write, and what they are, is for nobody
 	mu        sync.Mutex
 	tap       Tap    // nil if nobody listens
 	requestID string // "" outside invocations
@@ -56,6 +57,10 @@ func NewSink(stream Appender, l hearth.Logging, clock hearth.Clock) *Sink {
 	}
 	return s
 }
+
+// Withhold keeps of what follows only the lines about invocations themselves:
+// START, END, REPORT and why one failed. It comes before all else.
+func (s *Sink) Withhold() { s.withheld = true }
 
 // pipe is one source of output.
 type pipe struct {
@@ -229,6 +234,9 @@ func (s *Sink) written(p piece, extension bool) {
 	if s.tap != nil {
 		s.tap(at, extension, s.json, p.message)
 	}
+	if s.withheld {
+		return
+	}
 	s.put(at, p.message)
 }
 
@@ -282,6 +290,9 @@ func (s *Sink) End(r *Report) {
 
 // InitStart says that the init phase begins.
 func (s *Sink) InitStart(i InitStart) {
+	if s.withheld {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
@@ -322,6 +333,9 @@ func (s *Sink) InitReport(r InitReport) {
 // Extension says what became of an extension in the init phase; errorType is
 // "" if all went well.
 func (s *Sink) Extension(name, state string, events []string, errorType string) {
+	if s.withheld {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
@@ -341,6 +355,9 @@ func (s *Sink) Extension(name, state string, events []string, errorType string) 
 // Subscribed says that an extension subscribed to telemetry, or by the Logs
 // API, to types such as "platform".
 func (s *Sink) Subscribed(name string, logs bool, types []string) {
+	if s.withheld {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()

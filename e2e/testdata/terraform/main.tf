@@ -103,6 +103,44 @@ resource "aws_iam_role_policy_attachment" "basic" {
   policy_arn = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 }
 
+resource "aws_iam_user" "deployer" {
+  name = "deployer"
+  path = "/people/"
+  tags = { stage = var.stage }
+}
+
+resource "aws_iam_user_policy" "deployer" {
+  name = "invoke"
+  user = aws_iam_user.deployer.name
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["lambda:InvokeFunction"]
+      Resource = "*"
+    }]
+  })
+}
+
+resource "aws_iam_user_policy_attachment" "deployer" {
+  user       = aws_iam_user.deployer.name
+  policy_arn = aws_iam_policy.own.arn
+}
+
+resource "aws_iam_access_key" "deployer" {
+  user = aws_iam_user.deployer.name
+}
+
+resource "aws_iam_group" "people" {
+  name = "people"
+}
+
+resource "aws_iam_group_membership" "people" {
+  name  = "people"
+  group = aws_iam_group.people.name
+  users = [aws_iam_user.deployer.name]
+}
+
 resource "aws_cloudwatch_log_group" "f" {
   name              = "/aws/lambda/terraform"
   retention_in_days = var.retention
@@ -265,6 +303,7 @@ output "role" { value = aws_iam_role.f.unique_id }
 output "url" { value = aws_lambda_function_url.live.function_url }
 output "mapping" { value = aws_lambda_event_source_mapping.jobs.uuid }
 output "signing" { value = aws_lambda_code_signing_config.signed.arn }
+output "key" { value = aws_iam_access_key.deployer.id }
 
 resource "aws_cloudwatch_event_bus" "side" {
   name        = "side"

@@ -63,6 +63,7 @@ func TestFolderSaysWhatItIs(t *testing.T) {
 		"go beside what it was built":  {map[string]string{"main.go": goCode, "bootstrap*": "\x7fELF…"}, Want{}, Go, "bootstrap"},
 		"a shell bootstrap":            {map[string]string{"bootstrap*": "#!/bin/sh\n"}, Want{}, Custom, "bootstrap"},
 		"an empty bootstrap":           {map[string]string{"bootstrap": ""}, Want{}, Custom, "bootstrap"},
+		"python, index.py":             {map[string]string{"index.py": pyCode}, Want{}, Python, "index.lambda_handler"},
 		"node, es module":              {map[string]string{"index.mjs": jsCode}, Want{}, Node, "index.handler"},
 		"node, common js":              {map[string]string{"index.js": "exports.handler = async () => 1"}, Want{}, Node, "index.handler"},
 		"node, module.exports":         {map[string]string{"index.js": "module.exports = { handler }"}, Want{}, Node, "index.handler"},

@@ -111,7 +111,7 @@ func Detect(dir string, want Want) (Candidate, error) {
 	case len(hints) > 0:
 		return Candidate{}, &Unclear{strings.Join(hints, "; ")}
 	default:
-		return Candidate{}, &Unclear{"no Go main package, no package.json or index.js, no lambda_function.py, app.py, main.py or handler.py, and no bootstrap is in it"}
+		return Candidate{}, &Unclear{"no Go main package, no package.json or index.js, no lambda_function.py, app.py, main.py, handler.py or index.py, and no bootstrap is in it"}
 	}
 }
 
@@ -267,7 +267,7 @@ var pythonHandler = regexp.MustCompile(`(?m)^(?:async\s+)?def\s+(lambda_handler|
 func detectPython(dir string, _ Want) ([]Candidate, string, error) {
 	var found []Candidate
 	var seen string
-	for _, file := range []string{"lambda_function.py", "app.py", "main.py", "handler.py"} {
+	for _, file := range []string{"lambda_function.py", "app.py", "main.py", "handler.py", "index.py"} {
 		code, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			continue // not there, or a folder

@@ -1,0 +1,487 @@
+package apigateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/registry"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func TestAStageIsFoundByThePathOrIsTheDefaultOne(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	id, integration := w.api("2.0", "GET /a")
+	d, err := w.Deploy(ctx, owner, id, "", "by hand")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreateStage(ctx, owner, id, func(s *Stage) error { s.Name, s.DeploymentID = "v1", d.ID; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreateStage(ctx, owner, id, func(s *Stage) error { s.Name = "empty"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	w.route(id, integration, "GET /b", func(*Route) {})
+	type event struct {
+		RawPath        string
+		RequestContext struct{ Stage string }
+	}
+	for path, want := range map[string]string{
+		"/a": "$default /a", "/b": "$default /b", "/v1/a": "v1 /v1/a", "/v1/b": "", "/empty/a": "", "/c": "",
+	} {
+		got := w.send(id, "GET", path, "")
+		if want == "" {
+			if got.status != 404 {
+				t.Errorf("%s: %+v", path, got)
+			}
+			continue
+		}
+		if e := decoded[event](t, got.body); e.RequestContext.Stage+" "+e.RawPath != want {
+			t.Errorf("%s: %s", path, got.body)
+		}
+	}
+	// By its path, and not at all once its own address is closed.
+	if got := w.do(httptestRequest("GET", "http://127.0.0.1"+pathPrefix+id+"/v1/a", nil)); got.status != 200 {
+		t.Errorf("by the path: %+v", got)
+	}
+	if _, err := w.UpdateAPI(ctx, owner, id, Quick{}, func(a *API) error { a.DisableEndpoint = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.send(id, "GET", "/a", ""); got.status != 404 {
+		t.Errorf("closed: %+v", got)
+	}
+}
+
+func TestStageVariablesChooseTheFunction(t *testing.T) {
+	w := newWorld(t)
+	id, integration := w.api("2.0", "$default")
+	w.integration(id, integration, func(i *Integration) {
+		i.URI = "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/arn:aws:lambda:us-east-1:111122223333:function:${stageVariables.name}:${stageVariables.alias}/invocations"
+	})
+	if got := w.send(id, "GET", "/", ""); got.status != 500 {
+		t.Errorf("without the variables: %+v", got)
+	}
+	w.stage(id, defaultStage, func(s *Stage) { s.Variables = map[string]string{"name": "pets", "alias": "live"} })
+	if got := w.send(id, "GET", "/", ""); got.status != 200 {
+		t.Fatalf("%+v", got)
+	}
+	if inv := w.last(); inv.Name != "pets" || inv.Qualifier != "live" || inv.Account != owner {
+		t.Errorf("%+v", inv)
+	}
+}
+
+func TestTheGatewayAnswersBrowsers(t *testing.T) {
+	w := newWorld(t)
+	id, integration := w.api("2.0", "GET /a", "OPTIONS /own")
+	w.returns(`{"statusCode":200,"headers":{"Access-Control-Allow-Origin":"https://evil.example"},"body":"x"}`)
+	if _, err := w.UpdateAPI(t.Context(), owner, id, Quick{}, func(a *API) error {
+		a.CORS = &registry.CORS{AllowOrigins: []string{"https://a.example"}, AllowMethods: []string{"GET"}, MaxAge: ptr(60)}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	preflight := []string{"Origin", "https://a.example", "Access-Control-Request-Method", "GET"}
+	got := w.send(id, "OPTIONS", "/a", "", preflight...)
+	if got.status != 204 || got.header.Get("Access-Control-Allow-Origin") != "https://a.example" || got.header.Get("Access-Control-Allow-Methods") != "GET" || got.header.Get("Access-Control-Max-Age") != "60" || w.ran() != 0 {
+		t.Errorf("%+v", got)
+	}
+	if got := w.send(id, "OPTIONS", "/own", "", preflight...); got.status != 200 || w.ran() != 1 {
+		t.Errorf("a route of its own: %+v", got)
+	}
+	if got := w.send(id, "GET", "/a", "", "Origin", "https://a.example"); got.header.Get("Access-Control-Allow-Origin") != "https://a.example" {
+		t.Errorf("%+v", got)
+	}
+	if got := w.send(id, "GET", "/a", "", "Origin", "https://b.example"); got.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("another origin: %+v", got)
+	}
+	if got := w.send(id, "GET", "/none", "", "Origin", "https://a.example"); got.status != 404 || got.header.Get("Access-Control-Allow-Origin") != "https://a.example" {
+		t.Errorf("a refusal: %+v", got)
+	}
+	if err := w.DeleteCORS(t.Context(), owner, id); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.send(id, "GET", "/a", "", "Origin", "https://b.example"); got.header.Get("Access-Control-Allow-Origin") != "https://evil.example" {
+		t.Errorf("the function's own: %+v", got)
+	}
+	_ = integration
+}
+
+func TestRoutesAreBoundedByTheirStage(t *testing.T) {
+	w := newWorld(t)
+	id, integration := w.api("2.0", "GET /a", "GET /b")
+	w.stage(id, defaultStage, func(s *Stage) {
+		s.Default = &RouteSettings{Rate: ptr(1.0), Burst: ptr(2)}
+		s.RouteSettings = map[string]RouteSettings{"GET /b": {Rate: ptr(1.0), Burst: ptr(1)}}
+	})
+	send := func(path string, want ...int) {
+		t.Helper()
+		for i, status := range want {
+			if got := w.send(id, "GET", path, ""); got.status != status || status == 429 && got.body != `{"message":"Too Many Requests"}` {
+				t.Errorf("%s, the %d. time: %+v", path, i+1, got)
+			}
+		}
+	}
+	send("/a", 200, 200, 429)
+	send("/b", 200, 429)
+	w.route(id, integration, "GET /c", func(*Route) {}) // a new table counts on
+	send("/a", 429)
+	w.clock.Advance(time.Second)
+	send("/a", 200, 429)
+	w.stage(id, defaultStage, func(s *Stage) { s.Default, s.RouteSettings = nil, nil })
+	send("/a", 200, 200, 200)
+}
+
+func TestMappingsChangeWhatIsHandedOn(t *testing.T) {
+	w := newWorld(t)
+	id, integration := w.api("2.0", "POST /pets/{id}")
+	w.integration(id, integration, func(i *Integration) {
+		i.RequestParameters = map[string]string{
+			"append:header.x-a": "$request.header.x-b", "overwrite:header.x-c": "${request.path.id}-${context.stage}", "remove:header.x-d": "''",
+			"append:querystring.q": "$request.body.a.b[1]", "overwrite:path": "/other/$request", "overwrite:header.x-e": "$request.querystring.in",
+		}
+		i.RequestParameters["overwrite:path"] = "/other/${request.path.id}"
+		i.ResponseParameters = map[string]map[string]string{"200": {
+			"append:header.x-out": "$response.body.rawPath", "overwrite:statuscode": "201", "remove:header.x-gone": "",
+		}}
+	})
+	got := w.send(id, "POST", "/pets/7?in=put", `{"a":{"b":[1,"two"]}}`, "X-B", "b", "X-C", "old", "X-D", "gone", "X-A", "a", "Content-Type", "application/json")
+	if got.status != 201 || got.header.Get("X-Out") != "/other/7" {
+		t.Fatalf("%+v", got)
+	}
+	e := decoded[struct {
+		RawPath, RawQueryString string
+		Headers                 map[string]string
+	}](t, got.body)
+	if e.RawPath != "/other/7" || e.RawQueryString != "in=put&q=two" || e.Headers["x-a"] != "a,b" || e.Headers["x-c"] != "7-$default" || e.Headers["x-d"] != "" || e.Headers["x-e"] != "put" {
+		t.Errorf("%+v", e)
+	}
+	for key, value := range map[string]string{
+		"set:header.a": "1", "append:header.authorization": "1", "append:header.x-amz-a": "1", "append:header.a b": "1", "append:path": "/", "overwrite:cookie.a": "1",
+		"overwrite:statuscode": "1", "append:querystring": "1", "append:header.a": "$request.cookie.a", "append:header.b": "${request.header.a", "append:header.c": "$response.body",
+	} {
+		if m, err := parseMapping(key, value, false); err == nil {
+			t.Errorf("%s %s is taken for %+v", key, value, m)
+		}
+	}
+}
+
+func FuzzMappings(f *testing.F) {
+	f.Add("append:header.x-a", "${request.header.a}$", `{"a":[1]}`)
+	f.Add("overwrite:querystring.a", "$request.body.a[0]", `{"a":[1]}`)
+	f.Add("overwrite:path", "/a${context.path}", ``)
+	w := newWorld(f)
+	id := w.quick(echo)
+	f.Fuzz(func(t *testing.T, key, value, body string) {
+		for _, response := range []bool{false, true} {
+			m, err := parseMapping(key, value, response)
+			if err != nil {
+				continue
+			}
+			r := httptestRequest("POST", "http://"+Host(id, "us-east-1", "localhost")+"/a?b=c", nil)
+			c := w.callOf(r)
+			c.findStage()
+			c.route, c.params = c.stage.find("POST", "/a")
+			c.body = []byte(body)
+			o := outgoing{query: "b=c", header: http.Header{}}
+			o.apply([]mapping{m}, c.value)
+			for name, values := range o.header {
+				for _, v := range values {
+					if strings.ContainsAny(name+v, "\r\n\x00") {
+						t.Fatalf("%q %q sets a header %q: %q", key, value, name, v)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestBackendsGetTheRequestAndNothingOfTheConnection(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		rw.Header().Set("X-Got", r.Method+" "+r.URL.EscapedPath()+"?"+r.URL.RawQuery+" "+string(b))
+		rw.Header().Set("X-Via", r.Header.Get("Via")+" "+r.Header.Get("X-Hop")+r.Header.Get("Forwarded"))
+		rw.Header().Set("Location", "/elsewhere")
+		rw.WriteHeader(http.StatusFound)
+		fmt.Fprint(rw, "answer")
+	}))
+	defer backend.Close()
+	w := newWorld(t)
+	id, integration := w.api("1.0", "ANY /x/{proxy+}")
+	w.integration(id, integration, func(i *Integration) {
+		i.Type, i.Method, i.URI = "HTTP_PROXY", "ANY", backend.URL+"/${stageVariables.base}/{proxy}?fixed=1"
+	})
+	w.stage(id, defaultStage, func(s *Stage) { s.Variables = map[string]string{"base": "b"} })
+	got := w.send(id, "PUT", "/x/y/a%20b?q=1", "body", "Connection", "X-Hop", "X-Hop", "hop")
+	if got.status != 302 || got.body != "answer" || got.header.Get("X-Got") != "PUT /b/y/a%20b?fixed=1&q=1 body" || got.header.Get("Location") != "/elsewhere" {
+		t.Errorf("%+v", got)
+	}
+	if via := got.header.Get("X-Via"); strings.Contains(via, "hop") || !strings.Contains(via, "for=192.0.2.1") {
+		t.Errorf("%s", via)
+	}
+	backend.Close()
+	if got := w.send(id, "GET", "/x/y", ""); got.status != 503 || got.body != `{"message":"Service Unavailable"}` {
+		t.Errorf("a backend that is gone: %+v", got)
+	}
+}
+
+func TestASlowBackendIsLeft(t *testing.T) {
+	release := make(chan struct{})
+	backend := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer backend.Close()
+	defer close(release)
+	w := newWorld(t)
+	id, integration := w.api("1.0", "$default")
+	w.integration(id, integration, func(i *Integration) {
+		i.Type, i.Method, i.URI, i.TimeoutMillis = "HTTP_PROXY", "GET", backend.URL, 50
+	})
+	if got := w.send(id, "GET", "/", ""); got.status != 503 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestTheMachineAndMetadataAreNotCalled(t *testing.T) {
+	for _, a := range []string{"127.0.0.1", "127.9.9.9", "::1", "169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0", "100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fe80::1", "224.0.0.1", "64:ff9b::a9fe:a9fe"} {
+		if Outside(netip.AddrPortFrom(netip.MustParseAddr(a), 80)) == "" {
+			t.Errorf("%s is called", a)
+		}
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range own {
+		if a, err := netip.ParsePrefix(o.String()); err == nil && Outside(netip.AddrPortFrom(a.Addr(), 80)) == "" {
+			t.Errorf("%s is this machine, and called", a)
+		}
+	}
+	if why := Outside(netip.MustParseAddrPort("192.0.2.7:443")); why != "" {
+		t.Error(why)
+	}
+	open := Opened([]string{"127.0.0.1:8080"})
+	if open(netip.MustParseAddrPort("127.0.0.1:8080")) != "" || open(netip.MustParseAddrPort("127.0.0.1:8081")) == "" {
+		t.Error("what is opened is not what was said")
+	}
+	// Whatever a name is resolved to, the address is judged that is dialled.
+	backend := httptest.NewServer(http.NotFoundHandler())
+	defer backend.Close()
+	w := newWorld(t)
+	w.client = newClient(Outside)
+	id, integration := w.api("1.0", "$default")
+	w.integration(id, integration, func(i *Integration) {
+		i.Type, i.Method, i.URI = "HTTP_PROXY", "GET", strings.Replace(backend.URL, "127.0.0.1", "localhost", 1)
+	})
+	if got := w.send(id, "GET", "/", ""); got.status != 503 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAccessLogsAreOneLineForEachRequest(t *testing.T) {
+	w := newWorld(t)
+	id, _ := w.api("2.0", "GET /a")
+	w.stage(id, defaultStage, func(s *Stage) {
+		s.AccessLog = &AccessLog{"arn:aws:logs:us-east-1:111122223333:log-group:access:*", `{"id":"$context.requestId","route":"$context.routeKey","status":$context.status,"agent":"$context.identity.userAgent","none":"$context.authorizer.x","why":$context.error.messageString}`}
+	})
+	w.send(id, "GET", "/a", "", "User-Agent", "me\"}\nforged")
+	w.send(id, "GET", "/b", "", "User-Agent", "")
+	if len(w.lines) != 2 {
+		t.Fatal(w.lines)
+	}
+	type line struct {
+		Route, Agent, None, Why string
+		Status                  int
+	}
+	one := decoded[line](t, strings.Replace(strings.TrimPrefix(w.lines[0], "access "), `"why":-`, `"why":""`, 1))
+	if one != (line{"GET /a", "me\"}\nforged", "-", "", 200}) || strings.Contains(w.lines[0], "\n") {
+		t.Errorf("%q is %+v", w.lines[0], one)
+	}
+	two := decoded[line](t, strings.TrimPrefix(w.lines[1], "access "))
+	if two != (line{"-", "-", "-", "Not Found", 404}) {
+		t.Errorf("%q is %+v", w.lines[1], two)
+	}
+}
+
+func TestHostNamesShowStagesByTheLongestPath(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	one, two := w.quick(echo), w.quick(echo)
+	if _, err := w.CreateStage(ctx, owner, two, func(s *Stage) error { s.Name, s.AutoDeploy = "v2", true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	name := func(name string) {
+		if _, err := w.CreateDomain(ctx, owner, func(d *Domain) error {
+			d.Name, d.Configurations = name, []DomainConfig{{CertificateARN: "arn:c"}}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mapping := func(name, key, id, stage string) {
+		if _, err := w.PutMapping(ctx, owner, name, "", func(m *Mapping) error { *m = Mapping{APIID: id, Key: key, Stage: stage}; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name("API.example.com")
+	name("*.wild.example")
+	mapping("api.example.com", "orders", one, defaultStage)
+	mapping("api.example.com", "orders/v2", two, "v2")
+	mapping("*.wild.example", "", one, defaultStage)
+	type event struct {
+		RawPath        string
+		RequestContext struct{ APIID, Stage, DomainName, DomainPrefix string }
+	}
+	for at, want := range map[string]string{
+		"api.example.com/orders": one + " $default /", "Api.Example.Com:80/orders/7": one + " $default /7", "api.example.com/orders/v2": two + " v2 /v2/",
+		"api.example.com/orders/v2/x": two + " v2 /v2/x", "api.example.com/orders/v21": one + " $default /v21", "api.example.com/ordersx": "", "api.example.com/": "",
+		"a.wild.example/x": one + " $default /x",
+	} {
+		got := w.do(httptestRequest("GET", "http://"+at, nil))
+		if want == "" {
+			if got.status != 404 {
+				t.Errorf("%s: %+v", at, got)
+			}
+			continue
+		}
+		e := decoded[event](t, got.body)
+		if got := e.RequestContext.APIID + " " + e.RequestContext.Stage + " " + e.RawPath; got != want {
+			t.Errorf("%s: %s, not %s", at, got, want)
+		}
+	}
+	for _, own := range []string{"hearth.example.com", "*.example.com"} {
+		w.Own = []string{"hearth.example.com"}
+		if _, err := w.CreateDomain(ctx, owner, func(d *Domain) error {
+			d.Name, d.Configurations = own, []DomainConfig{{}}
+			return nil
+		}); hearth.KindOf(err) != hearth.Validation {
+			t.Errorf("%s is taken from the server: %v", own, err)
+		}
+	}
+	w.Own = []string{"a.wild.example"}
+	if got := w.do(httptestRequest("GET", "http://a.wild.example/x", nil)); got.status != 599 {
+		t.Errorf("a name that became the server's own: %+v", got)
+	}
+	if w.Certificate("API.example.com") != "arn:c" || w.Certificate("x.wild.example") != "arn:c" || w.Certificate("wild.example") != "" || !w.HasDomain("api.example.com") || w.HasDomain("example.com") {
+		t.Error("certificates are not found by their host names")
+	}
+	if _, err := w.CreateDomain(ctx, "444455556666", func(d *Domain) error {
+		d.Name, d.Configurations = "api.example.com", []DomainConfig{{}}
+		return nil
+	}); hearth.KindOf(err) != hearth.Conflict {
+		t.Errorf("another account takes the name: %v", err)
+	}
+	if err := w.DeleteAPI(ctx, owner, one); hearth.KindOf(err) != hearth.Conflict {
+		t.Errorf("an API that is shown is deleted: %v", err)
+	}
+	if err := w.DeleteAccount(ctx, owner); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	if len(w.records) != 0 || len(w.domains) != 0 {
+		t.Errorf("left are %v %v", w.records, w.domains)
+	}
+	if got := w.do(httptestRequest("GET", "http://api.example.com/orders", nil)); got.status != 599 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// While routes change, are deployed and stages go from one deployment to
+// another, each request is answered by one state or the other.
+func TestNoRequestFailsWhileAnAPIChanges(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	id, integration := w.api("2.0", "GET /always")
+	d, err := w.Deploy(ctx, owner, id, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CreateStage(ctx, owner, id, func(s *Stage) error { s.Name, s.DeploymentID = "v1", d.ID; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	w.run = func(inv *hearth.Invocation) (*hearth.Result, error) {
+		return &hearth.Result{Payload: []byte(`{}`)}, nil
+	}
+	var served atomic.Int64
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	for n := range 4 {
+		group.Go(func() {
+			path := []string{"/always", "/v1/always"}[n%2]
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if got := w.send(id, "GET", path, ""); got.status != 200 {
+					t.Errorf("%s: %+v", path, got)
+					return
+				}
+				served.Add(1)
+			}
+		})
+	}
+	for i := 0; i < 50 || served.Load() < 500 && !t.Failed(); i++ {
+		r := w.route(id, integration, "GET /some", func(*Route) {})
+		if _, err := w.Deploy(ctx, owner, id, "v1", ""); err != nil {
+			t.Error(err)
+		}
+		if err := w.DeleteRoute(ctx, owner, id, r.ID); err != nil {
+			t.Error(err)
+		}
+		w.stage(id, "v1", func(s *Stage) { s.DeploymentID = d.ID })
+		all, _, err := w.Deployments(owner, id, Page{})
+		if err != nil {
+			t.Error(err)
+		}
+		for _, old := range all {
+			if old.ID != d.ID && !old.Auto {
+				if err := w.DeleteDeployment(ctx, owner, id, old.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	close(done)
+	group.Wait()
+}
+
+// What was acknowledged is there when the store is opened again.
+func TestAPIsSurvive(t *testing.T) {
+	w := newWorld(t)
+	id, integration := w.api("2.0", "GET /a")
+	w.route(id, integration, "GET /b", func(*Route) {})
+	if _, err := w.Deploy(context.Background(), owner, id, "", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := w.Export(owner, id, Export{Stage: defaultStage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	after, err := w.Export(owner, id, Export{Stage: defaultStage})
+	if err != nil || string(after) != string(before) {
+		t.Errorf("%v\n%s\n%s", err, before, after)
+	}
+	if got := w.send(id, "GET", "/b", ""); got.status != 200 {
+		t.Errorf("%+v", got)
+	}
+	all, _, err := w.Deployments(owner, id, Page{})
+	if err != nil || len(all) != 2 {
+		t.Errorf("%v %v", all, err)
+	}
+}

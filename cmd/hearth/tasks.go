@@ -1,0 +1,408 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/control"
+	"github.com/hearth-faas/hearth/taskset"
+)
+
+func (a *app) tasksCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tasks",
+		Short: "Publish functions as one API for other accounts, and call theirs",
+		Long: `A task API is a named set of functions that other accounts call, at their own
+expense and without seeing the code. Its owner changes the set as a whole: a
+call sees it as it was or as it is.
+
+As the owner:
+  hearth tasks create img --account 111122223333 --rate 50
+  hearth tasks put img resize=resize thumb=thumbnail:3 exif=exif
+  hearth tasks put img thumb=thumbnail --remove exif
+  hearth tasks stage img prod 1             back to version 1
+  hearth tasks subscribers img
+  hearth tasks approve|deny|withdraw img 111122223333
+
+As another account:
+  hearth tasks subscribe 000000000000/img
+  hearth invoke img--thumb '{}'             at the stage of default
+  hearth invoke img--thumb:beta '{}'
+  hearth tasks key create img
+
+By HTTP, signed or with an API key: POST /tasks/OWNER/API/STAGE/TASK`,
+		Args: exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.tasksDo(cmd, "can't find out about task APIs", func(r *remote) (control.TaskList, error) { return r.control.Tasks(cmd.Context()) }, "")
+		},
+	}
+	cmd.AddCommand(a.tasksCreateCmd(), a.tasksConfigureCmd(), a.tasksPutCmd(), a.tasksStageCmd(), a.tasksRmCmd(), a.tasksSubscribersCmd(),
+		a.tasksApproveCmd(), a.tasksDecideCmd("deny", "Say no to an account that has asked"),
+		a.tasksDecideCmd("withdraw", "Take access back from an account: its calls are refused from now on"),
+		a.tasksSubscribeCmd(), a.tasksUnsubscribeCmd(), a.tasksKeyCmd())
+	return cmd
+}
+
+// tasksDo does something and shows what there is then, after a sentence.
+func (a *app) tasksDo(_ *cobra.Command, failed string, do func(*remote) (control.TaskList, error), done string) error {
+	r, err := a.connect()
+	if err != nil {
+		return err
+	}
+	list, err := do(r)
+	if err != nil {
+		return r.failure(failed, err)
+	}
+	if a.json {
+		return a.printJSON(list)
+	}
+	if done != "" {
+		fmt.Fprintln(a.out, done)
+		return nil
+	}
+	a.printTasks(&list)
+	return nil
+}
+
+func (a *app) printTasks(list *control.TaskList) {
+	if len(list.APIs)+len(list.Subscriptions) == 0 {
+		a.say("There are no task APIs. Publish one with: hearth tasks create NAME; ask for another account's with: hearth tasks subscribe OWNER/NAME")
+		return
+	}
+	if len(list.APIs) > 0 {
+		t := table{header: []string{"API", "STAGE", "VERSION", "TASKS", "ACCESS"}}
+		for _, api := range list.APIs {
+			access := "on approval"
+			if api.Open {
+				access = "open"
+			}
+			if api.Key {
+				access += ", with key"
+			}
+			if len(api.Stages) == 0 {
+				t.add(a.bold(api.Name), "-", "-", "none yet", access)
+			}
+			for _, stage := range slices.Sorted(maps.Keys(api.Stages)) {
+				var tasks []string
+				for _, v := range api.Versions {
+					for _, one := range v.Tasks {
+						if v.Number == api.Stages[stage] {
+							tasks = append(tasks, one.Name+"="+one.Function+":"+one.Version)
+						}
+					}
+				}
+				t.add(a.bold(api.Name), stage, strconv.Itoa(api.Stages[stage]), strings.Join(tasks, " "), access)
+			}
+		}
+		t.print(a.out, a)
+	}
+	if len(list.Subscriptions) > 0 {
+		t := table{header: []string{"SUBSCRIPTION", "TO", "STATUS", "CALL", "CALLS THIS MONTH"}}
+		for _, s := range list.Subscriptions {
+			var calls []string
+			for _, stage := range slices.Sorted(maps.Keys(s.Names)) {
+				for _, task := range s.Names[stage] {
+					calls = append(calls, s.Alias+"--"+task+":"+stage)
+				}
+			}
+			t.add(a.bold(s.Alias), string(s.Owner)+"/"+s.API, string(s.Status), strings.Join(calls, " "), strconv.FormatInt(s.Used.MonthCalls, 10))
+		}
+		t.print(a.out, a)
+	}
+}
+
+// taskSettings are the flags of an API's settings.
+type taskSettings struct {
+	taskset.Settings
+	accounts []string
+}
+
+func (s *taskSettings) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&s.Open, "open", false, "every account that asks gets access at once")
+	f.StringSliceVar(&s.accounts, "account", nil, "`ACCOUNT` that gets access at once when it asks; may be given again")
+	f.BoolVar(&s.Key, "key", false, "a call needs an API key")
+	f.Float64Var(&s.Quota.Rate, "rate", 0, "calls that a subscription may begin in a second")
+	f.IntVar(&s.Quota.Burst, "burst", 0, "of those at once")
+	f.IntVar(&s.Quota.Concurrency, "concurrency", 0, "calls of a subscription at a time")
+	f.Int64Var(&s.Quota.Day, "day", 0, "calls of a subscription in a day")
+	f.Int64Var(&s.Quota.Month, "month", 0, "calls of a subscription in a month")
+	f.Float64Var(&s.Quota.CPUSeconds, "cpu-seconds", 0, "seconds of processor time of a subscription in a month")
+	f.Float64Var(&s.KeyQuota.Rate, "key-rate", 0, "calls that an API key may begin in a second")
+	f.Int64Var(&s.KeyQuota.Day, "key-day", 0, "calls of an API key in a day")
+	f.Int64Var(&s.KeyQuota.Month, "key-month", 0, "calls of an API key in a month")
+	f.Float64Var(&s.Markup, "markup", 0, "what is asked on top of what a run costs, as a share of it")
+	f.StringSliceVar(&s.Reaches, "reaches", nil, "`HOST:PORT` that the tasks need of the network; may be given again")
+	f.StringVar(&s.Stage, "default-stage", "", "the stage of calls that name none (default "+taskset.DefaultStage+")")
+}
+
+func (s *taskSettings) settings() taskset.Settings {
+	for _, a := range s.accounts {
+		s.Accounts = append(s.Accounts, hearth.Account(a))
+	}
+	return s.Settings
+}
+
+func (a *app) tasksCreateCmd() *cobra.Command {
+	var s taskSettings
+	var description string
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a task API, without tasks",
+		Args:  exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.tasksDo(cmd, "can't make the task API", func(r *remote) (control.TaskList, error) {
+				return r.control.ChangeTasks(cmd.Context(), "create", url.Values{"name": {args[0]}}, control.TaskSpec{Description: description, Settings: s.settings()})
+			}, args[0]+" is made; give it tasks with: hearth tasks put "+args[0]+" TASK=FUNCTION...")
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().StringVar(&description, "description", "", "what it is for")
+	return cmd
+}
+
+func (a *app) tasksConfigureCmd() *cobra.Command {
+	var s taskSettings
+	cmd := &cobra.Command{
+		Use:   "configure NAME",
+		Short: "Replace a task API's settings: what is not given is off",
+		Args:  exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.tasksDo(cmd, "can't configure the task API", func(r *remote) (control.TaskList, error) {
+				return r.control.ChangeTasks(cmd.Context(), "configure", url.Values{"name": {args[0]}}, control.TaskSpec{Settings: s.settings()})
+			}, args[0]+" is configured")
+		},
+	}
+	s.flags(cmd)
+	return cmd
+}
+
+func (a *app) tasksPutCmd() *cobra.Command {
+	var stage, description string
+	var remove []string
+	cmd := &cobra.Command{
+		Use:   "put API [TASK=FUNCTION[:VERSION]...]",
+		Short: "Set and remove tasks, all at once",
+		Long: `Make a new version of the set, with tasks set and removed, and put a stage at it.
+All of it takes effect at once, for all subscribers. A function without a version
+is taken as its code is now, which is published.`,
+		Args: between(1, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := control.TaskChange{Description: description, Remove: remove}
+			for _, arg := range args[1:] {
+				name, function, ok := strings.Cut(arg, "=")
+				if !ok {
+					return usage(fmt.Sprintf("%q is no TASK=FUNCTION", arg), "As in thumb=thumbnail, or thumb=thumbnail:3.")
+				}
+				function, version, _ := strings.Cut(function, ":")
+				c.Set = append(c.Set, taskset.Task{Name: name, Function: function, Version: version})
+			}
+			if len(c.Set)+len(c.Remove) == 0 {
+				return usage("nothing to change", "Add TASK=FUNCTION, or --remove TASK.")
+			}
+			return a.tasksDo(cmd, "can't change the tasks", func(r *remote) (control.TaskList, error) {
+				return r.control.ChangeTasks(cmd.Context(), "put", url.Values{"name": {args[0]}, "stage": {stage}}, c)
+			}, args[0]+" is changed; see it with: hearth tasks")
+		},
+	}
+	cmd.Flags().StringVar(&stage, "stage", "", "the `STAGE` (default: that of calls that name none)")
+	cmd.Flags().StringSliceVar(&remove, "remove", nil, "`TASK` to remove; may be given again")
+	cmd.Flags().StringVar(&description, "description", "", "what is new")
+	return cmd
+}
+
+func (a *app) tasksStageCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stage API STAGE VERSION",
+		Short: "Put a stage at a version of the set; 0 removes the stage",
+		Args:  exactly(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.tasksDo(cmd, "can't move the stage", func(r *remote) (control.TaskList, error) {
+				return r.control.ChangeTasks(cmd.Context(), "point", url.Values{"name": {args[0]}, "stage": {args[1]}, "version": {args[2]}}, nil)
+			}, "the stage "+args[1]+" of "+args[0]+" is at version "+args[2])
+		},
+	}
+}
+
+func (a *app) tasksRmCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rm API",
+		Short: "Delete a task API: calls are refused from now on",
+		Args:  exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.tasksDo(cmd, "can't delete the task API", func(r *remote) (control.TaskList, error) {
+				return r.control.ChangeTasks(cmd.Context(), "delete", url.Values{"name": {args[0]}}, nil)
+			}, args[0]+" is deleted")
+		},
+	}
+}
+
+func (a *app) printSubscribers(s *control.TaskSubscribers) error {
+	if a.json {
+		return a.printJSON(s)
+	}
+	if len(s.Subscribers) == 0 {
+		a.say("Nobody has asked for %s. Tell them: hearth tasks subscribe OWNER/%s", s.API, s.API)
+		return nil
+	}
+	t := table{header: []string{"ACCOUNT", "STATUS", "SINCE", "CALLS TODAY", "CALLS THIS MONTH"}}
+	for _, one := range s.Subscribers {
+		t.add(string(one.Account), string(one.Status), one.Created.Format("2006-01-02"), strconv.FormatInt(one.Used.DayCalls, 10), strconv.FormatInt(one.Used.MonthCalls, 10))
+	}
+	t.print(a.out, a)
+	return nil
+}
+
+func (a *app) tasksSubscribersCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "subscribers API",
+		Short: "Who has access to a task API, or has asked for it",
+		Args:  exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := a.connect()
+			if err != nil {
+				return err
+			}
+			s, err := r.control.TaskSubscribers(cmd.Context(), args[0])
+			if err != nil {
+				return r.failure("can't find out about the subscribers", err)
+			}
+			return a.printSubscribers(&s)
+		},
+	}
+}
+
+func (a *app) tasksApproveCmd() *cobra.Command {
+	var q taskset.Quota
+	cmd := &cobra.Command{
+		Use:   "approve API ACCOUNT",
+		Short: "Let an account in that has asked, with quotas of its own if some are given",
+		Args:  exactly(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			own := &q
+			if q == (taskset.Quota{}) {
+				own = nil
+			}
+			return a.decideTask(cmd, "approve", args, own)
+		},
+	}
+	f := cmd.Flags()
+	f.Float64Var(&q.Rate, "rate", 0, "calls that it may begin in a second")
+	f.IntVar(&q.Burst, "burst", 0, "of those at once")
+	f.IntVar(&q.Concurrency, "concurrency", 0, "calls at a time")
+	f.Int64Var(&q.Day, "day", 0, "calls in a day")
+	f.Int64Var(&q.Month, "month", 0, "calls in a month")
+	f.Float64Var(&q.CPUSeconds, "cpu-seconds", 0, "seconds of processor time in a month")
+	return cmd
+}
+
+func (a *app) tasksDecideCmd(what, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: what + " API ACCOUNT", Short: short, Args: exactly(2),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.decideTask(cmd, what, args, nil) },
+	}
+}
+
+func (a *app) decideTask(cmd *cobra.Command, what string, args []string, q *taskset.Quota) error {
+	r, err := a.connect()
+	if err != nil {
+		return err
+	}
+	s, err := r.control.DecideTask(cmd.Context(), what, args[0], hearth.Account(args[1]), q)
+	if err != nil {
+		return r.failure("can't "+what+" access", err)
+	}
+	return a.printSubscribers(&s)
+}
+
+func (a *app) tasksSubscribeCmd() *cobra.Command {
+	var alias string
+	var n hearth.NetworkPolicy
+	cmd := &cobra.Command{
+		Use:   "subscribe OWNER/API",
+		Short: "Ask for access to another account's task API",
+		Args:  exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			owner, name, ok := strings.Cut(args[0], "/")
+			if !ok {
+				return usage(fmt.Sprintf("%q is no OWNER/API", args[0]), "As in 000000000000/img, with the owner's account.")
+			}
+			var body any
+			if n.Open || len(n.Allow) > 0 {
+				body = n
+			}
+			r, err := a.connect()
+			if err != nil {
+				return err
+			}
+			list, err := r.control.ChangeTasks(cmd.Context(), "subscribe", url.Values{"owner": {owner}, "name": {name}, "alias": {alias}}, body)
+			if err != nil {
+				return r.failure("can't subscribe", err)
+			}
+			if a.json {
+				return a.printJSON(list)
+			}
+			a.printTasks(&list)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&alias, "as", "", "what the account calls it (default: the API's name)")
+	cmd.Flags().StringSliceVar(&n.Allow, "allow", nil, "`HOST:PORT` that the runs may reach; may be given again (default: what the owner says that they need)")
+	cmd.Flags().BoolVar(&n.Open, "open-network", false, "the runs may reach whatever any function may")
+	return cmd
+}
+
+func (a *app) tasksUnsubscribeCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "unsubscribe ALIAS",
+		Short: "End a subscription, with its keys",
+		Args:  exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.tasksDo(cmd, "can't unsubscribe", func(r *remote) (control.TaskList, error) {
+				return r.control.ChangeTasks(cmd.Context(), "unsubscribe", url.Values{"alias": {args[0]}}, nil)
+			}, "the subscription "+args[0]+" is ended")
+		},
+	}
+}
+
+func (a *app) tasksKeyCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "key", Short: "API keys of a subscription", Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "create ALIAS [NAME]",
+		Short: "Make an API key; its secret is shown once",
+		Args:  between(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := a.connect()
+			if err != nil {
+				return err
+			}
+			k, err := r.control.MakeTaskKey(cmd.Context(), args[0], strings.Join(args[1:], ""))
+			if err != nil {
+				return r.failure("can't make the key", err)
+			}
+			if a.json {
+				return a.printJSON(k)
+			}
+			fmt.Fprintln(a.out, k.Secret)
+			a.say("That is the key %s, which is not shown again. Call with it as the header X-Api-Key.", k.ID)
+			return nil
+		},
+	}, &cobra.Command{
+		Use:   "rm ALIAS KEY",
+		Short: "End an API key: calls with it are refused from now on",
+		Args:  exactly(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.tasksDo(cmd, "can't delete the key", func(r *remote) (control.TaskList, error) {
+				return r.control.ChangeTasks(cmd.Context(), "keys/delete", url.Values{"alias": {args[0]}, "id": {args[1]}}, nil)
+			}, "the key "+args[1]+" is ended")
+		},
+	})
+	return cmd
+}

@@ -1,0 +1,322 @@
+package frontend
+
+import (
+	"bytes"
+	"container/list"
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+)
+
+// Gate shares the machine fairly between accounts while its processors are all
+// at work. Then only so many invocations begin at once as keep them at work,
+// and the others wait, each account's in a queue of its own; who has used least
+// of late is next. An account that has nothing under way waits for nobody: each
+// has one slot of its own, beside those that are shared. So one account's flood
+// waits behind itself, and nobody else waits behind it. While there are
+// processors to spare the gate is open, and costs two loads.
+//
+// An invocation holds its slot until it ends, but no longer than lease: one that
+// waits for something itself uses no processor, and one that computes for long
+// is held to its share by its control group. Safe for concurrent use.
+type Gate struct {
+	// Busy tells which part of the processors' time since it was asked last was
+	// used, from 0 to 1; ok is false if it is not known. It is asked by one
+	// goroutine at a time.
+	Busy func() (part float64, ok bool)
+	// Least is how many slots there are at least; 0 is one for each processor.
+	Least int
+
+	shut    atomic.Bool  // invocations take slots
+	looked  atomic.Int64 // Unix nanoseconds
+	looking sync.Mutex
+
+	mu      sync.Mutex
+	slots   int
+	taken   int
+	clock   time.Duration // the least that those who wait, or run, have used
+	shares  map[hearth.Account]*share
+	waiting int
+
+	waits atomic.Uint64
+	spent atomic.Int64 // nanoseconds waited
+}
+
+// share is one account's part of what is used while the gate is shut.
+type share struct {
+	used    time.Duration // of slots, on the gate's clock
+	holds   int
+	waiters *list.List // of *waiter
+}
+
+type waiter struct{ let chan struct{} }
+
+const (
+	lookEvery = 100 * time.Millisecond
+	lease     = 50 * time.Millisecond
+	// entry is what a slot costs at once; the rest when it is given back.
+	entry = 500 * time.Microsecond
+	// Between calm and pressed the number of slots stays as it is.
+	pressed, calm = 0.92, 0.8
+	// openAt times the least number of slots the gate opens: nothing is gained
+	// by counting so many.
+	openAt = 64
+)
+
+// NewGate makes a Gate that looks at this machine's processors.
+func NewGate() *Gate { return &Gate{Busy: new(processors).busy} }
+
+func (g *Gate) least() int {
+	if g.Least > 0 {
+		return g.Least
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// look has the processors looked at, once in a while, by a goroutine of its own.
+func (g *Gate) look(now time.Time) {
+	at := g.looked.Load()
+	if now.UnixNano()-at < int64(lookEvery) || !g.looked.CompareAndSwap(at, now.UnixNano()) {
+		return
+	}
+	go g.adjust()
+}
+
+// adjust shuts or opens the gate, or changes how many slots there are.
+func (g *Gate) adjust() {
+	if !g.looking.TryLock() {
+		return // the one before is late
+	}
+	part, ok := g.Busy()
+	g.looking.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	least := g.least()
+	switch {
+	case !ok:
+		g.open()
+	case part >= pressed && !g.shut.Load():
+		g.slots = 2 * least
+		g.shut.Store(true)
+	case part >= pressed:
+		g.slots = max(least, g.slots*3/4)
+	case part < calm && g.shut.Load():
+		if g.slots += max(1, g.slots/4); g.slots >= openAt*least {
+			g.open()
+		}
+		g.serve()
+	}
+}
+
+// open lets everybody in. Called with mu held.
+func (g *Gate) open() {
+	g.shut.Store(false)
+	g.slots = int(^uint(0) >> 1)
+	g.serve()
+	g.slots = 0
+	for account, s := range g.shares {
+		if s.holds == 0 {
+			delete(g.shares, account)
+		}
+	}
+}
+
+// slot is a place that an invocation has while the gate is shut; nil is none.
+type slot struct {
+	gate    *Gate
+	account hearth.Account
+	began   time.Time
+	timer   *time.Timer
+	once    sync.Once
+}
+
+// enter takes a slot, for which it waits its account's turn. It waits no longer
+// than ctx.
+func (g *Gate) enter(ctx context.Context, account hearth.Account) (*slot, error) {
+	g.mu.Lock()
+	s := g.shares[account]
+	if s == nil {
+		if g.shares == nil {
+			g.shares = map[hearth.Account]*share{}
+		}
+		s = &share{waiters: list.New()}
+		g.shares[account] = s
+	}
+	if s.holds == 0 && s.waiters.Len() == 0 {
+		s.used = max(s.used, g.clock) // nobody saves up
+	}
+	if !g.shut.Load() {
+		if s.holds == 0 {
+			delete(g.shares, account)
+		}
+		g.mu.Unlock()
+		return nil, nil
+	}
+	if g.waiting == 0 && g.taken < g.slots || s.holds == 0 && s.waiters.Len() == 0 {
+		g.grant(s)
+		g.mu.Unlock()
+		return g.hold(account), nil
+	}
+	w := &waiter{let: make(chan struct{})}
+	e := s.waiters.PushBack(w)
+	g.waiting++
+	g.serve() // there may be room, and others who wait
+	g.mu.Unlock()
+	g.waits.Add(1)
+	began := time.Now()
+	defer func() { g.spent.Add(int64(time.Since(began))) }()
+	select {
+	case <-w.let:
+		return g.hold(account), nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-w.let: // just then
+		g.back(account, 0)
+	default:
+		s.waiters.Remove(e)
+		g.waiting--
+		g.forget(account, s)
+	}
+	return nil, context.Cause(ctx)
+}
+
+// grant gives a slot to an account. Called with mu held.
+func (g *Gate) grant(s *share) {
+	s.holds++
+	s.used += entry
+	g.taken++
+}
+
+// serve lets in who waits while there are slots: of the account that has used
+// least. Called with mu held.
+func (g *Gate) serve() {
+	for g.taken < g.slots && g.waiting > 0 {
+		var next *share
+		for _, s := range g.shares {
+			if s.waiters.Len() > 0 && (next == nil || s.used < next.used) {
+				next = s
+			}
+		}
+		g.let(next)
+	}
+}
+
+// let lets in who waits first of an account. Called with mu held.
+func (g *Gate) let(s *share) {
+	g.clock = max(g.clock, s.used)
+	w := s.waiters.Remove(s.waiters.Front()).(*waiter)
+	g.waiting--
+	g.grant(s)
+	close(w.let)
+}
+
+func (g *Gate) hold(account hearth.Account) *slot {
+	s := &slot{gate: g, account: account, began: time.Now()}
+	g.mu.Lock() // the lease may be over before the timer is known
+	s.timer = time.AfterFunc(lease, s.leave)
+	g.mu.Unlock()
+	return s
+}
+
+// leave gives the slot back; more than once is no mistake.
+func (s *slot) leave() {
+	if s == nil {
+		return
+	}
+	s.once.Do(func() {
+		s.gate.mu.Lock()
+		defer s.gate.mu.Unlock()
+		s.timer.Stop()
+		s.gate.back(s.account, time.Since(s.began))
+	})
+}
+
+// back takes a slot back that was held so long. Called with mu held.
+func (g *Gate) back(account hearth.Account, held time.Duration) {
+	s := g.shares[account]
+	s.used += max(held-entry, 0)
+	s.holds--
+	g.taken--
+	if s.holds == 0 && s.waiters.Len() > 0 {
+		g.let(s)
+	}
+	g.serve()
+	g.forget(account, s)
+}
+
+// forget keeps nothing of an account that has nothing under way and is not
+// ahead of the others. Called with mu held.
+func (g *Gate) forget(account hearth.Account, s *share) {
+	if s.holds == 0 && s.waiters.Len() == 0 && (s.used <= g.clock || !g.shut.Load()) {
+		delete(g.shares, account)
+	}
+}
+
+// GateStats tell how the gate does: whether it is shut, how many slots there
+// are then, who waits, how often and how long somebody has since the start.
+type GateStats struct {
+	Shut           bool
+	Slots, Waiting int
+	Waits          uint64
+	Waited         time.Duration
+}
+
+// Stats returns them.
+func (g *Gate) Stats() GateStats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return GateStats{g.shut.Load(), g.slots, g.waiting, g.waits.Load(), time.Duration(g.spent.Load())}
+}
+
+// processors reads how busy the machine's processors are, from /proc/stat.
+type processors struct{ idle, all uint64 }
+
+var errStat = errors.New("/proc/stat has no line of all processors")
+
+func (p *processors) busy() (part float64, ok bool) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, false
+	}
+	idle, all, err := readStat(data)
+	if err != nil {
+		return 0, false
+	}
+	was := *p
+	p.idle, p.all = idle, all
+	if was.all == 0 || all <= was.all || idle < was.idle {
+		return 0, true // the first look
+	}
+	return 1 - float64(idle-was.idle)/float64(all-was.all), true
+}
+
+// readStat reads the first line: user, nice, system, idle, iowait, irq,
+// softirq, steal, in ticks. What a hypervisor steals is not idle.
+func readStat(data []byte) (idle, all uint64, err error) {
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	fields := bytes.Fields(line)
+	if len(fields) < 6 || string(fields[0]) != "cpu" {
+		return 0, 0, errStat
+	}
+	for i, f := range fields[1:min(len(fields), 9)] {
+		n, err := strconv.ParseUint(string(f), 10, 64)
+		if err != nil {
+			return 0, 0, errStat
+		}
+		all += n
+		if i == 3 || i == 4 {
+			idle += n
+		}
+	}
+	return idle, all, nil
+}

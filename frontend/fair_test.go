@@ -1,0 +1,255 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/hearth-faas/hearth"
+)
+
+// shutGate is one that is shut, with so many slots.
+func shutGate(slots int) *Gate {
+	g := &Gate{Busy: func() (float64, bool) { return 1, true }, Least: slots}
+	g.adjust()
+	g.mu.Lock()
+	g.slots = slots
+	g.mu.Unlock()
+	return g
+}
+
+// One account's flood does not make another wait at all.
+func TestAFloodWaitsBehindItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := shutGate(2)
+		work := func(account hearth.Account, d time.Duration) time.Duration {
+			began := time.Now()
+			s, err := g.enter(t.Context(), account)
+			if err != nil {
+				t.Error(err)
+			}
+			waited := time.Since(began)
+			time.Sleep(d)
+			s.leave()
+			return waited
+		}
+		var wg sync.WaitGroup
+		for range 200 {
+			wg.Go(func() { work("111122223333", 10*time.Millisecond) })
+		}
+		synctest.Wait()
+		var worst time.Duration
+		for i := range 20 {
+			account := hearth.Account(fmt.Sprintf("2222333344%02d", i%4))
+			if w := work(account, time.Millisecond); w > worst {
+				worst = w
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if worst > 0 {
+			t.Errorf("somebody else waited for %v", worst)
+		}
+		wg.Wait()
+		if s := g.Stats(); s.Waiting != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// Over time, accounts that all have more than enough to do use the same of the
+// slots, whatever one invocation of theirs costs and however many they send.
+func TestAccountsShareSlotsByWhatTheyUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := shutGate(2)
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
+		var used [3]atomic.Int64
+		var wg sync.WaitGroup
+		for i, c := range []struct {
+			workers int
+			each    time.Duration
+		}{{50, 2 * time.Millisecond}, {5, 20 * time.Millisecond}, {4, 5 * time.Millisecond}} {
+			for range c.workers {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						s, err := g.enter(ctx, hearth.Account(fmt.Sprint("11112222333", i)))
+						if err != nil {
+							return
+						}
+						time.Sleep(c.each)
+						s.leave()
+						used[i].Add(int64(c.each))
+					}
+				})
+			}
+		}
+		wg.Wait()
+		least, most := used[0].Load(), used[0].Load()
+		for i := range used {
+			least, most = min(least, used[i].Load()), max(most, used[i].Load())
+		}
+		if float64(most) > 1.1*float64(least) {
+			t.Errorf("%v, %v, %v", time.Duration(used[0].Load()), time.Duration(used[1].Load()), time.Duration(used[2].Load()))
+		}
+	})
+}
+
+// One that waits for something itself, or for another invocation, holds nobody
+// up for longer than the lease.
+func TestALongInvocationHoldsItsSlotNoLongerThanTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := shutGate(1)
+		long, err := g.enter(t.Context(), "111122223333")
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		s, err := g.enter(t.Context(), "111122223333")
+		if err != nil || time.Since(began) != lease {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		s.leave()
+		long.leave()
+		long.leave()
+		if st := g.Stats(); g.taken != 0 || st.Waiting != 0 {
+			t.Errorf("%d slots are taken", g.taken)
+		}
+	})
+}
+
+func TestTheGateShutsUnderPressureAndOpensAfterIt(t *testing.T) {
+	part, known := 0.5, true
+	g := &Gate{Busy: func() (float64, bool) { return part, known }, Least: 2}
+	step := func() GateStats { g.adjust(); return g.Stats() }
+	if s := step(); s.Shut {
+		t.Error("shut without need")
+	}
+	part = 0.99
+	if s := step(); !s.Shut || s.Slots != 4 {
+		t.Errorf("%+v", s)
+	}
+	step()
+	if s := step(); s.Slots != 2 {
+		t.Errorf("%+v", s)
+	}
+	part = 0.85
+	if s := step(); s.Slots != 2 || !s.Shut {
+		t.Errorf("%+v", s)
+	}
+	part = 0.3
+	n := 0
+	for ; step().Shut; n++ {
+		if n > 100 {
+			t.Fatal("it stays shut")
+		}
+	}
+	part = 1
+	step()
+	known = false
+	if s := step(); s.Shut {
+		t.Error("shut without knowing")
+	}
+}
+
+func TestWhoGoesAwayLeavesNothingBehind(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		seed := rapid.Uint64().Draw(rt, "seed")
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			g := shutGate(1 + r.IntN(3))
+			var wg sync.WaitGroup
+			for range 60 {
+				account := hearth.Account(fmt.Sprint("11112222333", r.IntN(4)))
+				patience, work, after := time.Duration(r.IntN(60))*time.Millisecond, time.Duration(r.IntN(80))*time.Millisecond, time.Duration(r.IntN(50))*time.Millisecond
+				wg.Go(func() {
+					time.Sleep(after)
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					s, err := g.enter(ctx, account)
+					if err != nil {
+						if !errors.Is(err, context.DeadlineExceeded) {
+							t.Error(err)
+						}
+						return
+					}
+					time.Sleep(work)
+					s.leave()
+				})
+			}
+			if r.IntN(2) == 0 {
+				time.Sleep(30 * time.Millisecond)
+				g.mu.Lock()
+				g.open()
+				g.mu.Unlock()
+			}
+			wg.Wait()
+			time.Sleep(2 * lease)
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if g.taken != 0 || g.waiting != 0 {
+				t.Errorf("%d taken, %d waiting", g.taken, g.waiting)
+			}
+			for account, s := range g.shares {
+				if s.holds != 0 || s.waiters.Len() != 0 {
+					t.Errorf("%s: %+v", account, s)
+				}
+			}
+		})
+	})
+}
+
+func TestProcessorsAreRead(t *testing.T) {
+	idle, all, err := readStat([]byte("cpu  10 20 30 400 50 1 2 3 7 8\ncpu0 1"))
+	if err != nil || idle != 450 || all != 516 {
+		t.Error(idle, all, err)
+	}
+	p := new(processors)
+	if _, ok := p.busy(); !ok {
+		t.Skip("no /proc/stat")
+	}
+	if part, ok := p.busy(); !ok || part < 0 || part > 1 {
+		t.Error(part, ok)
+	}
+}
+
+func FuzzStat(f *testing.F) {
+	f.Add([]byte("cpu  10 20 30 400 50 1 2 3\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _, _ = readStat(b)
+	})
+}
+
+// An open gate costs next to nothing, and allocates nothing.
+func BenchmarkOpenGate(b *testing.B) {
+	g := NewGate()
+	g.looked.Store(time.Now().Add(time.Hour).UnixNano())
+	now := time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		if g.look(now); g.shut.Load() {
+			b.Fatal("shut")
+		}
+	}
+}
+
+func BenchmarkShutGate(b *testing.B) {
+	g := shutGate(8)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			s, err := g.enter(context.Background(), "111122223333")
+			if err != nil {
+				b.Fatal(err)
+			}
+			s.leave()
+		}
+	})
+}

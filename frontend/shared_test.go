@@ -1,0 +1,92 @@
+package frontend_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/frontend"
+)
+
+// gate lets runs in, or not, and counts them.
+type gate struct {
+	err            error
+	entered, ended int
+}
+
+func (g *gate) Enter(context.Context, *hearth.Invocation) error {
+	if g.err == nil {
+		g.entered++
+	}
+	return g.err
+}
+
+func (g *gate) Leave(*hearth.Invocation) { g.ended++ }
+
+func sharedFrontend(t *testing.T, g frontend.Shares, m manager, r *recorder) *frontend.Frontend {
+	fn := newFunction()
+	fn.Shared = &hearth.Shared{Owner: "111122223333"}
+	fn.Package.SHA256 = "feed"
+	return newFrontend(t, m, func(c *frontend.Config) { c.Functions, c.Shares, c.Recorder = functions{fn}, g, r })
+}
+
+func TestASharedRunIsLetInOnceAndItsOwnersAreRecorded(t *testing.T) {
+	g, r := &gate{}, &recorder{}
+	f := sharedFrontend(t, g, echo, r)
+	inv := request()
+	if _, err := f.Invoke(t.Context(), inv); err != nil {
+		t.Fatal(err)
+	}
+	f.Done(inv)
+	if g.entered != 1 || g.ended != 1 || len(r.all) != 1 || r.all[0].Owner != "111122223333" || r.all[0].Account != hearth.DefaultAccount {
+		t.Errorf("%+v, %+v", g, r.all)
+	}
+}
+
+func TestARefusedSharedRunDoesNotReachTheManager(t *testing.T) {
+	g := &gate{err: hearth.Errorf(hearth.AccessDenied, "withdrawn")}
+	f := sharedFrontend(t, g, func(context.Context, *hearth.Invocation) (*hearth.Result, error) { panic("it runs") }, nil)
+	if _, err := f.Invoke(t.Context(), request()); hearth.KindOf(err) != hearth.AccessDenied || g.ended != 0 {
+		t.Errorf("%v, %+v", err, g)
+	}
+	if _, err := sharedFrontend(t, nil, echo, nil).Invoke(t.Context(), request()); err == nil {
+		t.Error("without anybody who lets it in it runs")
+	}
+}
+
+func TestWhatCouldTellOfSharedCodeIsWithheld(t *testing.T) {
+	g, r := &gate{}, &recorder{}
+	fail := func(_ context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
+		return nil, hearth.Errorf(hearth.InvalidImage, "no /srv/secret in the image of registry.example/secret: %w", errors.New("secret"))
+	}
+	_, err := sharedFrontend(t, g, fail, nil).Invoke(t.Context(), request())
+	var told *hearth.Error
+	if !errors.As(err, &told) || told.Kind != hearth.InvalidImage || strings.Contains(told.Message, "secret") || g.ended != 1 {
+		t.Errorf("%v", err)
+	}
+	typed := func(_ context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
+		inv.Use.End = hearth.EndError
+		inv.Placement = hearth.Placement{Path: hearth.PathReuse}
+		return &hearth.Result{FunctionError: "Unhandled", Payload: []byte(`{"errorType":"MadeOfASecret"}`)}, nil
+	}
+	f := sharedFrontend(t, g, typed, r)
+	inv := request()
+	if _, err := f.Invoke(t.Context(), inv); err != nil {
+		t.Fatal(err)
+	}
+	f.Done(inv)
+	if r.all[0].Outcome != "error" {
+		t.Errorf("the decision has the outcome %q", r.all[0].Outcome)
+	}
+	for _, change := range []func(*hearth.Invocation){
+		func(i *hearth.Invocation) { i.RequireCode = "beef" }, func(i *hearth.Invocation) { i.RequireCode = hearth.NewestCode }, func(i *hearth.Invocation) { i.MemoryMiB = 1024 },
+	} {
+		inv := request()
+		change(inv)
+		if _, err := f.Invoke(t.Context(), inv); hearth.KindOf(err) != hearth.InvalidParameter || strings.Contains(err.Error(), "feed") {
+			t.Errorf("%v", err)
+		}
+	}
+}

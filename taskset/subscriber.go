@@ -1,0 +1,235 @@
+package taskset
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/sandbox/egress/allow"
+)
+
+// What a subscriber does.
+
+const (
+	maxSubscriptions = 500
+	maxKeys          = 100
+)
+
+// keyPrefix begins a key's secret, so that a leaked one is recognised.
+const keyPrefix = "hk-"
+
+// separator stands between a subscription's alias and a task's name.
+const separator = "--"
+
+func noSubscription(alias string) error {
+	return hearth.Errorf(hearth.NotFound, "The account has no subscription %q.", alias)
+}
+
+// Subscribe asks for access to an owner's API, under a name of the account's own
+// ("" is the API's): for all its tasks, in one operation. It is active at once if
+// the owner has said so, and pending until the owner approves otherwise. Asking
+// again changes what the tasks may reach. Errors: InvalidParameterValue,
+// ResourceNotFound if there is no such API, ResourceConflict if the name is in
+// use, AccessDenied to whom access was withdrawn.
+func (s *Sets) Subscribe(ctx context.Context, account, owner hearth.Account, name, alias string, network *hearth.NetworkPolicy) (*Subscription, error) {
+	if alias == "" {
+		alias = name
+	}
+	if !apiName.MatchString(alias) || len(alias) > 32 {
+		return nil, invalid("alias: %q is no name of an API: small letters and digits, with single dashes between, up to 32.", alias)
+	}
+	if network != nil {
+		if network.Open && len(network.Allow) > 0 {
+			return nil, invalid("network: it is open, or allows some destinations, not both.")
+		}
+		if _, err := allow.Parse(network.Allow); err != nil {
+			return nil, invalid("network: %v.", err)
+		}
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	st := s.state.Load()
+	a := st.apis[key{owner, name}]
+	switch {
+	case owner == account:
+		return nil, invalid("The API %s is the account's own: call its functions by their names.", name)
+	case a == nil:
+		return nil, hearth.Errorf(hearth.NotFound, "There is no task API %q of the account %s.", name, owner)
+	case slices.Contains(a.Except, account):
+		return nil, hearth.Errorf(hearth.AccessDenied, "The account %s has withdrawn access to the API %s: ask its people.", owner, name)
+	}
+	mine := 0
+	for _, u := range st.subs {
+		if u.Account != account {
+			continue
+		}
+		mine++
+		if u.APIID == a.ID && u.Alias != alias {
+			return nil, hearth.Errorf(hearth.Conflict, "The account has the API %s of %s already, as %s.", name, owner, u.Alias)
+		}
+	}
+	was := st.subs[key{account, alias}]
+	switch {
+	case was != nil && was.APIID != a.ID:
+		return nil, hearth.Errorf(hearth.Conflict, "The name %s is that of a subscription to the API %s of %s: leave that, or take another name.", alias, was.API, was.Owner)
+	case was == nil && mine >= maxSubscriptions:
+		return nil, invalid("The account has %d subscriptions, which is the limit.", maxSubscriptions)
+	case was == nil:
+		if taken := s.cfg.Taken(account, alias+separator); taken != "" {
+			return nil, hearth.Errorf(hearth.Conflict, "The account has a function %s, and names that begin with %s are to be the API's: take another alias.", taken, alias+separator)
+		}
+	}
+	r, err := s.subs.Change(ctx, key{account, alias}.String(), func(was *Subscription) (*Subscription, error) {
+		r := &Subscription{Format: format, ID: uuid.NewString(), Account: account, Alias: alias, Owner: owner, API: name, APIID: a.ID, Status: Pending, Created: s.now()}
+		if was != nil {
+			again := *was
+			r = &again
+		}
+		if (r.Status == Pending || r.Status == Denied) && (a.Open || slices.Contains(a.Accounts, account)) {
+			r.Status = Active
+		}
+		r.Network, r.Updated = network, s.now()
+		return r, nil
+	})
+	if err != nil {
+		return nil, stored(err)
+	}
+	s.renew()
+	return s.Subscription(account, r.Alias)
+}
+
+// Unsubscribe ends a subscription, with its keys. What it has used of its quotas
+// is not forgotten.
+func (s *Sets) Unsubscribe(ctx context.Context, account hearth.Account, alias string) error {
+	var gone *Subscription
+	err := s.alterSub(ctx, account, alias, func(r *Subscription) (*Subscription, error) { gone = r; return nil, nil })
+	if err != nil {
+		return err
+	}
+	for _, k := range gone.Keys {
+		s.forget(ctx, k.ID)
+	}
+	return nil
+}
+
+// alterSub changes a subscription that must be there; alter is given a copy.
+func (s *Sets) alterSub(ctx context.Context, account hearth.Account, alias string, alter func(r *Subscription) (*Subscription, error)) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	_, err := s.subs.Change(ctx, key{account, alias}.String(), func(was *Subscription) (*Subscription, error) {
+		if was == nil {
+			return nil, noSubscription(alias)
+		}
+		r := *was
+		r.Keys, r.Updated = slices.Clone(was.Keys), s.now()
+		return alter(&r)
+	})
+	if err != nil {
+		return stored(err)
+	}
+	s.renew()
+	return nil
+}
+
+// MakeKey makes an API key of a subscription, and tells its secret, for the only
+// time.
+func (s *Sets) MakeKey(ctx context.Context, account hearth.Account, alias, name string) (Key, string, error) {
+	if len(name) > 128 {
+		return Key{}, "", invalid("name: it has more than 128 bytes.")
+	}
+	var random [24]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	secret := keyPrefix + hex.EncodeToString(random[:])
+	sum := sha256.Sum256([]byte(secret))
+	k := Key{ID: "key-" + hex.EncodeToString(sum[:5]), Name: name, Hash: sum[:], Created: s.now()}
+	err := s.alterSub(ctx, account, alias, func(r *Subscription) (*Subscription, error) {
+		if len(r.Keys) >= maxKeys {
+			return nil, invalid("The subscription has %d keys, which is the limit.", maxKeys)
+		}
+		r.Keys = append(r.Keys, k)
+		return r, nil
+	})
+	k.Hash = nil
+	return k, secret, err
+}
+
+// DeleteKey ends a key: calls with it are refused from now on.
+func (s *Sets) DeleteKey(ctx context.Context, account hearth.Account, alias, id string) error {
+	err := s.alterSub(ctx, account, alias, func(r *Subscription) (*Subscription, error) {
+		i := slices.IndexFunc(r.Keys, func(k Key) bool { return k.ID == id })
+		if i < 0 {
+			return nil, hearth.Errorf(hearth.NotFound, "The subscription %s has no key %q.", alias, id)
+		}
+		r.Keys = slices.Delete(r.Keys, i, i+1)
+		return r, nil
+	})
+	if err == nil {
+		s.forget(ctx, id)
+	}
+	return err
+}
+
+// Subscription is an account's own of a name.
+func (s *Sets) Subscription(account hearth.Account, alias string) (*Subscription, error) {
+	u := s.state.Load().subs[key{account, alias}]
+	if u == nil {
+		return nil, noSubscription(alias)
+	}
+	return u.shown(), nil
+}
+
+// Subscriptions are an account's own, by alias.
+func (s *Sets) Subscriptions(account hearth.Account) (all []*Subscription) {
+	for _, u := range s.state.Load().subs {
+		if u.Account == account {
+			all = append(all, u.shown())
+		}
+	}
+	slices.SortFunc(all, func(a, b *Subscription) int { return strings.Compare(a.Alias, b.Alias) })
+	return all
+}
+
+// Names are the tasks that a subscription has names for at each stage, as they
+// are now; nil if it is not active.
+func (s *Sets) Names(account hearth.Account, alias string) map[string][]string {
+	u := s.state.Load().subs[key{account, alias}]
+	if u == nil || u.refused != nil {
+		return nil
+	}
+	out := map[string][]string{}
+	for stage, tasks := range u.api.stages {
+		out[stage] = []string{}
+		for name := range tasks {
+			out[stage] = append(out[stage], name)
+		}
+		slices.Sort(out[stage])
+	}
+	return out
+}
+
+// Claimed reports whether a name of the account's is one of an API's, so that no
+// function may be called that.
+func (s *Sets) Claimed(account hearth.Account, name string) bool {
+	alias, _, ok := strings.Cut(name, separator)
+	return ok && s.state.Load().subs[key{account, alias}] != nil
+}
+
+// shown is a subscription as it may be told: with the status that holds, and
+// without the keys' hashes.
+func (u *sub) shown() *Subscription {
+	r := *u.Subscription
+	if r.Status == Active && u.refused != nil {
+		r.Status = Withdrawn
+	}
+	r.Keys = slices.Clone(r.Keys)
+	for i := range r.Keys {
+		r.Keys[i].Hash = nil
+	}
+	return &r
+}
