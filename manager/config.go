@@ -105,6 +105,10 @@ type Config struct {
 	// MakeTimeout bounds the making of a container. 0 is 30 s, which leaves
 	// room for an init phase of 10 s.
 	MakeTimeout time.Duration
+	// MakeConcurrency bounds how many containers are made for invocations at the
+	// same time; an account that has none being made has one beside them. Each
+	// counts for a tenth of a second at most. 0 is four for each processor.
+	MakeConcurrency int
 	// Attempts is how often the making of a container is tried for one
 	// invocation. 0 is 3.
 	Attempts int
@@ -155,6 +159,7 @@ func (c Config) complete() (Config, error) {
 	c.Scale = ScaleRate{Burst: or(c.Scale.Burst, 1000), PerSecond: or(c.Scale.PerSecond, 100)}
 	c.QueueWait = or(c.QueueWait, 10*time.Second)
 	c.MakeTimeout = or(c.MakeTimeout, 30*time.Second)
+	c.MakeConcurrency = or(c.MakeConcurrency, 4*runtime.NumCPU())
 	c.Attempts = or(c.Attempts, 3)
 	c.Life = c.Life.Complete()
 	c.SweepEvery = or(c.SweepEvery, min(max(c.Life.Min/6, time.Millisecond), 10*time.Second))

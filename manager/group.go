@@ -60,8 +60,8 @@ type group struct {
 	// number of waiters, so that there are never more environments than
 	// invocations at the busiest moment.
 	making int
-	// parked are those of them that wait for memory or for a retry. The
-	// others are at work and cannot be called off.
+	// parked are those of them that wait for their turn, for memory or for a
+	// retry. The others are at work and cannot be called off.
 	parked []*parked
 	// providing counts those being made that nobody waits for: they are
 	// provisioned, or of code that is to take over.
@@ -109,8 +109,12 @@ type grant struct {
 	made *hearth.Timeline // of a new container: what its making took
 }
 
-// parked is a maker that waits. quit is closed when it is called off.
-type parked struct{ quit chan struct{} }
+// parked is a maker that waits. quit is closed when it is called off. One that
+// waits for its turn will be at work in a moment.
+type parked struct {
+	quit chan struct{}
+	turn bool
+}
 
 // pop takes the provisioned container that was used last, without one any, or
 // returns nil. Those made on predictions go last.
@@ -248,14 +252,14 @@ func (g *group) callOffAll() {
 
 // park registers a maker that is going to wait; nil if nobody waits for it
 // any more, in which case it is no longer counted.
-func (g *group) park() *parked {
+func (g *group) park(turn bool) *parked {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.making > len(g.waiters) {
 		g.making--
 		return nil
 	}
-	p := &parked{quit: make(chan struct{})}
+	p := &parked{quit: make(chan struct{}), turn: turn}
 	g.parked = append(g.parked, p)
 	return p
 }
@@ -272,11 +276,17 @@ func (g *group) unpark(p *parked) bool {
 	return true
 }
 
-// beingMade reports whether a maker at work will serve w, given that those
+// beingMade reports whether a maker at work, or soon at work, will serve w, given that those
 // before it in the queue are served first.
 func (g *group) beingMade(w *waiter) bool {
 	i := slices.Index(g.waiters, w)
-	return i >= 0 && i < g.making-len(g.parked)
+	short := 0
+	for _, p := range g.parked {
+		if !p.turn {
+			short++
+		}
+	}
+	return i >= 0 && i < g.making-short
 }
 
 // made says that the making of c has ended.

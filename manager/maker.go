@@ -35,11 +35,17 @@ func (m *Manager) startMakers(g *group, n int) {
 // waiter told that there is none, or because nobody waits any more.
 func (m *Manager) makeFor(g *group) {
 	for failures := 0; ; {
-		p, ok := m.place(g)
+		x, ok := m.turn(g)
 		if !ok {
 			return
 		}
+		p, ok := m.place(g)
+		if !ok {
+			m.turns.leave(x)
+			return
+		}
 		c, t, err, late := m.buildInTime(g, p, func() { m.giveUp(g, errSlow) })
+		m.turns.leave(x)
 		if late {
 			return
 		}
@@ -115,7 +121,7 @@ func transient(err error) bool {
 
 // pause parks the maker for d; false if it was called off.
 func (m *Manager) pause(g *group, d time.Duration) bool {
-	p := g.park()
+	p := g.park(false)
 	if p == nil {
 		return false
 	}
@@ -202,7 +208,7 @@ func (m *Manager) findRoom(g *group) (*plan, bool) {
 		return nil, false
 	}
 
-	parked := g.park()
+	parked := g.park(false)
 	if parked == nil {
 		return nil, false
 	}

@@ -98,6 +98,7 @@ type Manager struct {
 	drained  chan struct{} // closed when draining and nothing is in flight
 	drainOne sync.Once
 	count    counters
+	turns    turns // of makers
 
 	evicting sync.Mutex // one goroutine at a time chooses victims
 
@@ -139,6 +140,7 @@ func New(cfg Config) (*Manager, error) {
 		again:      NewBackoff(time.Second, 5*time.Minute, cfg.Seed+2),
 		reboot:     NewBackoff(100*time.Millisecond, 30*time.Second, cfg.Seed+1),
 		drained:    make(chan struct{}),
+		turns:      turns{clock: cfg.Clock, atOnce: cfg.MakeConcurrency},
 		tenants:    map[hearth.Account][]*instance{},
 		containers: map[*container]struct{}{},
 		floors:     map[version]uint64{},

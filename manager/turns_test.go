@@ -1,0 +1,104 @@
+package manager_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/manager"
+)
+
+// A burst of one account has so many containers made at once and no more;
+// another's first one waits for none of them.
+func TestABurstTakesTurnsAndOthersDoNotWaitForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const atOnce = 4
+		w := newFakeWorker()
+		w.invokeTime = 10 * time.Second
+		var now, most atomic.Int64
+		w.onLoad = func(f *hearth.Function) error {
+			if f.Account != acct {
+				return nil
+			}
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			time.Sleep(50 * time.Millisecond)
+			now.Add(-1)
+			return nil
+		}
+		m := newManager(t, w, func(c *manager.Config) { c.MakeConcurrency, c.MachineMiB = atOnce, 64<<10 })
+		defer drain(t, m, w)
+		var burst sync.WaitGroup
+		began := time.Now()
+		for range 100 {
+			burst.Go(func() { invoke(t, m, function(acct, "f", 128)) })
+		}
+		synctest.Wait()
+		time.Sleep(75 * time.Millisecond)
+		other := invocation(function("999999999999", "g", 128))
+		asked := time.Now()
+		if _, err := m.Invoke(context.Background(), other); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(asked) - w.invokeTime; waited > w.bootTime {
+			t.Errorf("the other account waited for %v", waited)
+		}
+		burst.Wait()
+		if most.Load() != atOnce {
+			t.Errorf("%d were made at once", most.Load())
+		}
+		if took, want := time.Since(began), 100/atOnce*50*time.Millisecond+w.invokeTime; took > want+time.Second {
+			t.Errorf("the burst took %v, expected %v", took, want)
+		}
+	})
+}
+
+// Makings that wait for something themselves hold nobody up for longer than
+// the lease, and one whose turn is far off is no shortage.
+func TestSlowInitsDoNotHoldUpOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorker()
+		w.loadTime, w.invokeTime = 9*time.Second, 30*time.Second
+		m := newManager(t, w, func(c *manager.Config) { c.MakeConcurrency, c.MachineMiB, c.QueueWait = 1, 64<<10, time.Second })
+		defer drain(t, m, w)
+		began := time.Now()
+		ok, failed := together(m, function(acct, "f", 128), 50)
+		if len(ok) != 50 {
+			t.Fatalf("%d failed: %v", len(failed), failed)
+		}
+		// Each begins a lease after the one before.
+		if took, want := time.Since(began), 49*100*time.Millisecond+w.bootTime+w.loadTime+w.invokeTime; took != want {
+			t.Errorf("they took %v, expected %v", took, want)
+		}
+	})
+}
+
+// Whoever goes away while its container's turn has not come has none made.
+func TestAMakerIsCalledOffWhileItWaitsForItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorker()
+		w.loadTime = 50 * time.Millisecond
+		m := newManager(t, w, func(c *manager.Config) { c.MakeConcurrency, c.MachineMiB = 1, 64<<10 })
+		defer drain(t, m, w)
+		ctx, cancel := context.WithTimeout(context.Background(), 120*time.Millisecond)
+		defer cancel()
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if _, err := m.Invoke(ctx, invocation(function(acct, "f", 128))); err != nil && hearth.KindOf(err) != hearth.Canceled {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		time.Sleep(time.Second)
+		if n := m.Stats().Containers; n > 4 {
+			t.Errorf("%d containers were made for callers that had left", n)
+		}
+	})
+}
