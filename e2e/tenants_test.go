@@ -29,8 +29,8 @@ import (
 // Fifty accounts, and one of them hostile: what the others have to wait while
 // it floods is compared with what they wait while it is quiet, in the same run.
 //
-// The flooder is a process of its own, from an address of its own, with the
-// lowest priority of the scheduler: its machine is not ours, so that what its
+// The flooder is a process of its own, from an address of its own, which has the
+// processors only while nobody else wants them: its machine is not ours, so that what its
 // own work costs is not to be taken for what it does to the others.
 
 const (
@@ -176,7 +176,7 @@ func traffic(t *testing.T, all []loader, d time.Duration, cold func(i int) bool)
 // been answered.
 func startFlood(t *testing.T, s *server, as loader) (stop func() string) {
 	t.Helper()
-	cmd := exec.Command("nice", "-n", "19", os.Args[0])
+	cmd := exec.Command("chrt", "--idle", "0", os.Args[0])
 	cmd.Env = cleanEnv("HEARTH_FLOOD="+s.endpoint, "HEARTH_FLOOD_KEY="+as.key, "HEARTH_FLOOD_SECRET="+as.secret)
 	in, err := cmd.StdinPipe()
 	if err != nil {

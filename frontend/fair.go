@@ -23,9 +23,11 @@ import (
 // waits behind itself, and nobody else waits behind it. While there are
 // processors to spare the gate is open, and costs two loads.
 //
-// An invocation holds its slot until it ends, but no longer than lease: one that
-// waits for something itself uses no processor, and one that computes for long
-// is held to its share by its control group. Safe for concurrent use.
+// An invocation holds its slot until it ends, but once its container has its
+// event no longer than lease: one that waits for something itself uses no
+// processor, and one that computes for long is held to its share by its control
+// group. Before that it holds it for up to placing, since a container that is
+// made for it does use processors. Safe for concurrent use.
 type Gate struct {
 	// Busy tells which part of the processors' time since it was asked last was
 	// used, from 0 to 1; ok is false if it is not known. It is asked by one
@@ -61,6 +63,7 @@ type waiter struct{ let chan struct{} }
 const (
 	lookEvery = 100 * time.Millisecond
 	lease     = 50 * time.Millisecond
+	placing   = time.Second
 	// entry is what a slot costs at once; the rest when it is given back.
 	entry = 500 * time.Microsecond
 	// Between calm and pressed the number of slots stays as it is.
@@ -222,10 +225,17 @@ func (g *Gate) let(s *share) {
 
 func (g *Gate) hold(account hearth.Account) *slot {
 	s := &slot{gate: g, account: account, began: time.Now()}
-	g.mu.Lock() // the lease may be over before the timer is known
-	s.timer = time.AfterFunc(lease, s.leave)
+	g.mu.Lock() // the time may be over before the timer is known
+	s.timer = time.AfterFunc(placing, s.leave)
 	g.mu.Unlock()
 	return s
+}
+
+// begin says that the slot's invocation has its container.
+func (s *slot) begin() {
+	if s != nil {
+		s.timer.Reset(lease)
+	}
 }
 
 // leave gives the slot back; more than once is no mistake.

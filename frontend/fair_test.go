@@ -107,15 +107,23 @@ func TestAccountsShareSlotsByWhatTheyUse(t *testing.T) {
 func TestALongInvocationHoldsItsSlotNoLongerThanTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shutGate(1)
-		long, err := g.enter(t.Context(), "111122223333")
+		unplaced, err := g.enter(t.Context(), "111122223333")
 		if err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
+		long, err := g.enter(t.Context(), "111122223333")
+		if err != nil || time.Since(began) != placing {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		long.begin()
+		began = time.Now()
 		s, err := g.enter(t.Context(), "111122223333")
 		if err != nil || time.Since(began) != lease {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
+		unplaced.begin() // late
+		unplaced.leave()
 		s.leave()
 		long.leave()
 		long.leave()

@@ -232,6 +232,14 @@ func (f *Frontend) place(ctx context.Context, inv *hearth.Invocation, now time.T
 				return nil, refusal(inv, hearth.Canceled, "The caller went away while it waited for its account's turn.")
 			}
 			defer s.leave()
+			handing := inv.Handing
+			inv.Handing = func() {
+				s.begin()
+				if handing != nil {
+					handing()
+				}
+			}
+			defer func() { inv.Handing = handing }()
 			inv.Timeline.End(hearth.StageAdmit, f.clock.Now())
 		}
 	}

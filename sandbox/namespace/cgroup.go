@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -172,6 +174,11 @@ func (c *cgroups) useFirst(h hierarchy, name string) error {
 	if err := c.makeParent(dir); err != nil {
 		return err
 	}
+	if slices.Contains(h.controllers, cpuController) {
+		if err := os.WriteFile(filepath.Join(dir, "cpu.shares"), []byte(strconv.Itoa(weight())), 0); err != nil {
+			return errors.Join(err, os.Remove(dir))
+		}
+	}
 	home, err := os.OpenFile(filepath.Join(h.dir, "tasks"), os.O_WRONLY, 0)
 	if err != nil {
 		return errors.Join(err, os.Remove(dir))
@@ -183,6 +190,12 @@ func (c *cgroups) useFirst(h hierarchy, name string) error {
 	}
 	return nil
 }
+
+// weight is what all containers together weigh when the processors are short,
+// where a thread of the server's or of anybody's weighs 1024: twice as much as
+// threads on all processors. In the second version the containers are weighed
+// against the server as a whole, and are its equal.
+func weight() int { return 2 * 1024 * runtime.NumCPU() }
 
 // useSecond makes the parent in the unified hierarchy: in the daemon's own
 // group if that was delegated to it (then the daemon itself moves into a leaf,
