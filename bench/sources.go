@@ -19,7 +19,7 @@ var sourcePackages = []string{
 }
 
 // sourceMessages are how many messages are read at once.
-const sourceMessages = 5000
+const sourceMessages = 3000
 
 // sources: messages a second of each source, and how long after the beginning of
 // its publishing a single message comes to a warm function, both against the bare

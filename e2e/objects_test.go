@@ -120,13 +120,13 @@ func TestNotificationsOfARealS3ServerReachTheirFunction(t *testing.T) {
 	client := &server{t: t, env: []string{"AWS_ENDPOINT_URL=http://" + b.Addr, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=" + user.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + user.SecretAccessKey}}
 	client.run(filepath.Dir(script), "python3", "objects.py")
-	s.loggedTimes("objects", map[string]int{
-		put("Put", "in/a b+c%41ü.csv", "hello"):                      1,
-		"GOT<ObjectCreated:CompleteMultipartUpload data/in/parts 8 ": 1,
-		put("Copy", "in/copy", "hello"):                              1,
-		"GOT<ObjectRemoved:Delete data/in/a b+c%41ü.csv 0 >":         1,
-		"GOT<ObjectRemoved:Delete data/gone+1.csv 0 >":               1,
-		"GOT<ObjectRemoved:Delete data/gone 2.csv 0 >":               1,
+	s.loggedTimes("objects", map[string]int{ // it tells no size of copies and of what came in parts
+		put("Put", "in/a b+c%41ü.csv", "hello"):                                   1,
+		"GOT<ObjectCreated:CompleteMultipartUpload data/in/parts 0 ":              1,
+		"GOT<ObjectCreated:Copy data/in/copy 0 5d41402abc4b2a76b9719d911017c592>": 1,
+		"GOT<ObjectRemoved:Delete data/in/a b+c%41ü.csv 0 >":                      1,
+		"GOT<ObjectRemoved:Delete data/gone+1.csv 0 >":                            1,
+		"GOT<ObjectRemoved:Delete data/gone 2.csv 0 >":                            1,
 	})
 	b.Kill()
 	b.Start(t) // which tells a test
@@ -152,7 +152,7 @@ func TestABackfillGoesThroughARealBucket(t *testing.T) {
 	for w := range 8 {
 		all.Go(func() {
 			for i := w; i < n; i += 8 {
-				if _, err := b.S3(t.Context(), http.MethodPut, (&url.URL{Path: "/set/" + key(i)}).EscapedPath(), []byte("x")); err != nil {
+				if _, err := b.S3(t.Context(), http.MethodPut, "/set/"+key(i), []byte("x")); err != nil {
 					t.Error(err)
 				}
 			}
@@ -170,7 +170,7 @@ func TestABackfillGoesThroughARealBucket(t *testing.T) {
 	id := strings.TrimSpace(s.cli("backfill", "start", "s3://set/in/", "each", "--parallel", "4", "--batch", "10", "--rate", "500", "--detach"))
 	s.untilBackfill(id, "under way", 2*time.Minute, func(st backfill.Status) bool { return st.Succeeded > n/5 })
 	s.kill9()
-	s3(t, b, http.MethodPut, "/set/in/0/before%20all", "x") // the listing may be past it
+	s3(t, b, http.MethodPut, "/set/in/0/before all", "x") // the listing may be past it
 	want["in/0/before all"] = true
 	s = atS3(t, b, s.dir)
 	st := s.untilBackfill(id, "finished", 2*time.Minute, func(st backfill.Status) bool { return st.Status == backfill.Finished })
@@ -195,7 +195,7 @@ func TestCodeComesFromAVersionInARealBucket(t *testing.T) {
 	var versions []string
 	for _, says := range []string{"one", "two"} {
 		code := zipOf(t, map[string]string{"index.py": "def handler(event, context): return '" + says + "'"})
-		versions = append(versions, s3(t, b, http.MethodPut, "/code/f%20%2B.zip", string(code)).Get("X-Amz-Version-Id"))
+		versions = append(versions, s3(t, b, http.MethodPut, "/code/f +.zip", string(code)).Get("X-Amz-Version-Id"))
 	}
 	if slices.Contains(versions, "") || versions[0] == versions[1] {
 		t.Fatalf("the versions are %q", versions)

@@ -117,7 +117,7 @@ func TestEveryOperationSuitsAnotherServer(t *testing.T) {
 	want(t, refused("data", "none"), hearth.InvalidParameter,
 		"Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist.")
 	want(t, refused("none", "k"), hearth.InvalidParameter,
-		"Error occurred while GetObject. S3 Error Code: NoSuchBucket. S3 Error Message: The specified bucket does not exist")
+		"Error occurred while GetObject. S3 Error Code: NoSuchBucket. S3 Error Message: The specified bucket does not exist.")
 	if _, _, err := b.List(ctx, "none", "", "", "", 1); hearth.KindOf(err) != hearth.InvalidParameter {
 		t.Errorf("a listing of no bucket: %v", err)
 	}

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -57,11 +59,13 @@ func (b *Broker) S3User() aws.Credentials {
 	return aws.Credentials{AccessKeyID: "access", SecretAccessKey: "secret"}
 }
 
-// S3 sends a signed request to a VersityGW: about /BUCKET or /BUCKET/KEY, as it
-// is escaped in a URL, with a query if one is needed. It gives the answer's
-// header; an answer that is no success is an error. Safe for concurrent use.
+// S3 sends a signed request to a VersityGW: about /BUCKET or /BUCKET/KEY, and a
+// query if one is needed. It gives the answer's header; an answer that is no
+// success is an error. Safe for concurrent use.
 func (b *Broker) S3(ctx context.Context, method, about string, body []byte) (http.Header, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+b.Addr+about, bytes.NewReader(body))
+	about, query, _ := strings.Cut(about, "?")
+	u := "http://" + b.Addr + strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(about)) + "?" + query
+	r, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
