@@ -66,6 +66,7 @@ func main() {
 		{"async events", asyncEvents},
 		{"functions registered", registered},
 		{"queue events", queueEvents},
+		{"sources", sources},
 	} {
 		if !strings.Contains(m.name, *only) {
 			continue

@@ -69,7 +69,7 @@ func (h *Handler) addSource(ctx context.Context, a ask) (any, error) {
 	return h.Sources.Add(ctx, a.account, name, s.URL, s.Secret)
 }
 
-// SourceName is the answer of /sources/remove and /sources/notify.
+// SourceName is the answer of /sources/remove.
 type SourceName struct {
 	Name string `json:"name"`
 }
@@ -103,7 +103,7 @@ func (h *Handler) notify(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	h.write(w, http.StatusOK, SourceName{q.Get("name")})
+	w.WriteHeader(http.StatusOK) // and no body, which servers leave unread, and their connection with it
 }
 
 // Sources lists the registered event sources.

@@ -27,33 +27,37 @@ func BenchmarkTopic(b *testing.B) {
 	}
 	producer := client(kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(-1))
 	defer producer.Close()
-	sourcetest.Bench(b, kafka.Opener,
-		func() (*event.Mapping, poll.Place) {
+	sourcetest.Bench(b, sourcetest.Measured{
+		Opener: kafka.Opener,
+		New: func() (*event.Mapping, poll.Place) {
 			name := fmt.Sprintf("bench%d", topics.Add(1))
 			return &event.Mapping{ID: name, Function: "f", From: "TRIM_HORIZON", Topics: []string{name}, Brokers: []string{broker.Addr}, Settings: event.Settings{WindowSeconds: new(0)}},
 				poll.Place{URL: &url.URL{Scheme: "kafka", RawQuery: "version=0.9.0"}}
 		},
-		func(m *event.Mapping, n int) {
+		Publish: func(m *event.Mapping, n int) error {
 			records := make([]*kgo.Record, n)
 			for i := range records {
 				records[i] = &kgo.Record{Topic: m.Topics[0], Value: sourcetest.BenchBody(i)}
 			}
-			if err := producer.ProduceSync(b.Context(), records...).FirstErr(); err != nil {
-				b.Fatal(err)
-			}
+			return producer.ProduceSync(b.Context(), records...).FirstErr()
 		},
-		func(m *event.Mapping, n int) {
+		Bare: func(m *event.Mapping, n int, heard func()) error {
 			bare := client(kgo.ConsumerGroup("bare-"+m.ID), kgo.ConsumeTopics(m.Topics[0]), kgo.DisableAutoCommit(), kgo.SessionTimeout(10*time.Second), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 			defer bare.Close()
 			for n > 0 {
 				fetches := bare.PollRecords(b.Context(), 100)
 				if err := fetches.Err(); err != nil {
-					b.Fatal(err)
+					return err
+				}
+				for range fetches.NumRecords() {
+					heard()
 				}
 				if err := bare.CommitRecords(b.Context(), fetches.Records()...); err != nil {
-					b.Fatal(err)
+					return err
 				}
 				n -= fetches.NumRecords()
 			}
-		})
+			return nil
+		},
+	})
 }

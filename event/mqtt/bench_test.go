@@ -1,6 +1,7 @@
 package mqtt_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -19,11 +20,11 @@ import (
 )
 
 // session is a client whose messages the broker keeps while it is away.
-func session(b *testing.B, address, id string, heard func(*paho.Publish)) *paho.Client {
+func session(b *testing.B, address, id string, heard func(*paho.Publish)) (*paho.Client, error) {
 	b.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
-		b.Fatal(err)
+		return nil, err
 	}
 	config := paho.ClientConfig{Conn: conn}
 	if heard != nil {
@@ -33,26 +34,30 @@ func session(b *testing.B, address, id string, heard func(*paho.Publish)) *paho.
 		}}
 	}
 	c := paho.NewClient(config)
-	if _, err := c.Connect(b.Context(), &paho.Connect{ClientID: id, KeepAlive: 60,
-		Properties: &paho.ConnectProperties{SessionExpiryInterval: new(uint32(math.MaxUint32))}}); err != nil {
-		b.Fatal(err)
-	}
-	return c
+	_, err = c.Connect(b.Context(), &paho.Connect{ClientID: id, KeepAlive: 60,
+		Properties: &paho.ConnectProperties{SessionExpiryInterval: new(uint32(math.MaxUint32))}})
+	return c, err
 }
 
 // BenchmarkTopic is against a subscriber that acknowledges each message as it
 // comes, as the protocol has it.
 func BenchmarkTopic(b *testing.B) {
 	broker := brokers.Shared(b, brokers.Mosquitto)
-	bare := func(name string, heard func(*paho.Publish)) *paho.Client {
-		c := session(b, broker.Addr, "bare-"+name, heard)
-		if _, err := c.Subscribe(b.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: name + "/#", QoS: 1}}}); err != nil {
-			b.Fatal(err)
+	bare := func(name string, heard func(*paho.Publish)) (*paho.Client, error) {
+		c, err := session(b, broker.Addr, "bare-"+name, heard)
+		if err != nil {
+			return nil, err
 		}
-		return c
+		_, err = c.Subscribe(b.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: name + "/#", QoS: 1}}})
+		return c, err
 	}
-	sourcetest.Bench(b, mqtt.Opener,
-		func() (*event.Mapping, poll.Place) {
+	publisher, err := session(b, broker.Addr, "publisher", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	sourcetest.Bench(b, sourcetest.Measured{
+		Opener: mqtt.Opener,
+		New: func() (*event.Mapping, poll.Place) {
 			name := fmt.Sprintf("bench%d", topics.Add(1))
 			m := &event.Mapping{ID: name, Function: "f", Source: "arn:aws:hearth:us-east-1:000000000000:source/" + name, Region: "us-east-1", Settings: event.Settings{WindowSeconds: new(0)}}
 			at := poll.Place{URL: &url.URL{Scheme: "mqtt", Host: broker.Addr, RawQuery: url.Values{"topic": {name + "/#"}}.Encode()}}
@@ -60,40 +65,44 @@ func BenchmarkTopic(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := q.Close(); err != nil {
+			c, err := bare(name, nil)
+			if err != nil {
 				b.Fatal(err)
 			}
-			if err := bare(name, nil).Disconnect(&paho.Disconnect{}); err != nil {
+			if err := errors.Join(q.Close(), c.Disconnect(&paho.Disconnect{})); err != nil {
 				b.Fatal(err)
 			}
 			return m, at
 		},
-		func(m *event.Mapping, n int) {
-			c := session(b, broker.Addr, "publisher", nil)
+		Publish: func(m *event.Mapping, n int) error {
 			for i := range n {
-				if _, err := c.Publish(b.Context(), &paho.Publish{Topic: m.ID + "/new", QoS: 1, Payload: sourcetest.BenchBody(i)}); err != nil {
-					b.Fatal(err)
+				if _, err := publisher.Publish(b.Context(), &paho.Publish{Topic: m.ID + "/new", QoS: 1, Payload: sourcetest.BenchBody(i)}); err != nil {
+					return err
 				}
 			}
-			if err := c.Disconnect(&paho.Disconnect{}); err != nil {
-				b.Fatal(err)
-			}
+			return nil
 		},
-		func(m *event.Mapping, n int) {
+		Bare: func(m *event.Mapping, n int, heard func()) error {
 			var got atomic.Int64
 			done := make(chan struct{})
-			c := bare(m.ID, func(*paho.Publish) {
+			c, err := bare(m.ID, func(*paho.Publish) {
+				heard()
 				if got.Add(1) == int64(n) {
 					close(done)
 				}
 			})
+			if err != nil {
+				return err
+			}
 			select {
 			case <-done:
 			case <-time.After(time.Minute):
-				b.Errorf("%d of %d came", got.Load(), n)
+				return fmt.Errorf("%d of %d came", got.Load(), n)
 			}
-			if err := c.Disconnect(&paho.Disconnect{}); err != nil {
-				b.Fatal(err)
-			}
-		})
+			return c.Disconnect(&paho.Disconnect{})
+		},
+	})
+	if err := publisher.Disconnect(&paho.Disconnect{}); err != nil {
+		b.Fatal(err)
+	}
 }

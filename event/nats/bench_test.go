@@ -26,8 +26,9 @@ func BenchmarkStream(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	sourcetest.Bench(b, nats.Opener,
-		func() (*event.Mapping, poll.Place) {
+	sourcetest.Bench(b, sourcetest.Measured{
+		Opener: nats.Opener,
+		New: func() (*event.Mapping, poll.Place) {
 			name := fmt.Sprintf("bench%d", streams.Add(1))
 			if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name}}); err != nil {
 				b.Fatal(err)
@@ -35,42 +36,44 @@ func BenchmarkStream(b *testing.B) {
 			return &event.Mapping{ID: name, Function: "f", From: "TRIM_HORIZON", Settings: event.Settings{WindowSeconds: new(0)}},
 				poll.Place{URL: &url.URL{Scheme: "nats", Host: broker.Addr, RawQuery: "stream=" + name}}
 		},
-		func(m *event.Mapping, n int) {
+		Publish: func(m *event.Mapping, n int) error {
 			for i := range n {
 				if _, err := js.PublishAsync(m.ID, sourcetest.BenchBody(i)); err != nil {
-					b.Fatal(err)
+					return err
 				}
 				if i%1000 == 999 {
 					<-js.PublishAsyncComplete()
 				}
 			}
 			<-js.PublishAsyncComplete()
+			return nil
 		},
-		func(m *event.Mapping, n int) {
+		Bare: func(m *event.Mapping, n int, heard func()) error {
 			c, err := js.CreateConsumer(b.Context(), m.ID, jetstream.ConsumerConfig{Durable: "bare", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 10_000})
 			if err != nil {
-				b.Fatal(err)
+				return err
 			}
-			for n > 0 {
-				batch, err := c.FetchNoWait(100)
+			messages, err := c.Messages(jetstream.PullMaxMessages(100))
+			if err != nil {
+				return err
+			}
+			defer messages.Stop()
+			for ; n > 1; n-- {
+				msg, err := messages.Next()
 				if err != nil {
-					b.Fatal(err)
+					return err
 				}
-				var last jetstream.Msg
-				for msg := range batch.Messages() {
-					if last != nil {
-						if err := last.Ack(); err != nil {
-							b.Fatal(err)
-						}
-					}
-					last = msg
-					n--
-				}
-				if last != nil {
-					if err := last.DoubleAck(b.Context()); err != nil {
-						b.Fatal(err)
-					}
+				heard()
+				if err := msg.Ack(); err != nil {
+					return err
 				}
 			}
-		})
+			last, err := messages.Next()
+			if err != nil {
+				return err
+			}
+			heard()
+			return last.DoubleAck(b.Context())
+		},
+	})
 }

@@ -16,22 +16,28 @@ import (
 )
 
 // BenchmarkOutbox is against a consumer that takes, and deletes with the same
-// commit, a hundred rows at a time.
+// commit, a hundred rows at a time, and listens when there are none.
 func BenchmarkOutbox(b *testing.B) {
 	address := pgtest.New(b)
-	conn, err := pgx.Connect(b.Context(), address)
-	if err != nil {
-		b.Fatal(err)
+	connect := func() *pgx.Conn {
+		conn, err := pgx.Connect(b.Context(), address)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return conn
 	}
+	conn, bare := connect(), connect()
 	defer conn.Close(b.Context())
+	defer bare.Close(b.Context())
 	u, err := url.Parse(address)
 	if err != nil {
 		b.Fatal(err)
 	}
 	password, _ := u.User.Password()
 	u.User = url.User(u.User.Username())
-	sourcetest.Bench(b, postgres.Opener,
-		func() (*event.Mapping, poll.Place) {
+	sourcetest.Bench(b, sourcetest.Measured{
+		Opener: postgres.Opener,
+		New: func() (*event.Mapping, poll.Place) {
 			name := fmt.Sprintf("bench%d", names.Add(1))
 			if _, err := conn.Exec(b.Context(), fmt.Sprintf(postgres.Schema, name)); err != nil {
 				b.Fatal(err)
@@ -40,24 +46,35 @@ func BenchmarkOutbox(b *testing.B) {
 			at.RawQuery += "&outbox=" + name
 			return mapping(name), poll.Place{URL: &at, Secret: []byte(password)}
 		},
-		func(m *event.Mapping, n int) {
+		Publish: func(m *event.Mapping, n int) error {
 			rows := pgx.CopyFromSlice(n, func(i int) ([]any, error) { return []any{string(sourcetest.BenchBody(i))}, nil })
-			if _, err := conn.CopyFrom(b.Context(), pgx.Identifier{m.ID}, []string{"body"}, rows); err != nil {
-				b.Fatal(err)
-			}
+			_, err := conn.CopyFrom(b.Context(), pgx.Identifier{m.ID}, []string{"body"}, rows)
+			return err
 		},
-		func(m *event.Mapping, n int) {
+		Bare: func(m *event.Mapping, n int, heard func()) error {
+			if _, err := bare.Exec(b.Context(), "LISTEN "+m.ID); err != nil {
+				return err
+			}
 			take := strings.ReplaceAll(`DELETE FROM TABLE WHERE id IN (SELECT id FROM TABLE ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED) RETURNING body`, "TABLE", m.ID)
 			for n > 0 {
-				rows, err := conn.Query(b.Context(), take)
+				rows, err := bare.Query(b.Context(), take)
 				if err != nil {
-					b.Fatal(err)
+					return err
 				}
 				bodies, err := pgx.CollectRows(rows, pgx.RowTo[string])
 				if err != nil {
-					b.Fatal(err)
+					return err
 				}
-				n -= len(bodies)
+				for range bodies {
+					heard()
+				}
+				if n -= len(bodies); n > 0 && len(bodies) == 0 {
+					if _, err := bare.WaitForNotification(b.Context()); err != nil {
+						return err
+					}
+				}
 			}
-		})
+			return nil
+		},
+	})
 }

@@ -1,6 +1,7 @@
 package rabbitmq_test
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"testing"
@@ -28,8 +29,9 @@ func BenchmarkQueue(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	sourcetest.Bench(b, rabbitmq.Opener,
-		func() (*event.Mapping, poll.Place) {
+	sourcetest.Bench(b, sourcetest.Measured{
+		Opener: rabbitmq.Opener,
+		New: func() (*event.Mapping, poll.Place) {
 			name := fmt.Sprintf("bench%d", queues.Add(1))
 			if _, err := ch.QueueDeclare(name, true, false, false, false, nil); err != nil {
 				b.Fatal(err)
@@ -37,37 +39,41 @@ func BenchmarkQueue(b *testing.B) {
 			return &event.Mapping{ID: name, Function: "f", Queues: []string{name}, Source: "arn:aws:mq:us-east-1:000000000000:broker:b:b-1", Settings: event.Settings{WindowSeconds: new(0)}},
 				poll.Place{URL: &url.URL{Scheme: "amqp", Host: broker.Addr}}
 		},
-		func(m *event.Mapping, n int) {
+		Publish: func(m *event.Mapping, n int) error {
 			var last *amqp.DeferredConfirmation
 			for i := range n {
 				if last, err = ch.PublishWithDeferredConfirm("", m.Queues[0], true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: sourcetest.BenchBody(i)}); err != nil {
-					b.Fatal(err)
+					return err
 				}
 			}
 			if !last.Wait() {
-				b.Fatal("not taken")
+				return errors.New("not taken")
 			}
+			return nil
 		},
-		func(m *event.Mapping, n int) {
+		Bare: func(m *event.Mapping, n int, heard func()) error {
 			bare, err := conn.Channel()
 			if err == nil {
 				err = bare.Qos(1000, 0, false)
 			}
 			if err != nil {
-				b.Fatal(err)
+				return err
 			}
 			defer bare.Close()
 			got, err := bare.Consume(m.Queues[0], "", false, false, false, false, nil)
 			if err != nil {
-				b.Fatal(err)
+				return err
 			}
 			for d := range got {
+				heard()
 				if err := d.Ack(false); err != nil {
-					b.Fatal(err)
+					return err
 				}
 				if n--; n == 0 {
-					return
+					return nil
 				}
 			}
-		})
+			return errors.New("the channel was closed")
+		},
+	})
 }

@@ -1,7 +1,8 @@
-// Package brokers starts real message brokers for tests: the programs that
-// Debian has, with a data folder of their own, on ports of the loopback
-// address that the kernel chose, as whoever runs the tests. What is missing
-// fails the test and says what to install; .ci/install does.
+// Package brokers starts real message brokers, and a server of S3, for tests:
+// the programs that Debian has, or that .ci/install gets otherwise, with a data
+// folder of their own, on ports of the loopback address that the kernel chose,
+// as whoever runs the tests. What is missing fails the test and says what to
+// install; .ci/install does.
 //
 // A test reaches its broker through a proxy in the test's own process. So the
 // broker's address stays the same when it is killed and started again, and
@@ -42,14 +43,16 @@ type Options struct {
 	User, Password string
 	// TLS is whether clients must encrypt, and trust the authority CA.
 	TLS *Certificate
+	// Notify is the URL that an S3 server notifies; "" is nobody.
+	Notify string
 }
 
 // Broker is a running broker. Its methods are for one goroutine, that of the
 // test.
 type Broker struct {
 	Kind    Kind
-	Addr    string // host:port at which clients reach it; stays when it is started again
-	Options Options
+	Addr    string  // host:port at which clients reach it; stays when it is started again
+	Options Options // heeded at each start
 
 	dir    string
 	port   int // at which it listens, this time

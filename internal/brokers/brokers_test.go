@@ -27,6 +27,7 @@ var greeting = map[string]struct{ says, hears string }{
 	"nats":      {"", "INFO {"},
 	"mosquitto": {"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a", "\x20\x02\x00\x00"},
 	"rabbitmq":  {"AMQP\x00\x00\x09\x01", "\x01\x00\x00"},
+	"versitygw": {"GET /healthy HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n"},
 	"kafka":     {"\x00\x00\x00\x0f\x00\x03\x00\x00\x00\x00\x00\x01\x00\x01a\x00\x00\x00\x00", "\x00\x00"},
 }
 
@@ -58,7 +59,7 @@ func ends(t *testing.T, c net.Conn) {
 }
 
 func TestBrokerServesAtTheSameAddressAfterAKill(t *testing.T) {
-	for _, kind := range []Kind{Redis, NATS, Mosquitto, RabbitMQ, Kafka} {
+	for _, kind := range []Kind{Redis, NATS, Mosquitto, RabbitMQ, Kafka, VersityGW} {
 		t.Run(kind.Name(), func(t *testing.T) {
 			b := Start(t, kind, Options{})
 			greet(t, b)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -18,8 +19,9 @@ type command struct {
 	path string
 	args []string
 	env  []string // beside PATH
-	// says is what a line of its output has in it when it is ready.
-	says string
+	// says is what a line of its output has in it when it is ready; answers, of
+	// one that says nothing, a URL that is then answered with 200.
+	says, answers string
 }
 
 // earlyEnd is that a program ended before it was ready.
@@ -37,7 +39,7 @@ func (e *earlyEnd) Error() string {
 type process struct {
 	path  string
 	cmd   *exec.Cmd
-	isUp  chan struct{} // closed when the line came
+	isUp  chan struct{} // closed when it is ready
 	ended chan struct{} // closed when it was waited for
 	read  chan struct{} // closed when all it said was read
 	err   error         // of Wait, once ended is closed
@@ -85,7 +87,11 @@ func startProcess(c command) (*process, error) {
 		out.Close()
 		return nil, err
 	}
-	go p.follow(out, c.says)
+	up := sync.OnceFunc(func() { close(p.isUp) })
+	go p.follow(out, c.says, up)
+	if c.answers != "" {
+		go p.ask(c.answers, up)
+	}
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.ended)
@@ -93,11 +99,24 @@ func startProcess(c command) (*process, error) {
 	return p, nil
 }
 
+// ask asks the program until it answers or has ended.
+func (p *process) ask(url string, up func()) {
+	for !p.gone() {
+		if answer, err := http.Get(url); err == nil {
+			answer.Body.Close()
+			if answer.StatusCode == http.StatusOK {
+				up()
+				return
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 // follow reads what the program says.
-func (p *process) follow(out *os.File, says string) {
+func (p *process) follow(out *os.File, says string, up func()) {
 	defer close(p.read)
 	defer out.Close()
-	up := sync.OnceFunc(func() { close(p.isUp) })
 	r := bufio.NewReader(out)
 	for {
 		line, err := r.ReadString('\n')

@@ -22,7 +22,7 @@ import (
 // patience is how long what must come may take.
 const patience = 30 * time.Second
 
-func openStore(t *testing.T) store.Store {
+func openStore(t testing.TB) store.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), t.TempDir())
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -57,50 +56,6 @@ func Accept(ctx context.Context, q Queues, account hearth.Account, name string, 
 		}
 	}
 	return nil
-}
-
-// Parse reads a notification: its records as the service sends them, each JSON.
-func Parse(body []byte) (records [][]byte, _ error) {
-	var n struct {
-		Records []json.RawMessage
-	}
-	if err := json.Unmarshal(body, &n); err != nil {
-		return nil, err
-	}
-	for _, raw := range n.Records {
-		record, err := normal(raw)
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, record)
-	}
-	return records, nil
-}
-
-// normal is a record as the service sends it: some servers call themselves the
-// event's source, or name the event as it is named where one asks for it.
-func normal(raw json.RawMessage) ([]byte, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil {
-		return nil, err
-	}
-	var s3 struct {
-		Bucket struct{ Name string }
-		Object struct{ Key string }
-	}
-	if err := json.Unmarshal(fields["s3"], &s3); err != nil || s3.Bucket.Name == "" {
-		return nil, errors.New("a record names no bucket")
-	}
-	var name string
-	if err := json.Unmarshal(fields["eventName"], &name); err != nil || name == "" {
-		return nil, errors.New("a record has no eventName")
-	}
-	quoted, err := json.Marshal(strings.TrimPrefix(name, "s3:"))
-	if err != nil {
-		return nil, err
-	}
-	fields["eventName"], fields["eventSource"] = quoted, json.RawMessage(`"aws:s3"`)
-	return json.Marshal(fields)
 }
 
 // ensure makes the source's queue if there is none. What stays in it is kept for

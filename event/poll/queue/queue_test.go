@@ -109,7 +109,7 @@ func TestMessagesHaveTheServicesForm(t *testing.T) {
 	}
 }
 
-// What MinIO and versitygw send.
+// What MinIO sends.
 const minio = `{"EventName":"s3:ObjectCreated:Put","Key":"b/a+b.csv","Records":[{"eventVersion":"2.0","eventSource":"minio:s3","awsRegion":"",
 "eventTime":"2026-01-02T03:04:05.678Z","eventName":"s3:ObjectCreated:Put","userIdentity":{"principalId":"u"},"requestParameters":{"sourceIPAddress":"127.0.0.1"},
 "responseElements":{"x-amz-request-id":"1"},"s3":{"s3SchemaVersion":"1.0","configurationId":"Config","bucket":{"name":"b","ownerIdentity":{"principalId":"u"},"arn":"arn:aws:s3:::b"},
