@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/traffic"
 	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/tags"
@@ -298,6 +299,7 @@ func (s *Service) DeleteAPI(ctx context.Context, account hearth.Account, id stri
 	delete(s.records, id)
 	s.mu.Unlock()
 	s.tables.Delete(id)
+	s.traffic.Forget(string(account), func(k traffic.Key) bool { return k[0] == id })
 	return nil
 }
 

@@ -2,11 +2,10 @@ package apigateway
 
 import (
 	"context"
-	"net"
-	"net/url"
 	"strings"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/jwt"
 )
 
 // defaultTTL is how long what a function says of a caller is kept, in seconds,
@@ -103,23 +102,10 @@ func checkJWTAuthorizer(a *Authorizer) error {
 	case a.URI != "" || a.PayloadFormat != "" || a.TTLSeconds != nil && *a.TTLSeconds != 0 || a.Simple:
 		return invalid("authorizerUri, authorizerPayloadFormatVersion, authorizerResultTtlInSeconds and enableSimpleResponses are for authorizers of the type REQUEST.")
 	}
-	return checkIssuer(a.JWT.Issuer)
-}
-
-// checkIssuer takes URLs that keys can be asked of: by TLS, since whoever can
-// put himself between could else make tokens; without only on this machine.
-func checkIssuer(issuer string) error {
-	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
-		return invalid("Invalid issuer: %.200q: Issuer must have a valid discovery endpoint ended with '/.well-known/openid-configuration', and begin with https://.", issuer)
+	if err := jwt.CheckIssuer(a.JWT.Issuer); err != nil {
+		return invalid("Invalid issuer: %v.", err)
 	}
 	return nil
-}
-
-// isLoopback tells whether a host can only be this machine.
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (s *Service) checkRequestAuthorizer(r *record, a *Authorizer) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/registry"
 
 	"go.yaml.in/yaml/v3"
@@ -82,15 +83,15 @@ type securityScheme struct {
 }
 
 type declaredAuthorizer struct {
-	Type          string `json:"type"`
-	Name          string `json:"name,omitempty"`
-	Identity      texts  `json:"identitySource,omitempty"`
-	URI           string `json:"authorizerUri,omitempty"`
-	Credentials   string `json:"authorizerCredentials,omitempty"`
-	PayloadFormat string `json:"authorizerPayloadFormatVersion,omitempty"`
-	TTLSeconds    *int   `json:"authorizerResultTtlInSeconds,omitempty"`
-	Simple        bool   `json:"enableSimpleResponses,omitempty"`
-	JWT           *JWT   `json:"jwtConfiguration,omitempty"`
+	Type          string     `json:"type"`
+	Name          string     `json:"name,omitempty"`
+	Identity      texts      `json:"identitySource,omitempty"`
+	URI           string     `json:"authorizerUri,omitempty"`
+	Credentials   string     `json:"authorizerCredentials,omitempty"`
+	PayloadFormat string     `json:"authorizerPayloadFormatVersion,omitempty"`
+	TTLSeconds    *int       `json:"authorizerResultTtlInSeconds,omitempty"`
+	Simple        bool       `json:"enableSimpleResponses,omitempty"`
+	JWT           *jwt.Trust `json:"jwtConfiguration,omitempty"`
 }
 
 // texts is one text or a list of them; a text may list several with commas.

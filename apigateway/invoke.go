@@ -112,6 +112,7 @@ func (c *call) invoke(ctx context.Context, w http.ResponseWriter, i *integration
 	if err != nil {
 		return errInternal.because("the function " + i.function.arn + " returned what is no response in the payload format " + i.PayloadFormat)
 	}
+	c.returned = a.Status
 	return c.answer(w, i, a)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/gateway"
+	"github.com/hearth-faas/hearth/internal/traffic"
 
 	"github.com/google/uuid"
 )
@@ -56,7 +57,8 @@ type call struct {
 	responseType  string // the sort of it
 	reason        string // that only the log is told
 	integrated    time.Duration
-	integrationIs int // the status of what the integration answered
+	integrationIs int // the status of what the integration answered: of Lambda, not of the function's code
+	returned      int // that of the function's code, or of the backend
 	response      http.Header
 	responseBody  []byte
 }
@@ -184,14 +186,41 @@ func (c *call) serve(w http.ResponseWriter) {
 	c.findStage()
 	err := c.run(w)
 	if errors.Is(err, errGone) {
+		c.count(statusLeft)
 		return
 	}
 	if err != nil {
 		c.refuse(w, err)
 	}
+	c.note()
+}
+
+// note notes how a call ended that was answered: in the metrics and in the
+// access log.
+func (c *call) note() {
+	c.count(c.status)
 	if c.stage != nil && c.stage.log != nil {
 		c.writeLog()
 	}
+}
+
+// statusLeft is what those are counted as who have left.
+const statusLeft = 499
+
+// count counts a call of an API that there is: by its stage, and by its route
+// where the stage's settings ask for detailed metrics.
+func (c *call) count(status int) {
+	if c.table == nil {
+		return
+	}
+	key := traffic.Key{c.table.id}
+	if c.stage != nil {
+		key[1] = c.stage.Name
+	}
+	if c.route != nil && c.route.detailed {
+		key[2] = c.route.Key
+	}
+	c.s.traffic.Add(string(c.table.account), key, status, c.s.Clock.Now().Sub(c.began), c.integrated)
 }
 
 // errGone: the client left; nobody is there to be answered.

@@ -43,6 +43,7 @@ type route struct {
 	integration *integration // nil if it has none
 	authorizer  *authorizer  // nil unless the authorization is JWT or CUSTOM
 	limiter     *limiter
+	detailed    bool // it has metrics of its own
 }
 
 // integration is an integration of a stage, with the stage's variables put in.
@@ -99,7 +100,7 @@ func (s *Service) compile(r *record, n *Stage, c *shown, was *stage) *stage {
 			continue
 		}
 		next := &route{
-			Route: decl, key: key, authorizer: st.authorizers[decl.AuthorizerID], limiter: st.limiter,
+			Route: decl, key: key, authorizer: st.authorizers[decl.AuthorizerID], limiter: st.limiter, detailed: n.Default.DetailedMetrics,
 			integration: integrations[strings.TrimPrefix(decl.Target, "integrations/")],
 		}
 		if settings, ok := n.RouteSettings[decl.Key]; ok {
@@ -107,7 +108,7 @@ func (s *Service) compile(r *record, n *Stage, c *shown, was *stage) *stage {
 			if i := slices.IndexFunc(was.routes, func(r *route) bool { return r.Key == decl.Key }); i >= 0 && was.routes[i].limiter != was.limiter {
 				before = was.routes[i].limiter
 			}
-			next.limiter = nextLimiter(before, settings)
+			next.limiter, next.detailed = nextLimiter(before, settings), settings.DetailedMetrics
 		}
 		st.routes = append(st.routes, next)
 	}

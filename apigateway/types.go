@@ -6,6 +6,7 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/registry"
 )
 
@@ -115,23 +116,17 @@ type Deployment struct {
 
 // Authorizer says how a caller shows who it is.
 type Authorizer struct {
-	Credentials      string   `json:"authorizerCredentialsArn,omitempty"`
-	ID               string   `json:"authorizerId"`
-	PayloadFormat    string   `json:"authorizerPayloadFormatVersion,omitempty"`
-	TTLSeconds       *int     `json:"authorizerResultTtlInSeconds,omitempty"`
-	Type             string   `json:"authorizerType"` // JWT or REQUEST
-	URI              string   `json:"authorizerUri,omitempty"`
-	Simple           bool     `json:"enableSimpleResponses,omitempty"`
-	IdentitySource   []string `json:"identitySource"`
-	IdentityValidate string   `json:"identityValidationExpression,omitempty"`
-	JWT              *JWT     `json:"jwtConfiguration,omitempty"`
-	Name             string   `json:"name"`
-}
-
-// JWT says whose tokens are taken.
-type JWT struct {
-	Audience []string `json:"audience,omitempty"`
-	Issuer   string   `json:"issuer,omitempty"`
+	Credentials      string     `json:"authorizerCredentialsArn,omitempty"`
+	ID               string     `json:"authorizerId"`
+	PayloadFormat    string     `json:"authorizerPayloadFormatVersion,omitempty"`
+	TTLSeconds       *int       `json:"authorizerResultTtlInSeconds,omitempty"`
+	Type             string     `json:"authorizerType"` // JWT or REQUEST
+	URI              string     `json:"authorizerUri,omitempty"`
+	Simple           bool       `json:"enableSimpleResponses,omitempty"`
+	IdentitySource   []string   `json:"identitySource"`
+	IdentityValidate string     `json:"identityValidationExpression,omitempty"`
+	JWT              *jwt.Trust `json:"jwtConfiguration,omitempty"`
+	Name             string     `json:"name"`
 }
 
 // Domain is a host name of the account's own.

@@ -102,11 +102,21 @@ func (c *call) context(name string) (string, bool) {
 			return "", false
 		}
 		return number(c.integrated.Milliseconds())
-	case "integrationStatus", "integration.integrationStatus", "integration.status":
+	case "integrationStatus", "integration.integrationStatus":
 		if c.integrationIs == 0 {
 			return "", false
 		}
 		return number(int64(c.integrationIs))
+	case "integration.status":
+		if c.returned == 0 {
+			return "", false
+		}
+		return number(int64(c.returned))
+	case "integration.requestId", "awsEndpointRequestId":
+		if c.integrationIs == 0 || c.route.integration.Type != "AWS_PROXY" {
+			return "", false
+		}
+		return c.requestID, true
 	case "error.message":
 		return some(c.errorMessage)
 	case "error.messageString":

@@ -15,6 +15,7 @@ import (
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/clock"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/store/storetest"
 	"github.com/hearth-faas/hearth/worker/logs"
@@ -95,6 +96,7 @@ func (w *world) open() {
 		Endpoint: func(id string) string { return "http://" + Host(id, "us-east-1", "localhost") },
 		Refuses:  func(netip.AddrPort) string { return "" },
 		Log:      slog.New(slog.DiscardHandler),
+		Issuers:  jwt.NewIssuers(w.clock, http.DefaultClient),
 	})
 	if err != nil {
 		w.t.Fatal(err)
