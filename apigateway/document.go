@@ -1,7 +1,9 @@
 package apigateway
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -168,6 +170,9 @@ func readDocument(b []byte) (*document, error) {
 	}
 	d := new(document)
 	if err := json.Unmarshal(b, d); err != nil {
+		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return nil, invalid("Unable to parse the OpenAPI document: a %s can't stand at %s", e.Value, cmp.Or(e.Field, "its top"))
+		}
 		return nil, invalid("Unable to parse the OpenAPI document: %s", err)
 	}
 	if !strings.HasPrefix(d.OpenAPI, "3.0") {

@@ -50,6 +50,11 @@ type call struct {
 	body      []byte
 	who       caller
 
+	// Of a WebSocket.
+	socket     *socket
+	event      string // CONNECT, MESSAGE or DISCONNECT
+	disconnect disconnect
+
 	// What came of it, for the access log.
 	status        int
 	length        int
@@ -185,11 +190,13 @@ func (c *call) serve(w http.ResponseWriter) {
 	header["Apigw-Requestid"] = []string{c.requestID}
 	c.findStage()
 	err := c.run(w)
-	if errors.Is(err, errGone) {
+	switch {
+	case errors.Is(err, errServed):
+		return
+	case errors.Is(err, errGone):
 		c.count(statusLeft)
 		return
-	}
-	if err != nil {
+	case err != nil:
 		c.refuse(w, err)
 	}
 	c.note()
@@ -220,7 +227,11 @@ func (c *call) count(status int) {
 	if c.route != nil && c.route.detailed {
 		key[2] = c.route.Key
 	}
-	c.s.traffic.Add(string(c.table.account), key, status, c.s.Clock.Now().Sub(c.began), c.integrated)
+	counts := c.s.traffic
+	if c.table.websocket {
+		counts = c.s.messages
+	}
+	counts.Add(string(c.table.account), key, status, c.s.Clock.Now().Sub(c.began), c.integrated)
 }
 
 // errGone: the client left; nobody is there to be answered.
@@ -233,6 +244,9 @@ func (c *call) run(w http.ResponseWriter) error {
 	}
 	if sizeOfHeader(c.http) > maxHeader {
 		return errHeaders
+	}
+	if c.table.websocket {
+		return c.runSocket(w)
 	}
 	c.route, c.params = c.stage.find(c.http.Method, c.below)
 	if gateway.IsPreflight(c.http) && c.stage.cors != nil && (c.route == nil || c.route.key.Method != http.MethodOptions) {
@@ -305,7 +319,11 @@ func (c *call) refuse(w http.ResponseWriter, err error) {
 		r = errInternal.because(err.Error())
 	}
 	if r.reason != "" && r.status >= http.StatusInternalServerError {
-		c.s.Log.Warn("a request of an HTTP API failed", "request", c.requestID, "api", c.table.id, "route", c.route.Key, "reason", r.reason)
+		key := ""
+		if c.route != nil {
+			key = c.route.Key
+		}
+		c.s.Log.Warn("a request of an API failed", "request", c.requestID, "api", c.table.id, "route", key, "reason", r.reason)
 	}
 	c.errorMessage, c.responseType, c.reason = r.message, r.sort, r.reason
 	header := w.Header()

@@ -52,6 +52,9 @@ type Config struct {
 	// Refuses tells why HTTP backends at the address are not called, "" if they
 	// are; nil is outside.Refuses.
 	Refuses func(netip.AddrPort) string
+	// Sockets is how many connections of WebSocket APIs there may be, half of
+	// which one account's; 0 is no bound but the accounts' own.
+	Sockets int
 	// Own are the host names by which clients reach this server, in lower case.
 	// No account can take one of them, nor a wildcard that it would fall under.
 	Own []string
@@ -80,6 +83,8 @@ type Service struct {
 	verifier *sigv4.Verifier
 	client   *http.Client
 	traffic  *traffic.Counts
+	messages *traffic.Counts
+	sockets  sockets
 
 	// changing is held from before a change is decided until after it is seen,
 	// so that changes are seen in the order in which they were committed.
@@ -107,6 +112,11 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 	}
 	s.verifier.Guard = c.Guard
 	s.traffic = traffic.New(c.Metrics, "http_api", "HTTP APIs", "integration", "api", "stage", "route")
+	s.messages = traffic.New(c.Metrics, "websocket_api", "WebSocket APIs: messages, and the begin and end of connections", "integration", "api", "stage", "route")
+	s.sockets = sockets{clock: c.Clock, most: c.Sockets, byID: map[string]*socket{}, of: map[hearth.Account]*share{}}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hearth_websocket_api_connections", Help: "Connections of WebSocket APIs that are open."}, func() float64 { return float64(s.sockets.count()) }))
+	}
 	s.client = outside.NewClient(c.Refuses)
 	if err := c.Store.View(ctx, s.read); err != nil {
 		return nil, err
@@ -117,6 +127,10 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 	s.showHosts()
 	return s, nil
 }
+
+// Drain ends the connections of WebSocket APIs, and waits until what is run at
+// their ends has ended, or ctx. No connection is made any more.
+func (s *Service) Drain(ctx context.Context) error { return s.sockets.drain(ctx) }
 
 // read reads all records.
 func (s *Service) read(r store.Reader) error {

@@ -13,7 +13,7 @@ import (
 // The resources, in the words of the service. Their JSON is both what clients
 // see and what is on disk.
 
-// API is an HTTP API without what belongs to it.
+// API is an HTTP or WebSocket API without what belongs to it.
 type API struct {
 	Endpoint         string            `json:"apiEndpoint,omitempty"`
 	Managed          bool              `json:"apiGatewayManaged,omitempty"`
@@ -43,8 +43,11 @@ type Route struct {
 	AuthorizerID  string   `json:"authorizerId,omitempty"`
 	OperationName string   `json:"operationName,omitempty"`
 	ID            string   `json:"routeId"`
-	Key           string   `json:"routeKey"` // METHOD /path, or $default
-	Target        string   `json:"target,omitempty"`
+	Key           string   `json:"routeKey"` // METHOD /path, or $default; see routeKey
+	// ResponseSelection, of a WebSocket API's, is $default if the client is sent
+	// what the function returns.
+	ResponseSelection string `json:"routeResponseSelectionExpression,omitempty"`
+	Target            string `json:"target,omitempty"`
 }
 
 // Integration is what answers: a function or an HTTP server.
@@ -204,6 +207,9 @@ type record struct {
 
 	deployments map[string]*deployment // have records of their own
 }
+
+// websocket tells whether it is a WebSocket API.
+func (r *record) websocket() bool { return r.API.Protocol == protocolWebSocket }
 
 // recordVersion is the form that records have on disk.
 const recordVersion = 1

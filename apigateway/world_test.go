@@ -2,6 +2,8 @@ package apigateway
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -223,4 +225,21 @@ func decoded[T any](t testing.TB, text string) (v T) {
 		t.Fatalf("%v in %s", err, text)
 	}
 	return v
+}
+
+// hashOf is a body's SHA-256, as signatures have it.
+func hashOf(body string) string {
+	sum := sha256.Sum256([]byte(body))
+	return hex.EncodeToString(sum[:])
+}
+
+// await polls for what happens by itself.
+func await(t testing.TB, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !is(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it has not happened after 30 s")
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 }

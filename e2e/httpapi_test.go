@@ -175,7 +175,7 @@ def error(f, **kw):
 assert error(c.get_api, ApiId="none") == ("NotFoundException", 404)
 assert error(c.create_route, ApiId=id, RouteKey="GET /one") == ("ConflictException", 409)
 assert error(c.create_route, ApiId=id, RouteKey="nonsense") == ("BadRequestException", 400)
-assert error(c.create_api, Name="w", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.a") == ("BadRequestException", 400)
+assert error(c.create_api, Name="w", ProtocolType="WEBSOCKET", RouteSelectionExpression="nonsense") == ("BadRequestException", 400)
 assert error(c.delete_integration, ApiId=id, IntegrationId=two["IntegrationId"]) == ("ConflictException", 409)
 print(json.dumps([id, api["ApiEndpoint"] + "/live"]))
 `

@@ -323,6 +323,9 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.mappings.Hold()
 	s.backfills.Hold()
 	s.proxies.Stop()
+	if derr := s.apis.Drain(grace); derr != nil {
+		s.log.Warn("WebSockets were still open when the grace ended", "error", derr)
+	}
 	// Invocations first: while they end, their callers' connections and the
 	// functions' own calls still work.
 	if derr := s.frontend.Drain(grace); derr != nil {

@@ -112,7 +112,7 @@ func (a *api) run(raw *awsjson.Request) (answer, error) {
 		op, ok = operationOf(raw.HTTP.Method, parts)
 	}
 	if !ok {
-		return answer{}, hearth.Errorf(hearth.UnknownOperation, "API Gateway has no operation %s %s here: Hearth has HTTP APIs (v2), not REST APIs and WebSocket APIs", raw.HTTP.Method, raw.HTTP.URL.Path)
+		return answer{}, hearth.Errorf(hearth.UnknownOperation, "API Gateway has no operation %s %s here: Hearth has HTTP and WebSocket APIs (v2), not REST APIs", raw.HTTP.Method, raw.HTTP.URL.Path)
 	}
 	r := &request{Request: raw, ctx: raw.HTTP.Context(), parts: parts, query: raw.HTTP.URL.Query()}
 	if a.Authorize != nil {
