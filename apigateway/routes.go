@@ -49,7 +49,7 @@ func (s *Service) PutRoute(ctx context.Context, account hearth.Account, api, id 
 		if err := change(out); err != nil {
 			return err
 		}
-		out.ID, out.Managed = old.ID, old.Managed
+		out.ID, out.Managed, out.Responses = old.ID, old.Managed, old.Responses
 		if err := s.checkRoute(r, out); err != nil {
 			return err
 		}

@@ -208,7 +208,7 @@ func (c *call) reply() ([]byte, error) {
 		return nil, errThrottled
 	}
 	a, err := c.runRoute()
-	if err != nil || c.route.ResponseSelection == "" || len(a.Body) == 0 {
+	if err != nil || !c.route.answers() || len(a.Body) == 0 {
 		return nil, err
 	}
 	return a.Body, nil
@@ -259,7 +259,7 @@ func (c *call) runRoute() (*gateway.Answer, error) {
 	if result.FunctionError != "" {
 		return nil, errInternal.because("the function " + i.function.arn + " failed: " + result.FunctionError)
 	}
-	if c.event == "DISCONNECT" || c.event == "MESSAGE" && c.route.ResponseSelection == "" {
+	if c.event == "DISCONNECT" || c.event == "MESSAGE" && !c.route.answers() {
 		return &gateway.Answer{}, nil
 	}
 	a, err := answer1(result)
@@ -269,6 +269,9 @@ func (c *call) runRoute() (*gateway.Answer, error) {
 	c.returned = a.Status
 	return a, nil
 }
+
+// answers tells whether a WebSocket's client is sent what the function returns.
+func (r *route) answers() bool { return r.ResponseSelection != "" && len(r.Responses) > 0 }
 
 // keyed is the route of a key, or nil.
 func (st *stage) keyed(key string) *route {

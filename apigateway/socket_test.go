@@ -48,11 +48,15 @@ func newSocketWorld(t *testing.T, keys ...string) *socketWorld {
 	}
 	x.id, x.integration = a.ID, i.ID
 	for _, key := range keys {
-		x.route(a.ID, i.ID, key, func(r *Route) {
-			if !strings.HasPrefix(key, "$c") && !strings.HasPrefix(key, "$dis") {
+		answers := key != connectRoute && key != disconnectRoute
+		made := x.route(a.ID, i.ID, key, func(r *Route) {
+			if answers {
 				r.ResponseSelection = "$default"
 			}
 		})
+		if answers {
+			x.answers(made.ID)
+		}
 	}
 	if _, err := x.CreateStage(ctx, owner, a.ID, func(s *Stage) error { s.Name, s.AutoDeploy = "live", true; return nil }); err != nil {
 		t.Fatal(err)
@@ -76,6 +80,16 @@ func newSocketWorld(t *testing.T, keys ...string) *socketWorld {
 	t.Cleanup(server.Close)
 	x.url = "ws" + strings.TrimPrefix(server.URL, "http") + "/execute-api/" + x.id + "/live"
 	return x
+}
+
+// answers has the client sent what the route's function returns.
+func (x *socketWorld) answers(route string) (id string) {
+	x.t.Helper()
+	n, err := x.PutRouteResponse(x.t.Context(), owner, x.id, route, "", func(n *RouteResponse) error { n.Key = "$default"; return nil })
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return n.ID
 }
 
 // dial connects; the status is the refusal's, or 101.
@@ -195,6 +209,49 @@ func TestMessagesGoToTheRouteThatTheyName(t *testing.T) {
 		}
 	}](t, string(x.last().Payload)); left.RequestContext.DisconnectStatusCode != 4001 || left.RequestContext.DisconnectReason != "enough" {
 		t.Errorf("%+v", left)
+	}
+}
+
+func TestAClientIsAnsweredWhileTheRouteHasAResponse(t *testing.T) {
+	x := newSocketWorld(t, "$connect", "$default")
+	c, _ := x.dial()
+	x.event()
+	r := x.route(x.id, x.integration, "mute", func(r *Route) { r.ResponseSelection = "$default" })
+	say := func(want string) {
+		t.Helper()
+		x.say(c, `{"action":"mute"}`)
+		if e := x.event(); e.RequestContext.RouteKey != "mute" {
+			t.Errorf("%+v", e.RequestContext)
+		}
+		x.say(c, "x") // behind which nothing else comes, once what was before has ended
+		x.event()
+		if got := x.hear(c); got != want {
+			t.Errorf("the client hears %s, want %s", got, want)
+		}
+	}
+	say("you said x")
+	id := x.answers(r.ID)
+	if _, err := x.PutRouteResponse(t.Context(), owner, x.id, r.ID, "", func(n *RouteResponse) error { n.Key = "$default"; return nil }); hearth.KindOf(err) != hearth.Conflict {
+		t.Errorf("a second response: %v", err)
+	}
+	x.say(c, `{"action":"mute"}`)
+	x.event()
+	if got := x.hear(c); got != `you said {"action":"mute"}` {
+		t.Error(got)
+	}
+	// What changes the route leaves its responses.
+	if _, err := x.PutRoute(t.Context(), owner, x.id, r.ID, func(r *Route) error { r.OperationName, r.Responses = "n", nil; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if list, _, err := x.RouteResponses(owner, x.id, r.ID, Page{}); err != nil || len(list) != 1 || list[0].ID != id {
+		t.Errorf("%v %v", list, err)
+	}
+	if err := x.DeleteRouteResponse(t.Context(), owner, x.id, r.ID, id); err != nil {
+		t.Fatal(err)
+	}
+	say("you said x")
+	if _, err := x.RouteResponse(owner, x.id, r.ID, id); hearth.KindOf(err) != hearth.NotFound {
+		t.Error(err)
 	}
 }
 

@@ -91,10 +91,9 @@ func (x *sockets) release(n *socket) {
 	defer x.mu.Unlock()
 	delete(x.byID, n.id)
 	x.open--
-	if have := x.of[n.account]; have.open > 1 {
-		have.open--
-	} else if have.open = 0; have.connects.TokensAt(x.clock.Now()) >= maxConnects {
-		delete(x.of, n.account)
+	have := x.of[n.account]
+	if have.open--; have.open == 0 && have.connects.TokensAt(x.clock.Now()) >= maxConnects {
+		delete(x.of, n.account) // else it would have its connects of this second again
 	}
 	x.wait.Done()
 }

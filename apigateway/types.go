@@ -45,9 +45,16 @@ type Route struct {
 	ID            string   `json:"routeId"`
 	Key           string   `json:"routeKey"` // METHOD /path, or $default; see routeKey
 	// ResponseSelection, of a WebSocket API's, is $default if the client is sent
-	// what the function returns.
-	ResponseSelection string `json:"routeResponseSelectionExpression,omitempty"`
-	Target            string `json:"target,omitempty"`
+	// what the function returns, where the route has a response.
+	ResponseSelection string                    `json:"routeResponseSelectionExpression,omitempty"`
+	Responses         map[string]*RouteResponse `json:"routeResponses,omitempty"` // by id
+	Target            string                    `json:"target,omitempty"`
+}
+
+// RouteResponse is that a client is sent what the function of a route returns.
+type RouteResponse struct {
+	ID  string `json:"routeResponseId"`
+	Key string `json:"routeResponseKey"` // $default
 }
 
 // Integration is what answers: a function or an HTTP server.

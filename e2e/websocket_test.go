@@ -55,7 +55,10 @@ id = api["ApiId"]
 i = c.create_integration(ApiId=id, IntegrationType="AWS_PROXY", IntegrationUri=sys.argv[1])["IntegrationId"]
 for key in ["$connect", "$disconnect", "post"]:
     c.create_route(ApiId=id, RouteKey=key, Target="integrations/" + i)
-c.create_route(ApiId=id, RouteKey="$default", Target="integrations/" + i, RouteResponseSelectionExpression="$default")
+r = c.create_route(ApiId=id, RouteKey="$default", Target="integrations/" + i, RouteResponseSelectionExpression="$default")["RouteId"]
+a = c.create_route_response(ApiId=id, RouteId=r, RouteResponseKey="$default")["RouteResponseId"]
+assert c.get_route_response(ApiId=id, RouteId=r, RouteResponseId=a)["RouteResponseKey"] == "$default"
+assert len(c.get_route_responses(ApiId=id, RouteId=r)["Items"]) == 1
 c.create_stage(ApiId=id, StageName="live", AutoDeploy=True,
     AccessLogSettings={"DestinationArn": "arn:aws:logs:us-east-1:000000000000:log-group:/access/chat", "Format": "$context.requestId $context.eventType $context.routeKey $context.status $context.connectionId"})
 print(api["ApiEndpoint"] + "/live")

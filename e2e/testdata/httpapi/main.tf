@@ -188,6 +188,19 @@ resource "aws_apigatewayv2_route" "chat" {
   authorizer_id      = each.key == "$connect" ? aws_apigatewayv2_authorizer.chat.id : null
 }
 
+resource "aws_apigatewayv2_route" "asks" {
+  api_id                              = aws_apigatewayv2_api.chat.id
+  route_key                           = "asks"
+  target                              = "integrations/${aws_apigatewayv2_integration.chat.id}"
+  route_response_selection_expression = "$default"
+}
+
+resource "aws_apigatewayv2_route_response" "asks" {
+  api_id             = aws_apigatewayv2_api.chat.id
+  route_id           = aws_apigatewayv2_route.asks.id
+  route_response_key = "$default"
+}
+
 resource "aws_apigatewayv2_stage" "chat" {
   api_id      = aws_apigatewayv2_api.chat.id
   name        = "live"
