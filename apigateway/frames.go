@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"time"
 )
 
 // maxFrame bounds a frame of a WebSocket, in bytes. The library that speaks the
@@ -14,10 +16,13 @@ import (
 const maxFrame = 32 << 10
 
 // framed has the connection that is taken over bound its frames.
-type framed struct{ http.ResponseWriter }
+type framed struct {
+	http.ResponseWriter
+	conn *frames // once it is taken over
+}
 
 // Hijack implements http.Hijacker.
-func (f framed) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (f *framed) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	inner, rw, err := http.NewResponseController(f.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -26,8 +31,8 @@ func (f framed) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, inner.Close())
 	}
-	c := &frames{Conn: inner, early: bytes.Clone(early)}
-	return c, bufio.NewReadWriter(bufio.NewReader(c), rw.Writer), nil
+	f.conn = &frames{Conn: inner, early: bytes.Clone(early)}
+	return f.conn, bufio.NewReadWriter(bufio.NewReader(f.conn), rw.Writer), nil
 }
 
 // frames is a connection from which frames are read that are not too large.
@@ -63,7 +68,16 @@ func (f *frames) Read(p []byte) (n int, err error) {
 	// A close frame with the status 1009: the connection ends with it, so that it
 	// does not matter what it comes between.
 	_, _ = f.Conn.Write([]byte{0x88, 2, 1009 >> 8, 1009 & 0xff})
+	f.linger()
 	return 0, errFrame
+}
+
+// linger reads on for a moment, and forgets what comes: a connection that is
+// closed before all was read is reset, and the client would not learn why.
+func (f *frames) linger() {
+	if f.Conn.SetReadDeadline(time.Now().Add(time.Second)) == nil {
+		_, _ = io.CopyN(io.Discard, f.Conn, 1<<20)
+	}
 }
 
 // fit follows the frames in what was read, and tells whether all are small

@@ -84,7 +84,8 @@ func (c *call) connect(w http.ResponseWriter) error {
 			options.Subprotocols = a.Header.Values("Sec-Websocket-Protocol")
 		}
 	}
-	conn, err := websocket.Accept(framed{w}, c.http, options)
+	f := &framed{ResponseWriter: w}
+	conn, err := websocket.Accept(f, c.http, options)
 	if err != nil {
 		c.status, c.reason = http.StatusBadRequest, err.Error()
 		c.note() // the client has been told
@@ -99,13 +100,17 @@ func (c *call) connect(w http.ResponseWriter) error {
 	stop := n.watch(c.s.Clock)
 	end := c.serveSocket(n)
 	stop()
+	c.s.sockets.hide(n)
+	if end.code == int(websocket.StatusMessageTooBig) {
+		f.conn.linger()
+	}
+	_ = conn.CloseNow()
 	c.ended(n, end)
 	return errServed
 }
 
 // serveSocket runs what messages ask for until the connection ends.
 func (c *call) serveSocket(n *socket) disconnect {
-	defer n.conn.CloseNow()
 	busy := make(chan struct{}, maxBusy)
 	var wait sync.WaitGroup
 	defer wait.Wait()

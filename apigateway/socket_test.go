@@ -418,9 +418,7 @@ func TestConnectionsEndWhenTheyAreIdleOldOrTooLarge(t *testing.T) {
 	ends(c, websocket.StatusGoingAway)
 
 	c = open()
-	if err := c.Write(context.Background(), websocket.MessageText, make([]byte, maxFrame+1)); err != nil {
-		t.Fatal(err)
-	}
+	_ = c.Write(context.Background(), websocket.MessageText, make([]byte, maxFrame+1)) // which may be cut short
 	ends(c, websocket.StatusMessageTooBig)
 
 	c = open()

@@ -85,11 +85,10 @@ func (x *sockets) reserve(account hearth.Account, api, stage, from, agent string
 	return n
 }
 
-// release gives the place back.
+// release gives the place back, of a connection that is not shown.
 func (x *sockets) release(n *socket) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.byID, n.id)
 	x.open--
 	have := x.of[n.account]
 	if have.open--; have.open == 0 && have.connects.TokensAt(x.clock.Now()) >= maxConnects {
@@ -106,6 +105,13 @@ func (x *sockets) show(n *socket, conn *websocket.Conn) bool {
 	n.conn = conn
 	x.byID[n.id] = n
 	return !x.closed
+}
+
+// hide has a connection be gone for all who would send to it.
+func (x *sockets) hide(n *socket) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.byID, n.id)
 }
 
 // find finds a connection of a stage; nil is none.
