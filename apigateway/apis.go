@@ -5,11 +5,17 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coder/websocket"
+
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/traffic"
 	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/tags"
 )
+
+// protocolWebSocket is the protocolType of WebSocket APIs.
+const protocolWebSocket = "WEBSOCKET"
 
 const (
 	maxAPIs         = 600
@@ -37,10 +43,16 @@ func (s *Service) CreateAPI(ctx context.Context, account hearth.Account, q Quick
 		}
 		r.API.ID, r.API.Endpoint, r.API.Created, r.API.Managed = fixed.ID, fixed.Endpoint, fixed.Created, false
 		if r.API.Protocol == "" {
-			return invalid("protocolType is required: HTTP.")
+			return invalid("protocolType is required: HTTP or WEBSOCKET.")
 		}
 		if err := checkAPI(&r.API); err != nil {
 			return err
+		}
+		if r.websocket() {
+			if q != (Quick{}) {
+				return invalid("target, routeKey and credentialsArn are for HTTP APIs.")
+			}
+			r.API.Endpoint = "ws" + strings.TrimPrefix(r.API.Endpoint, "http") // wss of https
 		}
 		return s.quickCreate(r, q)
 	})
@@ -114,13 +126,10 @@ func (s *Service) quickCreate(r *record, q Quick) error {
 
 // checkAPI fills in what was left out, and refuses what cannot be.
 func checkAPI(a *API) error {
-	if a.Protocol == "WEBSOCKET" {
-		return invalid("WebSocket APIs are not supported by Hearth, only those with the protocolType HTTP. For answers that come in pieces, a function URL with the invoke mode RESPONSE_STREAM may do.")
-	}
 	if a.KeySelection == "" {
 		a.KeySelection = "$request.header.x-api-key"
 	}
-	if a.RouteSelection == "" {
+	if a.RouteSelection == "" && a.Protocol == "HTTP" {
 		a.RouteSelection = "$request.method $request.path"
 	}
 	if a.AddressType == "" {
@@ -130,7 +139,7 @@ func checkAPI(a *API) error {
 		a.Tags = map[string]string{}
 	}
 	switch {
-	case a.Protocol != "HTTP":
+	case a.Protocol != "HTTP" && a.Protocol != protocolWebSocket:
 		return invalid("Invalid protocol specified. Must be one of [HTTP, WEBSOCKET]")
 	case a.Name == "" || len(a.Name) > 128:
 		return invalid("name must have between 1 and 128 characters.")
@@ -138,10 +147,18 @@ func checkAPI(a *API) error {
 		return invalid("description must have at most 1024 characters.")
 	case len(a.Version) > 64:
 		return invalid("version must have at most 64 characters.")
-	case a.RouteSelection != "$request.method $request.path" && a.RouteSelection != "${request.method} ${request.path}":
+	case a.Protocol == "HTTP" && a.RouteSelection != "$request.method $request.path" && a.RouteSelection != "${request.method} ${request.path}":
 		return invalid("routeSelectionExpression must be ${request.method} ${request.path} for an HTTP API.")
 	case a.AddressType != "ipv4" && a.AddressType != "dualstack":
 		return invalid("ipAddressType must be ipv4 or dualstack.")
+	}
+	if a.Protocol == protocolWebSocket {
+		if a.CORS != nil {
+			return invalid("corsConfiguration is for HTTP APIs.")
+		}
+		if t, err := parseTemplate(a.RouteSelection, requestSources); err != nil || len(t.parts) != 1 || t.parts[0].source != "request.body" || t.parts[0].name == "" {
+			return invalid("routeSelectionExpression is required for a WebSocket API, and names a member of messages, such as $request.body.action: %.200q", a.RouteSelection)
+		}
 	}
 	if err := checkTags(a.Tags); err != nil {
 		return err
@@ -224,6 +241,9 @@ func (s *Service) UpdateAPI(ctx context.Context, account hearth.Account, id stri
 		if err := change(a); err != nil {
 			return err
 		}
+		if r.websocket() && q != (Quick{}) {
+			return invalid("target, routeKey and credentialsArn are for HTTP APIs.")
+		}
 		a.ID, a.Endpoint, a.Created, a.Managed, a.Protocol = r.API.ID, r.API.Endpoint, r.API.Created, r.API.Managed, r.API.Protocol
 		if err := checkAPI(a); err != nil {
 			return err
@@ -298,6 +318,10 @@ func (s *Service) DeleteAPI(ctx context.Context, account hearth.Account, id stri
 	delete(s.records, id)
 	s.mu.Unlock()
 	s.tables.Delete(id)
+	for _, counts := range []*traffic.Counts{s.traffic, s.messages} {
+		counts.Forget(string(account), func(k traffic.Key) bool { return k[0] == id })
+	}
+	s.sockets.end(websocket.StatusGoingAway, "the API is gone", func(n *socket) bool { return n.api == id })
 	return nil
 }
 

@@ -133,14 +133,17 @@ type asking1 struct {
 // ask asks the authorizer's function about the caller.
 func (c *call) ask(a *authorizer, sources []string) (o opinion, _ error) {
 	var question any
-	if a.PayloadFormat == "1.0" {
+	switch {
+	case c.table.websocket:
+		question = askingSocket{"REQUEST", c.routeARN(), c.socketEvent()}
+	case a.PayloadFormat == "1.0":
 		e := c.event1(c.http, c.path)
 		joined := strings.Join(sources, ",")
 		question = asking1{
 			"1.0", "REQUEST", c.routeARN(), joined, joined, e.Resource, e.Path, e.HTTPMethod,
 			e.Headers, e.QueryStringParameters, e.PathParameters, e.StageVariables, e.RequestContext,
 		}
-	} else {
+	default:
 		e := c.event2(c.http, c.path)
 		question = asking2{
 			"2.0", "REQUEST", c.routeARN(), sources, e.RouteKey, e.RawPath, e.RawQueryString, e.Cookies,

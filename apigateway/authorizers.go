@@ -2,11 +2,10 @@ package apigateway
 
 import (
 	"context"
-	"net"
-	"net/url"
 	"strings"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/jwt"
 )
 
 // defaultTTL is how long what a function says of a caller is kept, in seconds,
@@ -83,6 +82,9 @@ func (s *Service) checkAuthorizer(r *record, a *Authorizer) error {
 	}
 	switch a.Type {
 	case "JWT":
+		if r.websocket() {
+			return invalid("An authorizer of a WebSocket API is of the type REQUEST.")
+		}
 		return checkJWTAuthorizer(a)
 	case "REQUEST":
 		return s.checkRequestAuthorizer(r, a)
@@ -103,38 +105,38 @@ func checkJWTAuthorizer(a *Authorizer) error {
 	case a.URI != "" || a.PayloadFormat != "" || a.TTLSeconds != nil && *a.TTLSeconds != 0 || a.Simple:
 		return invalid("authorizerUri, authorizerPayloadFormatVersion, authorizerResultTtlInSeconds and enableSimpleResponses are for authorizers of the type REQUEST.")
 	}
-	return checkIssuer(a.JWT.Issuer)
-}
-
-// checkIssuer takes URLs that keys can be asked of: by TLS, since whoever can
-// put himself between could else make tokens; without only on this machine.
-func checkIssuer(issuer string) error {
-	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
-		return invalid("Invalid issuer: %.200q: Issuer must have a valid discovery endpoint ended with '/.well-known/openid-configuration', and begin with https://.", issuer)
+	if err := jwt.CheckIssuer(a.JWT.Issuer); err != nil {
+		return invalid("Invalid issuer: %v.", err)
 	}
 	return nil
 }
 
-// isLoopback tells whether a host can only be this machine.
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// identitySource is an identity source as HTTP APIs have them: those of
+// WebSocket APIs are written route.request.header.NAME and so on.
+func identitySource(s string) string {
+	if rest, ok := strings.CutPrefix(s, "route."); ok {
+		return "$" + rest
+	}
+	return s
 }
 
 func (s *Service) checkRequestAuthorizer(r *record, a *Authorizer) error {
 	if a.TTLSeconds == nil {
 		ttl := 0
-		if len(a.IdentitySource) > 0 {
+		if len(a.IdentitySource) > 0 && !r.websocket() {
 			ttl = defaultTTL
 		}
 		a.TTLSeconds = &ttl
 	}
-	if a.PayloadFormat == "" {
+	if r.websocket() {
+		if a.PayloadFormat != "" || a.Simple || *a.TTLSeconds != 0 {
+			return invalid("authorizerPayloadFormatVersion, enableSimpleResponses and authorizerResultTtlInSeconds are for HTTP APIs.")
+		}
+	} else if a.PayloadFormat == "" {
 		return invalid("authorizerPayloadFormatVersion is a required parameter for REQUEST authorizer: 1.0 or 2.0.")
 	}
 	switch {
-	case a.PayloadFormat != "1.0" && a.PayloadFormat != "2.0":
+	case !r.websocket() && a.PayloadFormat != "1.0" && a.PayloadFormat != "2.0":
 		return invalid("authorizerPayloadFormatVersion must be 1.0 or 2.0.")
 	case a.Simple && a.PayloadFormat != "2.0":
 		return invalid("enableSimpleResponses needs the authorizerPayloadFormatVersion 2.0.")
@@ -148,7 +150,7 @@ func (s *Service) checkRequestAuthorizer(r *record, a *Authorizer) error {
 		return invalid("authorizerUri is required for an authorizer of the type REQUEST.")
 	}
 	for _, source := range a.IdentitySource {
-		if _, err := parseTemplate(source, requestSources|contextSources|stageVariables); err != nil || !strings.HasPrefix(source, "$") {
+		if _, err := parseTemplate(identitySource(source), requestSources|contextSources|stageVariables); err != nil || !strings.HasPrefix(identitySource(source), "$") {
 			return invalid("An identitySource is $request.header.NAME, $request.querystring.NAME, $context.NAME or $stageVariables.NAME: %.200q", source)
 		}
 	}

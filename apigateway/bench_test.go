@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	hearth "github.com/hearth-faas/hearth"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 // BenchmarkServe is what the gateway adds to an invocation, with one route and
@@ -36,24 +34,6 @@ func BenchmarkServe(b *testing.B) {
 		})
 	}
 }
-
-// BenchmarkToken is a checked JSON Web Token whose issuer's keys are known.
-func BenchmarkToken(b *testing.B) {
-	for _, alg := range []string{"RS256", "ES256"} {
-		b.Run(alg, func(b *testing.B) {
-			w, i := newWorld(b), newIssuer(b)
-			k := i.rotate("one", algorithmOf(alg))
-			token := i.token(k, i.claims(w.clock.Now(), nil))
-			for b.Loop() {
-				if _, err := w.issuers.verify(b.Context(), &JWT{Audience: []string{"shop"}, Issuer: i.url}, token, w.clock.Now()); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func algorithmOf(name string) jose.SignatureAlgorithm { return jose.SignatureAlgorithm(name) }
 
 type invokerFunc func() *hearth.Result
 

@@ -1,4 +1,4 @@
-// Package apigateway is API Gateway's HTTP APIs: what they are made of, and how
+// Package apigateway is API Gateway's HTTP and WebSocket APIs: what they are made of, and how
 // they are served.
 //
 // An API has routes (METHOD /path), integrations (what answers: a function or
@@ -15,6 +15,10 @@
 // stage and the route, bound the rate, find out who calls (authorize.go), make
 // the event (payload.go) and run the function (invoke.go), or hand the request
 // on (forward.go).
+//
+// A WebSocket API has the same parts. Its routes are names: $connect, $disconnect
+// and what messages say (socket.go); sockets.go keeps the connections that are
+// open, and connections.go is how others speak to them.
 //
 // Package wire is the control plane as the service's clients see it.
 package apigateway

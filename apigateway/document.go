@@ -1,10 +1,13 @@
 package apigateway
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/registry"
 
 	"go.yaml.in/yaml/v3"
@@ -82,15 +85,15 @@ type securityScheme struct {
 }
 
 type declaredAuthorizer struct {
-	Type          string `json:"type"`
-	Name          string `json:"name,omitempty"`
-	Identity      texts  `json:"identitySource,omitempty"`
-	URI           string `json:"authorizerUri,omitempty"`
-	Credentials   string `json:"authorizerCredentials,omitempty"`
-	PayloadFormat string `json:"authorizerPayloadFormatVersion,omitempty"`
-	TTLSeconds    *int   `json:"authorizerResultTtlInSeconds,omitempty"`
-	Simple        bool   `json:"enableSimpleResponses,omitempty"`
-	JWT           *JWT   `json:"jwtConfiguration,omitempty"`
+	Type          string     `json:"type"`
+	Name          string     `json:"name,omitempty"`
+	Identity      texts      `json:"identitySource,omitempty"`
+	URI           string     `json:"authorizerUri,omitempty"`
+	Credentials   string     `json:"authorizerCredentials,omitempty"`
+	PayloadFormat string     `json:"authorizerPayloadFormatVersion,omitempty"`
+	TTLSeconds    *int       `json:"authorizerResultTtlInSeconds,omitempty"`
+	Simple        bool       `json:"enableSimpleResponses,omitempty"`
+	JWT           *jwt.Trust `json:"jwtConfiguration,omitempty"`
 }
 
 // texts is one text or a list of them; a text may list several with commas.
@@ -167,6 +170,9 @@ func readDocument(b []byte) (*document, error) {
 	}
 	d := new(document)
 	if err := json.Unmarshal(b, d); err != nil {
+		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return nil, invalid("Unable to parse the OpenAPI document: a %s can't stand at %s", e.Value, cmp.Or(e.Field, "its top"))
+		}
 		return nil, invalid("Unable to parse the OpenAPI document: %s", err)
 	}
 	if !strings.HasPrefix(d.OpenAPI, "3.0") {

@@ -22,6 +22,9 @@ func (s *Service) Export(account hearth.Account, id string, e Export) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
+	if r.websocket() {
+		return nil, invalid("Only HTTP APIs are exported.")
+	}
 	shown := r.current()
 	url := r.API.Endpoint
 	if e.Stage != "" {

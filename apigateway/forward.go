@@ -47,7 +47,7 @@ func (c *call) forward(ctx context.Context, w http.ResponseWriter, i *integratio
 		return c.unreached(ctx, err)
 	}
 	defer resp.Body.Close()
-	c.integrationIs = resp.StatusCode
+	c.integrationIs, c.returned = resp.StatusCode, resp.StatusCode
 	withoutHop(resp.Header)
 	delete(resp.Header, "Content-Length")
 	for name, values := range resp.Header {
@@ -77,9 +77,7 @@ func (c *call) forward(ctx context.Context, w http.ResponseWriter, i *integratio
 	c.length = int(n)
 	if err != nil {
 		c.reason = "the response broke off: " + err.Error()
-		if c.stage.log != nil {
-			c.writeLog()
-		}
+		c.note()
 		// The status has been sent: all that can tell the client is that the
 		// connection ends before the response does.
 		panic(http.ErrAbortHandler)

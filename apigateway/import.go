@@ -40,6 +40,9 @@ func (s *Service) Reimport(ctx context.Context, account hearth.Account, id strin
 		return nil, err
 	}
 	err = s.change(ctx, account, id, func(r *record) error {
+		if r.websocket() {
+			return invalid("Only HTTP APIs are imported.")
+		}
 		n, err := s.fill(r, d, in)
 		if err != nil {
 			return err

@@ -87,6 +87,9 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 	case i.PayloadFormat != "1.0" && i.PayloadFormat != "2.0":
 		return invalid("payloadFormatVersion must be 1.0 or 2.0.")
 	}
+	if r.websocket() && (i.Type != "AWS_PROXY" || i.PayloadFormat != "1.0" || len(i.RequestParameters)+len(i.ResponseParameters) > 0) {
+		return invalid("Integrations of WebSocket APIs are functions here: AWS_PROXY with the payloadFormatVersion 1.0, without requestParameters and responseParameters.")
+	}
 	switch i.Type {
 	case "AWS_PROXY":
 		if err := checkFunctionURI(i.URI, s.Region); err != nil {

@@ -24,6 +24,9 @@ func (s *Service) executeARN(account hearth.Account, api string) string {
 // route, or API/STAGE/$default.
 func (c *call) sourceARN() string {
 	arn := c.s.executeARN(c.table.account, c.table.id) + "/" + c.stage.Name + "/"
+	if c.table.websocket {
+		return arn + c.route.Key
+	}
 	if c.route.key.Method == "" {
 		return arn + defaultRoute
 	}
@@ -34,8 +37,12 @@ func (c *call) sourceARN() string {
 	return arn + method + c.route.key.path(func(name string) string { return name })
 }
 
-// routeARN is what a caller asks for: API/STAGE/METHOD/PATH of the request.
+// routeARN is what a caller asks for: API/STAGE/METHOD/PATH of the request, or
+// API/STAGE/$connect.
 func (c *call) routeARN() string {
+	if c.table.websocket {
+		return c.sourceARN()
+	}
 	return c.s.executeARN(c.table.account, c.table.id) + "/" + c.stage.Name + "/" + c.http.Method + c.below
 }
 
@@ -112,6 +119,7 @@ func (c *call) invoke(ctx context.Context, w http.ResponseWriter, i *integration
 	if err != nil {
 		return errInternal.because("the function " + i.function.arn + " returned what is no response in the payload format " + i.PayloadFormat)
 	}
+	c.returned = a.Status
 	return c.answer(w, i, a)
 }
 

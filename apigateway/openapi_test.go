@@ -160,6 +160,7 @@ func TestDocumentsThatCannotBeAnAPIAreRefusedWhole(t *testing.T) {
 	w := newWorld(t)
 	for what, document := range map[string]string{
 		"nothing":          "",
+		"a text":           "nonsense",
 		"swagger":          `{"swagger":"2.0"}`,
 		"3.1":              `{"openapi":"3.1.0","info":{"title":"x"}}`,
 		"no title":         `{"openapi":"3.0.0"}`,
@@ -173,6 +174,8 @@ func TestDocumentsThatCannotBeAnAPIAreRefusedWhole(t *testing.T) {
 	} {
 		if _, err := w.Import(t.Context(), owner, Import{Document: []byte(document)}); hearth.KindOf(err) != hearth.Validation && hearth.KindOf(err) != hearth.Conflict {
 			t.Errorf("%s: %v", what, err)
+		} else if strings.Contains(err.Error(), "Go ") {
+			t.Errorf("%s is told in Go's words: %v", what, err)
 		}
 	}
 	if _, err := w.Import(t.Context(), owner, Import{Document: []byte(petstore), FailOnWarnings: true}); err == nil {

@@ -102,6 +102,20 @@ func ParseRouteKey(key string) (RouteKey, error) {
 	return k, nil
 }
 
+// routeKey reads a route key of the API. Those of WebSocket APIs are texts,
+// which messages have at the place that the route selection expression names.
+func (r *record) routeKey(key string) (RouteKey, error) {
+	if !r.websocket() {
+		return ParseRouteKey(key)
+	}
+	switch {
+	case key == connectRoute, key == disconnectRoute, key == defaultRoute:
+	case key == "" || len(key) > 128 || strings.HasPrefix(key, "$"):
+		return RouteKey{}, invalid("The routeKey of a WebSocket API is $connect, $disconnect, $default, or a text of at most 128 characters that messages have: %.140q", key)
+	}
+	return RouteKey{}, nil
+}
+
 func isVariable(s string) bool {
 	for _, c := range []byte(s) {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("._-$:", c) < 0 {

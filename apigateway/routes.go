@@ -49,7 +49,7 @@ func (s *Service) PutRoute(ctx context.Context, account hearth.Account, api, id 
 		if err := change(out); err != nil {
 			return err
 		}
-		out.ID, out.Managed = old.ID, old.Managed
+		out.ID, out.Managed, out.Responses = old.ID, old.Managed, old.Responses
 		if err := s.checkRoute(r, out); err != nil {
 			return err
 		}
@@ -61,15 +61,24 @@ func (s *Service) PutRoute(ctx context.Context, account hearth.Account, api, id 
 
 // checkRoute refuses what cannot be in r.
 func (s *Service) checkRoute(r *record, n *Route) error {
-	key, err := ParseRouteKey(n.Key)
+	key, err := r.routeKey(n.Key)
 	if err != nil {
 		return err
 	}
-	n.Key = key.String()
+	if !r.websocket() {
+		n.Key = key.String()
+	}
 	for _, other := range r.Routes {
-		if k, err := ParseRouteKey(other.Key); err == nil && other.ID != n.ID && k.shape() == key.shape() {
+		if k, err := r.routeKey(other.Key); err == nil && other.ID != n.ID && k.shape() == key.shape() && (!r.websocket() || other.Key == n.Key) {
 			return conflict("Route with key %s already exists for this API", n.Key)
 		}
+	}
+	if r.websocket() {
+		if err := checkSocketRoute(n); err != nil {
+			return err
+		}
+	} else if n.ResponseSelection != "" {
+		return invalid("routeResponseSelectionExpression is for WebSocket APIs.")
 	}
 	if n.Target != "" {
 		id, ok := strings.CutPrefix(n.Target, "integrations/")
@@ -81,7 +90,7 @@ func (s *Service) checkRoute(r *record, n *Route) error {
 		}
 	}
 	if n.KeyRequired {
-		return invalid("apiKeyRequired is for WebSocket APIs: an HTTP API has no API keys. Use an authorizer.")
+		return invalid("API keys (apiKeyRequired) are not supported by Hearth: use an authorizer.")
 	}
 	if n.Authorization == "" {
 		n.Authorization = "NONE"
@@ -112,6 +121,21 @@ func (s *Service) checkRoute(r *record, n *Route) error {
 	}
 	if len(n.Scopes) > 20 {
 		return invalid("A route can have at most 20 authorizationScopes.")
+	}
+	return nil
+}
+
+// checkSocketRoute refuses what only routes of HTTP APIs can have.
+func checkSocketRoute(n *Route) error {
+	switch {
+	case n.ResponseSelection != "" && n.ResponseSelection != defaultRoute:
+		return invalid("routeResponseSelectionExpression is $default, or left out.")
+	case n.ResponseSelection != "" && (n.Key == connectRoute || n.Key == disconnectRoute):
+		return invalid("routeResponseSelectionExpression is for routes of messages.")
+	case n.Authorization == "JWT":
+		return invalid("The authorizationType JWT is for HTTP APIs: use CUSTOM and an authorizer of the type REQUEST.")
+	case n.Authorization != "" && n.Authorization != "NONE" && n.Key != connectRoute:
+		return invalid("Only the route $connect of a WebSocket API has an authorizationType: it is for the whole connection.")
 	}
 	return nil
 }

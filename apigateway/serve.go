@@ -12,6 +12,7 @@ import (
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/gateway"
+	"github.com/hearth-faas/hearth/internal/traffic"
 
 	"github.com/google/uuid"
 )
@@ -49,6 +50,11 @@ type call struct {
 	body      []byte
 	who       caller
 
+	// Of a WebSocket.
+	socket     *socket
+	event      string // CONNECT, MESSAGE or DISCONNECT
+	disconnect disconnect
+
 	// What came of it, for the access log.
 	status        int
 	length        int
@@ -56,7 +62,8 @@ type call struct {
 	responseType  string // the sort of it
 	reason        string // that only the log is told
 	integrated    time.Duration
-	integrationIs int // the status of what the integration answered
+	integrationIs int // the status of what the integration answered: of Lambda, not of the function's code
+	returned      int // that of the function's code, or of the backend
 	response      http.Header
 	responseBody  []byte
 }
@@ -183,15 +190,48 @@ func (c *call) serve(w http.ResponseWriter) {
 	header["Apigw-Requestid"] = []string{c.requestID}
 	c.findStage()
 	err := c.run(w)
-	if errors.Is(err, errGone) {
+	switch {
+	case errors.Is(err, errServed):
 		return
-	}
-	if err != nil {
+	case errors.Is(err, errGone):
+		c.count(statusLeft)
+		return
+	case err != nil:
 		c.refuse(w, err)
 	}
+	c.note()
+}
+
+// note notes how a call ended that was answered: in the metrics and in the
+// access log.
+func (c *call) note() {
+	c.count(c.status)
 	if c.stage != nil && c.stage.log != nil {
 		c.writeLog()
 	}
+}
+
+// statusLeft is what those are counted as who have left.
+const statusLeft = 499
+
+// count counts a call of an API that there is: by its stage, and by its route
+// where the stage's settings ask for detailed metrics.
+func (c *call) count(status int) {
+	if c.table == nil {
+		return
+	}
+	key := traffic.Key{c.table.id}
+	if c.stage != nil {
+		key[1] = c.stage.Name
+	}
+	if c.route != nil && c.route.detailed {
+		key[2] = c.route.Key
+	}
+	counts := c.s.traffic
+	if c.table.websocket {
+		counts = c.s.messages
+	}
+	counts.Add(string(c.table.account), key, status, c.s.Clock.Now().Sub(c.began), c.integrated)
 }
 
 // errGone: the client left; nobody is there to be answered.
@@ -204,6 +244,9 @@ func (c *call) run(w http.ResponseWriter) error {
 	}
 	if sizeOfHeader(c.http) > maxHeader {
 		return errHeaders
+	}
+	if c.table.websocket {
+		return c.runSocket(w)
 	}
 	c.route, c.params = c.stage.find(c.http.Method, c.below)
 	if gateway.IsPreflight(c.http) && c.stage.cors != nil && (c.route == nil || c.route.key.Method != http.MethodOptions) {
@@ -276,7 +319,11 @@ func (c *call) refuse(w http.ResponseWriter, err error) {
 		r = errInternal.because(err.Error())
 	}
 	if r.reason != "" && r.status >= http.StatusInternalServerError {
-		c.s.Log.Warn("a request of an HTTP API failed", "request", c.requestID, "api", c.table.id, "route", c.route.Key, "reason", r.reason)
+		key := ""
+		if c.route != nil {
+			key = c.route.Key
+		}
+		c.s.Log.Warn("a request of an API failed", "request", c.requestID, "api", c.table.id, "route", key, "reason", r.reason)
 	}
 	c.errorMessage, c.responseType, c.reason = r.message, r.sort, r.reason
 	header := w.Header()

@@ -4,17 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/traffic"
+	"github.com/hearth-faas/hearth/outside"
 	"github.com/hearth-faas/hearth/registry"
 )
 
@@ -255,33 +258,12 @@ func TestASlowBackendIsLeft(t *testing.T) {
 	}
 }
 
-func TestTheMachineAndMetadataAreNotCalled(t *testing.T) {
-	for _, a := range []string{"127.0.0.1", "127.9.9.9", "::1", "169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0", "100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fe80::1", "224.0.0.1", "64:ff9b::a9fe:a9fe"} {
-		if Outside(netip.AddrPortFrom(netip.MustParseAddr(a), 80)) == "" {
-			t.Errorf("%s is called", a)
-		}
-	}
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range own {
-		if a, err := netip.ParsePrefix(o.String()); err == nil && Outside(netip.AddrPortFrom(a.Addr(), 80)) == "" {
-			t.Errorf("%s is this machine, and called", a)
-		}
-	}
-	if why := Outside(netip.MustParseAddrPort("192.0.2.7:443")); why != "" {
-		t.Error(why)
-	}
-	open := Opened([]string{"127.0.0.1:8080"})
-	if open(netip.MustParseAddrPort("127.0.0.1:8080")) != "" || open(netip.MustParseAddrPort("127.0.0.1:8081")) == "" {
-		t.Error("what is opened is not what was said")
-	}
-	// Whatever a name is resolved to, the address is judged that is dialled.
+// Whatever a name is resolved to, the address is judged that is dialled.
+func TestTheMachineIsNotCalledByItsName(t *testing.T) {
 	backend := httptest.NewServer(http.NotFoundHandler())
 	defer backend.Close()
 	w := newWorld(t)
-	w.client = newClient(Outside)
+	w.client = outside.NewClient(outside.Refuses)
 	id, integration := w.api("1.0", "$default")
 	w.integration(id, integration, func(i *Integration) {
 		i.Type, i.Method, i.URI = "HTTP_PROXY", "GET", strings.Replace(backend.URL, "127.0.0.1", "localhost", 1)
@@ -313,6 +295,25 @@ func TestAccessLogsAreOneLineForEachRequest(t *testing.T) {
 	two := decoded[line](t, strings.TrimPrefix(w.lines[1], "access "))
 	if two != (line{"-", "-", "-", "Not Found", 404}) {
 		t.Errorf("%q is %+v", w.lines[1], two)
+	}
+}
+
+// The status of Lambda is one thing, that of the function's code another.
+func TestAccessLogsTellWhatTheIntegrationDid(t *testing.T) {
+	w := newWorld(t)
+	id, _ := w.api("2.0", "GET /a")
+	w.stage(id, defaultStage, func(s *Stage) {
+		s.AccessLog = &AccessLog{"arn:aws:logs:us-east-1:111122223333:log-group:access", `$context.requestId $context.integration.requestId $context.integrationStatus $context.integration.status $context.status`}
+	})
+	w.returns(`{"statusCode": 404}`)
+	w.send(id, "GET", "/a", "")
+	w.send(id, "GET", "/none", "")
+	request := w.last().RequestID
+	if want := "access " + request + " " + request + " 200 404 404"; w.lines[0] != want {
+		t.Errorf("%q, want %q", w.lines[0], want)
+	}
+	if !strings.HasSuffix(w.lines[1], " - - - 404") {
+		t.Errorf("%q", w.lines[1])
 	}
 }
 
@@ -483,5 +484,53 @@ func TestAPIsSurvive(t *testing.T) {
 	all, _, err := w.Deployments(owner, id, Page{})
 	if err != nil || len(all) != 2 {
 		t.Errorf("%v %v", all, err)
+	}
+}
+
+func TestRequestsAreCountedByStageAndByRouteWhereThatIsAskedFor(t *testing.T) {
+	w := newWorld(t)
+	r := prometheus.NewPedanticRegistry()
+	w.traffic = traffic.New(r, "http_api", "HTTP APIs", "integration", "api", "stage", "route")
+	w.run = func(inv *hearth.Invocation) (*hearth.Result, error) {
+		w.clock.Advance(time.Second)
+		return &hearth.Result{Payload: inv.Payload}, nil
+	}
+	id, _ := w.api("2.0", "GET /a", "GET /b")
+	w.stage(id, defaultStage, func(s *Stage) {
+		s.RouteSettings = map[string]RouteSettings{"GET /b": {DetailedMetrics: true}}
+	})
+	w.send(id, "GET", "/a", "")
+	w.send(id, "GET", "/b", "")
+	w.send(id, "GET", "/b", "")
+	w.send(id, "GET", "/none", "")
+	w.send("nosuchapi1", "GET", "/", "") // is of nobody
+	want := strings.ReplaceAll(`# HELP hearth_http_api_requests_total Requests of HTTP APIs, by the class of their status.
+# TYPE hearth_http_api_requests_total counter
+hearth_http_api_requests_total{api="ID",code="2xx",route="",stage="$default"} 1
+hearth_http_api_requests_total{api="ID",code="2xx",route="GET /b",stage="$default"} 2
+hearth_http_api_requests_total{api="ID",code="4xx",route="",stage="$default"} 1
+`, "ID", id)
+	if err := testutil.GatherAndCompare(r, strings.NewReader(want), "hearth_http_api_requests_total"); err != nil {
+		t.Error(err)
+	}
+	all, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if f.GetName() != "hearth_http_api_integration_seconds" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if h := m.GetHistogram(); h.GetSampleSum() != float64(h.GetSampleCount()) {
+				t.Errorf("%d calls took their integrations %v s", h.GetSampleCount(), h.GetSampleSum())
+			}
+		}
+	}
+	if err := w.DeleteAPI(t.Context(), owner, id); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := testutil.GatherAndCount(r); n != 0 || err != nil {
+		t.Errorf("%d numbers are left of an API that is gone (%v)", n, err)
 	}
 }

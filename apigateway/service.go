@@ -16,8 +16,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/traffic"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
+	"github.com/hearth-faas/hearth/outside"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/worker/logs"
 )
@@ -42,9 +47,14 @@ type Config struct {
 	// Authorize tells whether a caller of the API's own account may call a route
 	// with AWS_IAM; nil lets all of them in.
 	Authorize func(ctx context.Context, caller hearth.Identity, action, resource string) error
-	// Refuses tells why HTTP backends and issuers of tokens at the address are
-	// not called, "" if they are; nil is that of Outside.
+	// Issuers are who JWT authorizers trust.
+	Issuers *jwt.Issuers
+	// Refuses tells why HTTP backends at the address are not called, "" if they
+	// are; nil is outside.Refuses.
 	Refuses func(netip.AddrPort) string
+	// Sockets is how many connections of WebSocket APIs there may be, half of
+	// which one account's; 0 is no bound but the accounts' own.
+	Sockets int
 	// Own are the host names by which clients reach this server, in lower case.
 	// No account can take one of them, nor a wildcard that it would fall under.
 	Own []string
@@ -54,6 +64,8 @@ type Config struct {
 	// Done is called after each invocation that reached the Invoker, when
 	// its answer was read; nil is no one.
 	Done func(*hearth.Invocation)
+	// Metrics are where requests are counted; nil is nowhere.
+	Metrics prometheus.Registerer
 	// Log takes the errors that are the server's; nil is slog.Default.
 	Log *slog.Logger
 }
@@ -70,7 +82,9 @@ type Service struct {
 	Config
 	verifier *sigv4.Verifier
 	client   *http.Client
-	issuers  issuers
+	traffic  *traffic.Counts
+	messages *traffic.Counts
+	sockets  sockets
 
 	// changing is held from before a change is decided until after it is seen,
 	// so that changes are seen in the order in which they were committed.
@@ -90,15 +104,20 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 		c.Log = slog.Default()
 	}
 	if c.Refuses == nil {
-		c.Refuses = Outside
+		c.Refuses = outside.Refuses
 	}
 	s := &Service{
 		Config: c, records: map[string]*record{}, domains: map[string]*domain{},
 		verifier: sigv4.New(c.Credentials, c.Clock, c.Region, "execute-api"),
 	}
 	s.verifier.Guard = c.Guard
-	s.client = newClient(c.Refuses)
-	s.issuers.init(s)
+	s.traffic = traffic.New(c.Metrics, "http_api", "HTTP APIs", "integration", "api", "stage", "route")
+	s.messages = traffic.New(c.Metrics, "websocket_api", "WebSocket APIs: messages, and the begin and end of connections", "integration", "api", "stage", "route")
+	s.sockets = sockets{clock: c.Clock, most: c.Sockets, byID: map[string]*socket{}, of: map[hearth.Account]*share{}}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hearth_websocket_api_connections", Help: "Connections of WebSocket APIs that are open."}, func() float64 { return float64(s.sockets.count()) }))
+	}
+	s.client = outside.NewClient(c.Refuses)
 	if err := c.Store.View(ctx, s.read); err != nil {
 		return nil, err
 	}
@@ -108,6 +127,10 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 	s.showHosts()
 	return s, nil
 }
+
+// Drain ends the connections of WebSocket APIs, and waits until what is run at
+// their ends has ended, or ctx. No connection is made any more.
+func (s *Service) Drain(ctx context.Context) error { return s.sockets.drain(ctx) }
 
 // read reads all records.
 func (s *Service) read(r store.Reader) error {

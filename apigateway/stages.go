@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coder/websocket"
+
 	hearth "github.com/hearth-faas/hearth"
 )
 
@@ -105,6 +107,9 @@ func (s *Service) putStage(r *record, n *Stage) error {
 	if n.Tags == nil {
 		n.Tags = map[string]string{}
 	}
+	if r.websocket() && n.Name == defaultStage {
+		return invalid("A stage of a WebSocket API has a name: its path is the stage's.")
+	}
 	if n.Name != defaultStage && !stageName.MatchString(n.Name) {
 		return invalid("stageName is $default, or between 1 and 128 letters, digits, hyphens and underscores: %.140q", n.Name)
 	}
@@ -123,7 +128,7 @@ func (s *Service) putStage(r *record, n *Stage) error {
 		return err
 	}
 	for key, settings := range n.RouteSettings {
-		if _, err := ParseRouteKey(key); err != nil {
+		if _, err := r.routeKey(key); err != nil {
 			return err
 		}
 		if err := checkSettings(settings); err != nil {
@@ -145,7 +150,7 @@ func checkSettings(t RouteSettings) error {
 		return invalid("throttlingBurstLimit and throttlingRateLimit can't be negative.")
 	}
 	if t.DataTrace || t.LoggingLevel != "" && t.LoggingLevel != "OFF" {
-		return invalid("Execution logs on API stages are not supported for protocolType HTTP: use accessLogSettings.")
+		return invalid("Execution logs (loggingLevel, dataTraceEnabled) are not supported by Hearth: use accessLogSettings.")
 	}
 	return nil
 }
@@ -181,7 +186,7 @@ func logGroup(arn, region string, account hearth.Account) (string, bool) {
 
 // DeleteStage deletes a stage that no host name shows.
 func (s *Service) DeleteStage(ctx context.Context, account hearth.Account, api, name string) error {
-	return s.change(ctx, account, api, func(r *record) error {
+	err := s.change(ctx, account, api, func(r *record) error {
 		if r.Stages[name] == nil {
 			return notFound("Stage", name)
 		}
@@ -191,6 +196,10 @@ func (s *Service) DeleteStage(ctx context.Context, account hearth.Account, api, 
 		delete(r.Stages, name)
 		return nil
 	})
+	if err == nil {
+		s.sockets.end(websocket.StatusGoingAway, "the stage is gone", func(n *socket) bool { return n.api == api && n.stage == name })
+	}
+	return err
 }
 
 // DeleteAccessLog has a stage's requests written down no more.

@@ -23,7 +23,9 @@ type table struct {
 	id      string
 	account hearth.Account
 	closed  bool // it is served by its host names only
-	stages  map[string]*stage
+	// websocket is whether it is a WebSocket API.
+	websocket bool
+	stages    map[string]*stage
 }
 
 // stage is a stage of a table, as its deployment has it.
@@ -34,6 +36,7 @@ type stage struct {
 	authorizers map[string]*authorizer
 	limiter     *limiter // of routes that have no settings of their own
 	log         *accessLog
+	selection   *template // of the routes of messages; nil unless it is a WebSocket API's
 }
 
 // route is a route of a stage.
@@ -43,6 +46,7 @@ type route struct {
 	integration *integration // nil if it has none
 	authorizer  *authorizer  // nil unless the authorization is JWT or CUSTOM
 	limiter     *limiter
+	detailed    bool // it has metrics of its own
 }
 
 // integration is an integration of a stage, with the stage's variables put in.
@@ -58,7 +62,7 @@ type integration struct {
 // another.
 func (s *Service) show(r *record) {
 	old := s.table(r.API.ID)
-	t := &table{id: r.API.ID, account: r.Account, closed: r.API.DisableEndpoint, stages: map[string]*stage{}}
+	t := &table{id: r.API.ID, account: r.Account, closed: r.API.DisableEndpoint, websocket: r.websocket(), stages: map[string]*stage{}}
 	for name, n := range r.Stages {
 		d := r.deployments[n.DeploymentID]
 		if d == nil {
@@ -93,13 +97,13 @@ func (s *Service) compile(r *record, n *Stage, c *shown, was *stage) *stage {
 		integrations[id] = s.compileIntegration(i, n.Variables)
 	}
 	for _, decl := range c.Routes {
-		key, err := ParseRouteKey(decl.Key)
+		key, err := r.routeKey(decl.Key)
 		if err != nil {
 			s.Log.Error("a stored route can't be read", "api", r.API.ID, "route", decl.ID, "error", err)
 			continue
 		}
 		next := &route{
-			Route: decl, key: key, authorizer: st.authorizers[decl.AuthorizerID], limiter: st.limiter,
+			Route: decl, key: key, authorizer: st.authorizers[decl.AuthorizerID], limiter: st.limiter, detailed: n.Default.DetailedMetrics,
 			integration: integrations[strings.TrimPrefix(decl.Target, "integrations/")],
 		}
 		if settings, ok := n.RouteSettings[decl.Key]; ok {
@@ -107,9 +111,17 @@ func (s *Service) compile(r *record, n *Stage, c *shown, was *stage) *stage {
 			if i := slices.IndexFunc(was.routes, func(r *route) bool { return r.Key == decl.Key }); i >= 0 && was.routes[i].limiter != was.limiter {
 				before = was.routes[i].limiter
 			}
-			next.limiter = nextLimiter(before, settings)
+			next.limiter, next.detailed = nextLimiter(before, settings), settings.DetailedMetrics
 		}
 		st.routes = append(st.routes, next)
+	}
+	if r.websocket() {
+		var err error
+		if st.selection, err = parseTemplate(r.API.RouteSelection, requestSources); err != nil { // it was checked
+			s.Log.Error("a stored route selection expression can't be read", "api", r.API.ID, "error", err)
+			st.selection = &template{}
+		}
+		return st
 	}
 	slices.SortFunc(st.routes, func(a, b *route) int { return compareKeys(a.key, b.key) })
 	return st
@@ -294,7 +306,7 @@ type authorizer struct {
 func (s *Service) compileAuthorizer(a *Authorizer, variables map[string]string) *authorizer {
 	n := &authorizer{Authorizer: a}
 	for _, source := range a.IdentitySource {
-		t, err := parseTemplate(source, requestSources|contextSources|stageVariables)
+		t, err := parseTemplate(identitySource(source), requestSources|contextSources|stageVariables)
 		if err != nil {
 			n.broken = message(err)
 			return n

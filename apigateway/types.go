@@ -6,13 +6,14 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/registry"
 )
 
 // The resources, in the words of the service. Their JSON is both what clients
 // see and what is on disk.
 
-// API is an HTTP API without what belongs to it.
+// API is an HTTP or WebSocket API without what belongs to it.
 type API struct {
 	Endpoint         string            `json:"apiEndpoint,omitempty"`
 	Managed          bool              `json:"apiGatewayManaged,omitempty"`
@@ -42,8 +43,18 @@ type Route struct {
 	AuthorizerID  string   `json:"authorizerId,omitempty"`
 	OperationName string   `json:"operationName,omitempty"`
 	ID            string   `json:"routeId"`
-	Key           string   `json:"routeKey"` // METHOD /path, or $default
-	Target        string   `json:"target,omitempty"`
+	Key           string   `json:"routeKey"` // METHOD /path, or $default; see routeKey
+	// ResponseSelection, of a WebSocket API's, is $default if the client is sent
+	// what the function returns, where the route has a response.
+	ResponseSelection string                    `json:"routeResponseSelectionExpression,omitempty"`
+	Responses         map[string]*RouteResponse `json:"routeResponses,omitempty"` // by id
+	Target            string                    `json:"target,omitempty"`
+}
+
+// RouteResponse is that a client is sent what the function of a route returns.
+type RouteResponse struct {
+	ID  string `json:"routeResponseId"`
+	Key string `json:"routeResponseKey"` // $default
 }
 
 // Integration is what answers: a function or an HTTP server.
@@ -115,23 +126,17 @@ type Deployment struct {
 
 // Authorizer says how a caller shows who it is.
 type Authorizer struct {
-	Credentials      string   `json:"authorizerCredentialsArn,omitempty"`
-	ID               string   `json:"authorizerId"`
-	PayloadFormat    string   `json:"authorizerPayloadFormatVersion,omitempty"`
-	TTLSeconds       *int     `json:"authorizerResultTtlInSeconds,omitempty"`
-	Type             string   `json:"authorizerType"` // JWT or REQUEST
-	URI              string   `json:"authorizerUri,omitempty"`
-	Simple           bool     `json:"enableSimpleResponses,omitempty"`
-	IdentitySource   []string `json:"identitySource"`
-	IdentityValidate string   `json:"identityValidationExpression,omitempty"`
-	JWT              *JWT     `json:"jwtConfiguration,omitempty"`
-	Name             string   `json:"name"`
-}
-
-// JWT says whose tokens are taken.
-type JWT struct {
-	Audience []string `json:"audience,omitempty"`
-	Issuer   string   `json:"issuer,omitempty"`
+	Credentials      string     `json:"authorizerCredentialsArn,omitempty"`
+	ID               string     `json:"authorizerId"`
+	PayloadFormat    string     `json:"authorizerPayloadFormatVersion,omitempty"`
+	TTLSeconds       *int       `json:"authorizerResultTtlInSeconds,omitempty"`
+	Type             string     `json:"authorizerType"` // JWT or REQUEST
+	URI              string     `json:"authorizerUri,omitempty"`
+	Simple           bool       `json:"enableSimpleResponses,omitempty"`
+	IdentitySource   []string   `json:"identitySource"`
+	IdentityValidate string     `json:"identityValidationExpression,omitempty"`
+	JWT              *jwt.Trust `json:"jwtConfiguration,omitempty"`
+	Name             string     `json:"name"`
 }
 
 // Domain is a host name of the account's own.
@@ -209,6 +214,9 @@ type record struct {
 
 	deployments map[string]*deployment // have records of their own
 }
+
+// websocket tells whether it is a WebSocket API.
+func (r *record) websocket() bool { return r.API.Protocol == protocolWebSocket }
 
 // recordVersion is the form that records have on disk.
 const recordVersion = 1

@@ -102,11 +102,23 @@ func (c *call) context(name string) (string, bool) {
 			return "", false
 		}
 		return number(c.integrated.Milliseconds())
-	case "integrationStatus", "integration.integrationStatus", "integration.status":
+	case "integrationStatus", "integration.integrationStatus":
 		if c.integrationIs == 0 {
 			return "", false
 		}
 		return number(int64(c.integrationIs))
+	case "integration.status":
+		if c.returned == 0 {
+			return "", false
+		}
+		return number(int64(c.returned))
+	case "integration.requestId", "awsEndpointRequestId":
+		if c.integrationIs == 0 || c.route.integration.Type != "AWS_PROXY" {
+			return "", false
+		}
+		return c.requestID, true
+	case "connectionId", "eventType", "connectedAt", "messageDirection", "messageId":
+		return c.socketVariable(name)
 	case "error.message":
 		return some(c.errorMessage)
 	case "error.messageString":
@@ -133,6 +145,24 @@ func (c *call) context(name string) (string, bool) {
 		return bodyAt(c.who.said.context, property)
 	}
 	return "", false
+}
+
+// socketVariable is the value of one that WebSockets have.
+func (c *call) socketVariable(name string) (string, bool) {
+	if c.socket == nil {
+		return "", false
+	}
+	switch name {
+	case "connectionId":
+		return c.socket.id, true
+	case "eventType":
+		return c.event, true
+	case "connectedAt":
+		return strconv.FormatInt(c.socket.began.UnixMilli(), 10), true
+	case "messageDirection":
+		return "IN", true
+	}
+	return c.requestID, c.event == "MESSAGE"
 }
 
 // writeLog writes the call down in the stage's access log. A value is escaped

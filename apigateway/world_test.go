@@ -2,6 +2,8 @@ package apigateway
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -15,6 +17,7 @@ import (
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/clock"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/store/storetest"
 	"github.com/hearth-faas/hearth/worker/logs"
@@ -95,6 +98,7 @@ func (w *world) open() {
 		Endpoint: func(id string) string { return "http://" + Host(id, "us-east-1", "localhost") },
 		Refuses:  func(netip.AddrPort) string { return "" },
 		Log:      slog.New(slog.DiscardHandler),
+		Issuers:  jwt.NewIssuers(w.clock, http.DefaultClient),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -221,4 +225,21 @@ func decoded[T any](t testing.TB, text string) (v T) {
 		t.Fatalf("%v in %s", err, text)
 	}
 	return v
+}
+
+// hashOf is a body's SHA-256, as signatures have it.
+func hashOf(body string) string {
+	sum := sha256.Sum256([]byte(body))
+	return hex.EncodeToString(sum[:])
+}
+
+// await polls for what happens by itself.
+func await(t testing.TB, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !is(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it has not happened after 30 s")
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 }

@@ -1,13 +1,9 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,6 +20,8 @@ import (
 	gatewaytypes "github.com/aws/aws-sdk-go-v2/service/apigatewayv2/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/hearth-faas/hearth/jwt/jwttest"
 )
 
 // echoEvent answers with the event that it got.
@@ -177,7 +175,7 @@ def error(f, **kw):
 assert error(c.get_api, ApiId="none") == ("NotFoundException", 404)
 assert error(c.create_route, ApiId=id, RouteKey="GET /one") == ("ConflictException", 409)
 assert error(c.create_route, ApiId=id, RouteKey="nonsense") == ("BadRequestException", 400)
-assert error(c.create_api, Name="w", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.a") == ("BadRequestException", 400)
+assert error(c.create_api, Name="w", ProtocolType="WEBSOCKET", RouteSelectionExpression="nonsense") == ("BadRequestException", 400)
 assert error(c.delete_integration, ApiId=id, IntegrationId=two["IntegrationId"]) == ("ConflictException", 409)
 print(json.dumps([id, api["ApiEndpoint"] + "/live"]))
 `
@@ -309,50 +307,10 @@ func TestBoto3MakesAnHTTPAPIOfAllParts(t *testing.T) {
 
 func TestAnIssuersTokensOpenAnHTTPAPI(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer := "http://" + l.Addr().String()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	jwk := jose.JSONWebKey{Key: key, KeyID: "one", Algorithm: "ES256", Use: "sig"}
-	answer := func(v any) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			if err := json.NewEncoder(w).Encode(v); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/.well-known/openid-configuration", answer(map[string]string{"issuer": issuer, "jwks_uri": issuer + "/keys"}))
-	mux.Handle("/keys", answer(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{jwk.Public()}}))
-	published := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
-	go func() { _ = published.Serve(l) }() // until it is closed
-	defer published.Close()
-	token := func(claims map[string]any) string {
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jwk}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := json.Marshal(claims)
-		if err != nil {
-			t.Fatal(err)
-		}
-		signed, err := signer.Sign(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := signed.CompactSerialize()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
-
-	s := start(t, "--http-backends", l.Addr().String())
+	issuer := jwttest.New(t)
+	key := issuer.Rotate("one", jose.ES256)
+	token := func(claims map[string]any) string { return issuer.Token(key, issuer.Claims(time.Now(), claims)) }
+	s := start(t, "--http-backends", strings.TrimPrefix(issuer.URL, "http://"))
 	arn := s.deployEcho()
 	ctx, c := t.Context(), s.gateway()
 	api, err := c.CreateApi(ctx, &apigatewayv2.CreateApiInput{Name: ptr("jwt"), ProtocolType: gatewaytypes.ProtocolTypeHttp, Target: &arn})
@@ -361,7 +319,7 @@ func TestAnIssuersTokensOpenAnHTTPAPI(t *testing.T) {
 	}
 	auth, err := c.CreateAuthorizer(ctx, &apigatewayv2.CreateAuthorizerInput{
 		ApiId: api.ApiId, Name: ptr("jwt"), AuthorizerType: gatewaytypes.AuthorizerTypeJwt, IdentitySource: []string{"$request.header.Authorization"},
-		JwtConfiguration: &gatewaytypes.JWTConfiguration{Audience: []string{"shop"}, Issuer: &issuer},
+		JwtConfiguration: &gatewaytypes.JWTConfiguration{Audience: []string{"shop"}, Issuer: &issuer.URL},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -375,21 +333,25 @@ func TestAnIssuersTokensOpenAnHTTPAPI(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	claims := map[string]any{"iss": issuer, "aud": "shop", "sub": "me", "scope": "buy", "exp": time.Now().Add(time.Hour).Unix()}
-	e := eventIn(t, fetch(t, "GET", *api.ApiEndpoint, "", "Authorization", "Bearer "+token(claims)))
+	e := eventIn(t, fetch(t, "GET", *api.ApiEndpoint, "", "Authorization", "Bearer "+token(nil)))
 	if j := e.RequestContext.Authorizer.JWT; j.Claims["sub"] != "me" || len(j.Scopes) != 1 || j.Scopes[0] != "buy" {
 		t.Errorf("%+v", j)
 	}
 	if got := fetch(t, "GET", *api.ApiEndpoint, ""); got.status != 401 || got.body != `{"message":"Unauthorized"}` || got.header.Get("Www-Authenticate") == "" {
 		t.Errorf("%+v", got)
 	}
-	claims["scope"] = "look"
-	if got := fetch(t, "GET", *api.ApiEndpoint, "", "Authorization", "Bearer "+token(claims)); got.status != 403 {
+	if got := fetch(t, "GET", *api.ApiEndpoint, "", "Authorization", "Bearer "+token(map[string]any{"scope": "look"})); got.status != 403 {
 		t.Errorf("%+v", got)
 	}
-	claims["aud"], claims["scope"] = "elsewhere", "buy"
-	if got := fetch(t, "GET", *api.ApiEndpoint, "", "Authorization", "Bearer "+token(claims)); got.status != 401 {
+	if got := fetch(t, "GET", *api.ApiEndpoint, "", "Authorization", "Bearer "+token(map[string]any{"aud": "elsewhere"})); got.status != 401 {
 		t.Errorf("%+v", got)
+	}
+	// What was counted is on the page.
+	page := fetch(t, "GET", s.endpoint+"/metrics", "").body
+	for _, line := range []string{`,code="2xx",route="",stage="$default"} 1`, `,code="4xx",route="",stage="$default"} 3`} {
+		if want := `hearth_http_api_requests_total{api="` + *api.ApiId + `"` + line; !strings.Contains(page, want) {
+			t.Errorf("the metrics have no %s", want)
+		}
 	}
 }
 

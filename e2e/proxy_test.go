@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +14,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/control"
+	"github.com/hearth-faas/hearth/jwt/jwttest"
 	"github.com/hearth-faas/hearth/proxy"
 )
 
@@ -107,5 +110,57 @@ func TestProxyEndpointsOfAServersAccounts(t *testing.T) {
 	s.must("account", "delete", "team-a", "--everything")
 	if status, _ := get(base+"/open", "", nil); status != 404 {
 		t.Errorf("an API of an account that is gone answers with %d", status)
+	}
+}
+
+// Tokens of one issuer open proxy endpoints, of a server and of a process of
+// their own.
+func TestAnIssuersTokensOpenProxyEndpoints(t *testing.T) {
+	t.Parallel()
+	issuer := jwttest.New(t)
+	key := issuer.Rotate("one", jose.RS256)
+	token := func(changed map[string]any) string {
+		return "Bearer " + issuer.Token(key, issuer.Claims(time.Now(), changed))
+	}
+	opened := []string{"--http-backends", strings.TrimPrefix(issuer.URL, "http://")}
+	there := start(t, opened...)
+	there.deploy(function{name: "f", runtime: "python3.12", files: map[string]string{"index.py": "def handler(event, context):\n    return event\n"}})
+	dir, err := os.MkdirTemp(scratch, "proxy-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := startEndpoints(t, dir, there.endpoint, s08Credentials(t, there), opened...)
+	for what, s := range map[string]*server{"a server": there, "endpoints alone": alone.server} {
+		c := s.controlClient()
+		if _, err := c.PutProxyResource(t.Context(), proxy.Resource{ID: "r", Type: "thing", State: json.RawMessage(`{"owner": "me"}`)}); err != nil {
+			t.Fatal(err)
+		}
+		doc := `{"id": "a", "resource": "r", "methods": ["GET"], "path": "/a", "function": "f",
+			"auth": {"kind": "jwt", "issuer": "` + issuer.URL + `", "audience": ["shop"], "scopes": ["buy"]},
+			"mapping": {"require": [{"that": "request.claims.sub == resource.state.owner", "message": "it is somebody else's", "status": 403}],
+				"event": "{'sub': request.claims.sub, 'admin': request.claims.admin}"}}`
+		if _, err := c.PutProxyAPI(t.Context(), []byte(doc)); err != nil {
+			t.Fatal(err)
+		}
+		url := s.endpoint + proxy.PathPrefix + string(hearth.DefaultAccount) + "/a"
+		for _, call := range []struct {
+			authorization string
+			status        int
+			says          string
+		}{
+			{token(nil), 200, `{"admin":true,"sub":"me"}`},
+			{token(map[string]any{"sub": "you"}), 403, "somebody else's"},
+			{token(map[string]any{"scope": "look"}), 403, "scopes"},
+			{token(map[string]any{"aud": "elsewhere"}), 401, "another audience"},
+			{"Bearer x", 401, "can't be read"},
+		} {
+			if got := fetch(t, "GET", url, "", "Authorization", call.authorization); got.status != call.status || !strings.Contains(got.body, call.says) {
+				t.Errorf("%s: %d %s, want %d %s", what, got.status, got.body, call.status, call.says)
+			}
+		}
+		page := fetch(t, "GET", s.endpoint+"/metrics", "").body
+		if want := `hearth_proxy_api_requests_total{account="` + string(hearth.DefaultAccount) + `",api="a",code="4xx"} 4`; !strings.Contains(page, want) {
+			t.Errorf("%s: the metrics have no %s", what, want)
+		}
 	}
 }

@@ -85,11 +85,11 @@ type lamp struct{ level, blinks int64 }
 
 // startEndpoints runs hearth proxy serve in a data folder, in front of the
 // execution service at that URL.
-func startEndpoints(t *testing.T, dir, execution, credentials string) *endpoints {
+func startEndpoints(t *testing.T, dir, execution, credentials string, more ...string) *endpoints {
 	t.Helper()
 	s := startAs(t, dir, func(c *exec.Cmd) {
 		c.Args = append([]string{c.Args[0], "proxy", "serve"}, c.Args[2:]...)
-	}, "--execution-endpoint", execution, "--execution-credentials", credentials, "--metrics", "--decisions", "20000")
+	}, append([]string{"--execution-endpoint", execution, "--execution-credentials", credentials, "--metrics", "--decisions", "20000"}, more...)...)
 	return &endpoints{server: s, account: hearth.DefaultAccount, lamps: map[string]*lamp{}}
 }
 

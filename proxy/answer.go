@@ -141,10 +141,8 @@ func (q *call) answerFault(ctx context.Context, f *fault) *response {
 	if len(f.allow) > 0 {
 		r.Header.Set("Allow", strings.Join(f.allow, ", "))
 	}
-	if f.Fault == Unauthorized && q.Auth.Kind == "key" {
-		r.Header.Set("WWW-Authenticate", `ApiKey header="X-Api-Key"`)
-	} else if f.Fault == Unauthorized {
-		r.Header.Set("WWW-Authenticate", "AWS4-HMAC-SHA256")
+	if f.challenge != "" {
+		r.Header.Set("WWW-Authenticate", f.challenge)
 	}
 	if err := r.encode(q.format, v, "error"); err != nil {
 		// Of what a mapping made only; the other always has a form.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/proxy/body"
 	"github.com/hearth-faas/hearth/proxy/expression"
 )
@@ -124,11 +125,17 @@ type ErrorMapping struct {
 
 // Auth says who may call.
 type Auth struct {
-	// Kind is none, key or sigv4; "" is sigv4.
+	// Kind is none, key, jwt or sigv4; "" is sigv4.
 	Kind string `json:"kind"`
 	// Keys are the names of the keys that may, of those of the account; none is
 	// any of them.
 	Keys []string `json:"keys,omitempty"`
+	// Issuer is whose tokens are taken, as its configuration has it, Audience
+	// for whom they must be, of which one is enough. Scopes are those of which a
+	// token must have one; none asks for none.
+	Issuer   string   `json:"issuer,omitempty"`
+	Audience []string `json:"audience,omitempty"`
+	Scopes   []string `json:"scopes,omitempty"`
 }
 
 // Throttle bounds the calls: Rate a second, Burst at once.
@@ -171,6 +178,9 @@ var (
 	methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 	// safe are those that may be sent again whatever has become of the first.
 	repeatable = []string{"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
+
+	// scopePattern is a scope-token of RFC 6749.
+	scopePattern = regexp.MustCompile(`^[!#-\[\]-~]{1,200}$`)
 
 	functionPattern = regexp.MustCompile(`^(arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:)?[A-Za-z0-9_-]{1,64}(:(\$LATEST|[A-Za-z0-9_-]{1,128}))?$`)
 )
@@ -267,14 +277,7 @@ func compile(account hearth.Account, a *API) (*compiled, error) {
 	}
 	refuse(!functionPattern.MatchString(a.Function), "function: %.200q is no NAME, NAME:QUALIFIER or ARN of a function", a.Function)
 
-	switch a.Auth.Kind {
-	case "":
-		a.Auth.Kind = "sigv4"
-	case "none", "key", "sigv4":
-	default:
-		refuse(true, "auth.kind: %.40q is none of none, key, sigv4", a.Auth.Kind)
-	}
-	refuse(len(a.Auth.Keys) > 0 && a.Auth.Kind != "key", "auth.keys: only the kind key has keys")
+	a.Auth.check(refuse)
 	for _, k := range a.Auth.Keys {
 		named("auth.keys", k)
 	}
@@ -308,6 +311,30 @@ func compile(account hearth.Account, a *API) (*compiled, error) {
 		return nil, hearth.Errorf(hearth.InvalidParameter, "The proxy API %.140s can't be: %s.", a.ID, strings.Join(wrong, "; "))
 	}
 	return c, nil
+}
+
+// check fills in the kind, and refuses what cannot be.
+func (a *Auth) check(refuse func(bad bool, format string, args ...any)) {
+	switch a.Kind {
+	case "":
+		a.Kind = "sigv4"
+	case "none", "key", "jwt", "sigv4":
+	default:
+		refuse(true, "auth.kind: %.40q is none of none, key, jwt, sigv4", a.Kind)
+	}
+	refuse(len(a.Keys) > 0 && a.Kind != "key", "auth.keys: only the kind key has keys")
+	if a.Kind != "jwt" {
+		refuse(a.Issuer != "" || len(a.Audience)+len(a.Scopes) > 0, "auth.issuer, auth.audience, auth.scopes: only the kind jwt has them")
+		return
+	}
+	if err := jwt.CheckIssuer(a.Issuer); err != nil {
+		refuse(true, "auth.issuer: %v", err)
+	}
+	refuse(len(a.Audience) == 0, "auth.audience: none; say for whom tokens must be")
+	refuse(len(a.Audience) > maxRules || len(a.Scopes) > maxRules, "auth.audience, auth.scopes: more than %d", maxRules)
+	for _, v := range a.Scopes {
+		refuse(!scopePattern.MatchString(v), "auth.scopes: %.80q is no scope", v)
+	}
 }
 
 // compileMapping compiles the expressions.

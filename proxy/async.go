@@ -156,7 +156,7 @@ func (q *call) wantsAsync(r *http.Request) bool {
 // accept takes a call in: it is on disk when this returns.
 func (c *calls) accept(ctx context.Context, q *call, base string) (*response, error) {
 	a := &asyncCall{
-		ID: newHandle(), Account: q.account, API: q.ID, Auth: q.Auth, Began: q.began, Method: q.method, Format: q.format, RawURL: q.rawURL, Caller: q.caller, Trace: q.trace, Keep: q.keep,
+		ID: newHandle(), Account: q.account, API: q.ID, Auth: q.Auth, Began: q.began, Method: q.method, Format: q.format, RawURL: q.rawURL, Caller: q.caller.name, Trace: q.trace, Keep: q.keep,
 	}
 	if q.callback != nil {
 		v, err := q.callback.Eval(ctx, q.variables())
@@ -297,7 +297,7 @@ func (c *calls) perform(a *asyncCall) error {
 	if f != nil {
 		answer = q.answerFault(c.ctx, f)
 	}
-	c.s.finish(q, outcome, f)
+	c.s.finish(q, answer.Status, outcome, f)
 	a.Response, a.Ended, a.Variables = answer, c.s.cfg.Clock.Now().UTC(), nil
 	return nil
 }
@@ -313,7 +313,7 @@ func (c *calls) revive(a *asyncCall) (*call, error) {
 	}
 	part := func(name string) map[string]any { m, _ := vars[name].(map[string]any); return m }
 	q := &call{
-		compiled: &compiled{API: &API{}, account: a.Account}, began: c.s.cfg.Clock.Now(), method: a.Method, format: a.Format, caller: a.Caller, rawURL: a.RawURL, trace: a.Trace,
+		compiled: &compiled{API: &API{}, account: a.Account}, began: c.s.cfg.Clock.Now(), method: a.Method, format: a.Format, caller: caller{name: a.Caller}, rawURL: a.RawURL, trace: a.Trace,
 		request: part("request"), path: part("path"), query: part("query"), headers: part("headers"), body: vars["body"],
 	}
 	q.id, _ = q.request["id"].(string)

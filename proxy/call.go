@@ -30,7 +30,7 @@ type call struct {
 	method  string
 	format  body.Format // of the response
 	came    body.Format // of the request; "" had none
-	caller  string      // "" is anybody
+	caller  caller
 	request map[string]any
 	path    map[string]any
 	query   map[string]any
@@ -46,6 +46,7 @@ type call struct {
 	after     *version // the change of it; nil is none
 	run       run
 	runs      int
+	running   time.Duration // at the execution service, all tries
 	attempts  int
 	conflicts int
 }
@@ -132,8 +133,11 @@ func (q *call) read(r *http.Request, raw []byte, s *Service) error {
 		ip = r.RemoteAddr
 	}
 	q.request = map[string]any{
-		"id": q.id, "method": q.method, "path": r.URL.Path, "caller": q.caller, "sourceIp": ip,
+		"id": q.id, "method": q.method, "path": r.URL.Path, "caller": q.caller.name, "sourceIp": ip,
 		"time": q.began.UTC().Format(time.RFC3339Nano), "format": string(q.format),
+	}
+	if q.caller.claims != nil {
+		q.request["claims"], q.request["scopes"] = q.caller.claims, q.caller.scopes
 	}
 	return q.find(s)
 }
@@ -317,7 +321,9 @@ func (s *Service) runOnce(ctx context.Context, q *call) (run, error) {
 	if err != nil {
 		return run{}, misfit(ctx, "event", err)
 	}
+	began := s.cfg.Clock.Now()
 	r, err := s.cfg.Execution.invoke(ctx, &order{q.account, q.Function, payload, about, q.trace}, q.mayRepeat(q.method))
+	q.running += s.cfg.Clock.Now().Sub(began)
 	q.runs++
 	q.attempts += r.attempts
 	s.metrics.retries.Add(float64(max(r.attempts-1, 0)))
@@ -361,7 +367,7 @@ func (q *call) cacheKeyOf(ctx context.Context) (string, error) {
 			return "", unfit(ctx, err)
 		}
 	}
-	b, err := json.Marshal([]any{q.account, q.ID, q.Revision, q.version.ID, q.version.Created, q.version.Revision, q.caller, q.format, q.method, own})
+	b, err := json.Marshal([]any{q.account, q.ID, q.Revision, q.version.ID, q.version.Created, q.version.Revision, q.caller.name, q.caller.claims, q.format, q.method, own})
 	if err != nil {
 		return "", misfit(ctx, "cache.key", err)
 	}

@@ -76,6 +76,7 @@ type fault struct {
 	detail     string
 	retryAfter time.Duration
 	allow      []string // methods, of WrongMethod
+	challenge  string   // the header WWW-Authenticate; "" is none
 	err        error    // for the log
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/clock"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/proxy"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/store/sqlite"
@@ -128,7 +129,7 @@ func newWorld(t testing.TB, change ...func(*proxy.Config)) *world {
 	t.Cleanup(func() { _ = s.Close() })
 	w := &world{t: t, exec: newExecutions(t), store: s}
 	w.cfg = proxy.Config{
-		Store: s, Credentials: nobody{}, Clock: clock.System(), Region: "us-east-1", Recorder: w, Log: slog.New(slog.DiscardHandler),
+		Store: s, Credentials: nobody{}, Issuers: jwt.NewIssuers(clock.System(), http.DefaultClient), Clock: clock.System(), Region: "us-east-1", Recorder: w, Log: slog.New(slog.DiscardHandler),
 		Execution: &proxy.Execution{Endpoint: w.exec.URL, Region: "us-east-1", Clock: clock.System(), Credentials: func(_ context.Context, a hearth.Account) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "AKIA" + string(a), SecretAccessKey: "secret"}, nil
 		}},

@@ -65,7 +65,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, account hearth.A
 	if err == nil && q.wantsAsync(r) {
 		var accepted *response
 		if accepted, err = s.calls.accept(r.Context(), q, base); err == nil {
-			s.finish(q, "accepted", nil)
+			s.finish(q, accepted.Status, "accepted", nil)
 			s.write(w, q, accepted)
 			return
 		}
@@ -81,7 +81,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, account hearth.A
 	if q.Cache != nil && f == nil {
 		w.Header()["X-Hearth-Cache"] = []string{map[bool]string{true: "hit", false: "miss"}[outcome == "cached"]}
 	}
-	s.finish(q, outcome, f)
+	s.finish(q, answer.Status, outcome, f)
 	s.write(w, q, answer)
 }
 
@@ -102,9 +102,9 @@ func (s *Service) write(w http.ResponseWriter, q *call, r *response) {
 
 // finish notes how a call ended: in the metrics, as a decision, and in the log if
 // the failure is Hearth's.
-func (s *Service) finish(q *call, outcome string, f *fault) {
+func (s *Service) finish(q *call, status int, outcome string, f *fault) {
 	now := s.cfg.Clock.Now()
-	s.metrics.call(outcome, now.Sub(q.began))
+	s.metrics.call(q.account, q.ID, status, outcome, now.Sub(q.began), q.running)
 	if f != nil && f.Fault == Internal {
 		s.log.Error("proxy call failed", "request", q.id, "api", q.ID, "error", f.err)
 	}

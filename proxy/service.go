@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/traffic"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
 	"github.com/hearth-faas/hearth/store"
 )
@@ -27,6 +28,7 @@ type Config struct {
 	Store       store.Store
 	Execution   *Execution
 	Credentials sigv4.Credentials // of who calls APIs with signatures
+	Issuers     *jwt.Issuers      // of who calls them with tokens
 	Clock       hearth.Clock
 	Region      string
 	// Authorize tells whether the caller may call an API; nil lets in its own
@@ -197,6 +199,7 @@ func (s *Service) RemoveAPI(ctx context.Context, account hearth.Account, id stri
 	}
 	s.table.set(account, id, nil)
 	s.buckets.Delete(keyOf(account, id))
+	s.metrics.apis.Forget(string(account), func(k traffic.Key) bool { return k[1] == id })
 	return nil
 }
 
@@ -269,42 +272,6 @@ func (s *Service) RemoveKey(ctx context.Context, account hearth.Account, name st
 func hashKey(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
-}
-
-// authenticate finds out who calls an API, and whether he may: "" is anybody.
-func (s *Service) authenticate(r *http.Request, body []byte, account hearth.Account, id string, auth Auth) (caller string, _ error) {
-	switch auth.Kind {
-	case "none":
-		return "", nil
-	case "key":
-		text := r.Header.Get("X-Api-Key")
-		if text == "" {
-			return "", &fault{Fault: Unauthorized, message: "This needs a key, in the header X-Api-Key."}
-		}
-		k, ok := s.keys.Load(string(account) + "/" + hashKey(text))
-		if !ok {
-			return "", &fault{Fault: Unauthorized, message: "The key in X-Api-Key is not known."}
-		}
-		name := k.(*Key).Name
-		if len(auth.Keys) > 0 && !slices.Contains(auth.Keys, name) {
-			return "", &fault{Fault: Forbidden, message: "The key in X-Api-Key is not for this."}
-		}
-		return "key/" + name, nil
-	}
-	claim, err := s.verifier.Verify(r, body)
-	if err != nil {
-		return "", &fault{Fault: Unauthorized, message: "This needs a valid signature (AWS Signature Version 4, for the service " + SigningService + ").", err: err}
-	}
-	err = nil
-	if s.cfg.Authorize != nil {
-		err = s.cfg.Authorize(r.Context(), claim.Identity, "hearth:InvokeProxy", "arn:aws:hearth:"+s.cfg.Region+":"+string(account)+":proxy/"+id)
-	} else if claim.Identity.Account != account {
-		err = hearth.Errorf(hearth.AccessDenied, "another account's")
-	}
-	if err != nil {
-		return "", &fault{Fault: Forbidden, message: "You may not call this.", err: err}
-	}
-	return claim.Identity.ARN, nil
 }
 
 // Clear takes away all that an account has: APIs, resources, keys and

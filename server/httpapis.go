@@ -9,15 +9,16 @@ import (
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/apigateway"
+	"github.com/hearth-faas/hearth/outside"
 )
 
 // openHTTPAPIs opens the HTTP APIs.
 func (s *Server) openHTTPAPIs(ctx context.Context) (err error) {
 	s.apis, err = apigateway.Open(ctx, apigateway.Config{
-		Store: s.records, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
+		Store: s.records, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Metrics: s.metrics,
 		Invoker: s.frontend, Done: s.frontend.Done, Credentials: s.authority, Within: s.within, Logs: s.logs,
 		Authorize: s.authorize, Guard: &s.guard,
-		Own: s.ownNames(), Endpoint: s.httpAPI, Refuses: apigateway.Opened(s.cfg.HTTPBackends),
+		Sockets: s.cfg.MaxConnections / 2, Own: s.ownNames(), Endpoint: s.httpAPI, Refuses: outside.Opened(s.cfg.HTTPBackends), Issuers: s.issuers,
 		Role: func(account hearth.Account, role, of string) error {
 			return s.roles.PassToService(account, role, "apigateway.amazonaws.com", of)
 		},

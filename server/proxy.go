@@ -18,6 +18,8 @@ import (
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/identity"
+	"github.com/hearth-faas/hearth/jwt"
+	"github.com/hearth-faas/hearth/outside"
 	"github.com/hearth-faas/hearth/proxy"
 	"github.com/hearth-faas/hearth/store"
 )
@@ -82,9 +84,10 @@ func (s *Server) openProxiesFor(ctx context.Context, refuses func(string) string
 			return fmt.Errorf("execution-credentials: %w", err)
 		}
 	}
+	s.issuers = jwt.NewIssuers(s.clock, outside.NewClient(outside.Opened(s.cfg.HTTPBackends)))
 	s.proxies, err = proxy.Open(ctx, proxy.Config{
 		Store: s.records, Execution: execution, Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region,
-		Refuses: refuses, Authorize: authorize, Recorder: s.decisions, Metrics: s.metrics, Log: s.log,
+		Issuers: s.issuers, Refuses: refuses, Authorize: authorize, Recorder: s.decisions, Metrics: s.metrics, Log: s.log,
 	})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)

@@ -44,6 +44,7 @@ import (
 	"github.com/hearth-faas/hearth/idempotent"
 	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/image"
+	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/manager"
 	"github.com/hearth-faas/hearth/market"
 	"github.com/hearth-faas/hearth/meter"
@@ -112,6 +113,7 @@ type Server struct {
 	backfills  *backfill.Jobs
 	proxies    *proxy.Service
 	apis       *apigateway.Service
+	issuers    *jwt.Issuers // of tokens, for both
 	decisions  *decision.Recorder
 	audit      *audit.Log
 	guard      guard.Guard
@@ -321,6 +323,9 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.mappings.Hold()
 	s.backfills.Hold()
 	s.proxies.Stop()
+	if derr := s.apis.Drain(grace); derr != nil {
+		s.log.Warn("WebSockets were still open when the grace ended", "error", derr)
+	}
 	// Invocations first: while they end, their callers' connections and the
 	// functions' own calls still work.
 	if derr := s.frontend.Drain(grace); derr != nil {

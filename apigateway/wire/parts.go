@@ -29,6 +29,34 @@ func (a *api) deleteRoute(r *request) (answer, error) {
 	return gone(a.APIs.DeleteRoute(r.ctx, r.account(), r.parts[1], r.parts[3]))
 }
 
+func (a *api) createRouteResponse(r *request) (answer, error) {
+	return created(a.APIs.PutRouteResponse(r.ctx, r.account(), r.parts[1], r.parts[3], "", r.routeResponse))
+}
+
+func (a *api) updateRouteResponse(r *request) (answer, error) {
+	return ok(a.APIs.PutRouteResponse(r.ctx, r.account(), r.parts[1], r.parts[3], r.parts[5], r.routeResponse))
+}
+
+func (r *request) routeResponse(n *apigateway.RouteResponse) error {
+	return apigateway.Patch(n, r.Body)
+}
+
+func (a *api) getRouteResponse(r *request) (answer, error) {
+	return ok(a.APIs.RouteResponse(r.account(), r.parts[1], r.parts[3], r.parts[5]))
+}
+
+func (a *api) listRouteResponses(r *request) (answer, error) {
+	p, err := r.page()
+	if err != nil {
+		return answer{}, err
+	}
+	return listed(a.APIs.RouteResponses(r.account(), r.parts[1], r.parts[3], p))
+}
+
+func (a *api) deleteRouteResponse(r *request) (answer, error) {
+	return gone(a.APIs.DeleteRouteResponse(r.ctx, r.account(), r.parts[1], r.parts[3], r.parts[5]))
+}
+
 func (r *request) integration(n *apigateway.Integration) error {
 	return apigateway.Patch(n, r.Body, "requestParameters", "responseParameters")
 }

@@ -112,7 +112,7 @@ func (a *api) run(raw *awsjson.Request) (answer, error) {
 		op, ok = operationOf(raw.HTTP.Method, parts)
 	}
 	if !ok {
-		return answer{}, hearth.Errorf(hearth.UnknownOperation, "API Gateway has no operation %s %s here: Hearth has HTTP APIs (v2), not REST APIs and WebSocket APIs", raw.HTTP.Method, raw.HTTP.URL.Path)
+		return answer{}, hearth.Errorf(hearth.UnknownOperation, "API Gateway has no operation %s %s here: Hearth has HTTP and WebSocket APIs (v2), not REST APIs", raw.HTTP.Method, raw.HTTP.URL.Path)
 	}
 	r := &request{Request: raw, ctx: raw.HTTP.Context(), parts: parts, query: raw.HTTP.URL.Query()}
 	if a.Authorize != nil {
@@ -165,6 +165,11 @@ var operations = map[string]operation{
 	"GET apis/*/routes/*":                      {"GetRoute", (*api).getRoute},
 	"PATCH apis/*/routes/*":                    {"UpdateRoute", (*api).updateRoute},
 	"DELETE apis/*/routes/*":                   {"DeleteRoute", (*api).deleteRoute},
+	"POST apis/*/routes/*/routeresponses":      {"CreateRouteResponse", (*api).createRouteResponse},
+	"GET apis/*/routes/*/routeresponses":       {"GetRouteResponses", (*api).listRouteResponses},
+	"GET apis/*/routes/*/routeresponses/*":     {"GetRouteResponse", (*api).getRouteResponse},
+	"PATCH apis/*/routes/*/routeresponses/*":   {"UpdateRouteResponse", (*api).updateRouteResponse},
+	"DELETE apis/*/routes/*/routeresponses/*":  {"DeleteRouteResponse", (*api).deleteRouteResponse},
 	"POST apis/*/integrations":                 {"CreateIntegration", (*api).createIntegration},
 	"GET apis/*/integrations":                  {"GetIntegrations", (*api).listIntegrations},
 	"GET apis/*/integrations/*":                {"GetIntegration", (*api).getIntegration},

@@ -53,7 +53,8 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 		id            string // a pattern whose group is kept, and its name
 	}{
 		{"POST /v2/apis", `{"name":"a","protocolType":"HTTP","tags":{"k":"v"}}`, 201, "", `"createdDate":"2023-11-14T22:13:20Z"`, `@a "apiId":"(\w+)"`},
-		{"POST /v2/apis", `{"name":"a","protocolType":"WEBSOCKET","routeSelectionExpression":"x"}`, 400, "BadRequestException", `WebSocket APIs are not supported`, ""},
+		{"POST /v2/apis", `{"name":"a","protocolType":"WEBSOCKET","routeSelectionExpression":"x"}`, 400, "BadRequestException", `routeSelectionExpression is required`, ""},
+		{"POST /v2/apis", `{"name":"a","protocolType":"WEBSOCKET","routeSelectionExpression":"$request.body.action"}`, 201, "", `"apiEndpoint":"ws://`, ""},
 		{"POST /v2/apis", `{"name":"a"}`, 400, "BadRequestException", `protocolType is required`, ""},
 		{"POST /v2/apis", `[`, 400, "BadRequestException", `can't be read`, ""},
 		{"POST /v2/apis", `{"name":1,"protocolType":"HTTP"}`, 400, "BadRequestException", `can't be read`, ""},

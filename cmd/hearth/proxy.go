@@ -170,7 +170,7 @@ func (a *app) proxyRmCmd(use, short, of string) *cobra.Command {
 func (a *app) proxyTryCmd() *cobra.Command {
 	var t proxy.Trial
 	var headers []string
-	var result, fault, errorType, file, state string
+	var result, fault, errorType, file, state, claims string
 	cmd := &cobra.Command{
 		Use:   "try [API] METHOD PATH",
 		Short: "Think a call through: nothing is run, and nothing changes",
@@ -205,12 +205,12 @@ func (a *app) proxyTryCmd() *cobra.Command {
 				}
 				t.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
 			}
-			for name, text := range map[string]string{"result": result, "state": state} {
+			for name, text := range map[string]string{"result": result, "state": state, "claims": claims} {
 				if text != "" && !json.Valid([]byte(text)) {
 					return usage("--"+name+" is no JSON", `Quote it for the shell: --`+name+` '{"level": 7}'`)
 				}
 			}
-			t.Result = json.RawMessage(result)
+			t.Result, t.Claims = json.RawMessage(result), json.RawMessage(claims)
 			if state != "" {
 				t.Resource = &proxy.Resource{State: json.RawMessage(state)}
 			}
@@ -235,6 +235,7 @@ func (a *app) proxyTryCmd() *cobra.Command {
 	f.StringVar(&fault, "error", "", "`fault` that the call is assumed to come to, such as FunctionFailed")
 	f.StringVar(&errorType, "error-type", "", "the function's own `type` of it")
 	f.StringVar(&state, "state", "", "`JSON` that stands for the resource's state")
+	f.StringVar(&claims, "claims", "", "`JSON` that the caller's token is assumed to say, such as '{\"sub\": \"ada\"}'")
 	f.StringVar(&file, "file", "", "the definition in a `file`, instead of a stored one")
 	return cmd
 }

@@ -24,7 +24,7 @@ type proxyRunner interface {
 // proxySettings are the settings of hearth up that proxy endpoints alone have as
 // well.
 var proxySettings = []string{
-	"database", "database-password", "region", "account", "execution-endpoint", "execution-region", "execution-credentials",
+	"database", "database-password", "region", "account", "execution-endpoint", "execution-region", "execution-credentials", "http-backends",
 	"decisions", "decision-log", "shutdown-grace", "metrics", "log-level", "log-format",
 }
 

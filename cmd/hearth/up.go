@@ -142,7 +142,7 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.IntVar(&cfg.FetchMbit, "fetch-mbit", cfg.FetchMbit, "`megabits` a second at which code packages come from the store at most; 0 is no limit")
 	f.StringSliceVar(&cfg.DependencyPaths, "dependency-paths", nil, "`folders` in which idempotent functions may depend on files, SQLite's databases and Unix sockets")
 	f.StringSliceVar(&cfg.DependencyHosts, "dependency-hosts", nil, "`IP:PORT`s that may be asked about their dependencies though functions can't reach them")
-	f.StringSliceVar(&cfg.HTTPBackends, "http-backends", nil, "`IP:PORT`s that HTTP APIs may call though they are of this machine, or link-local")
+	f.StringSliceVar(&cfg.HTTPBackends, "http-backends", nil, "`IP:PORT`s that HTTP APIs, and checks of tokens, may call though they are of this machine, or link-local")
 	f.StringSliceVar(&cfg.OwnNames, "own-names", nil, "host `names` by which clients reach this server, beside the machine's: no account's HTTP API can take them")
 	named("s3-endpoint", "s3-region", "s3-path-style", "s3-credentials", "image-paths", "image-registries", "image-insecure", "image-credentials", "fetch-mbit", "dependency-paths", "dependency-hosts", "http-backends", "own-names")
 

@@ -159,6 +159,58 @@ resource "aws_apigatewayv2_api_mapping" "shop" {
   api_mapping_key = "shop/v1"
 }
 
+resource "aws_apigatewayv2_api" "chat" {
+  name                       = "chat"
+  protocol_type              = "WEBSOCKET"
+  route_selection_expression = "$request.body.action"
+}
+
+resource "aws_apigatewayv2_integration" "chat" {
+  api_id           = aws_apigatewayv2_api.chat.id
+  integration_type = "AWS_PROXY"
+  integration_uri  = var.function
+}
+
+resource "aws_apigatewayv2_authorizer" "chat" {
+  api_id           = aws_apigatewayv2_api.chat.id
+  authorizer_type  = "REQUEST"
+  authorizer_uri   = "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/${var.function}/invocations"
+  identity_sources = ["route.request.querystring.key"]
+  name             = "asked"
+}
+
+resource "aws_apigatewayv2_route" "chat" {
+  for_each           = toset(["$connect", "$default", var.greeting])
+  api_id             = aws_apigatewayv2_api.chat.id
+  route_key          = each.key
+  target             = "integrations/${aws_apigatewayv2_integration.chat.id}"
+  authorization_type = each.key == "$connect" ? "CUSTOM" : "NONE"
+  authorizer_id      = each.key == "$connect" ? aws_apigatewayv2_authorizer.chat.id : null
+}
+
+resource "aws_apigatewayv2_route" "asks" {
+  api_id                              = aws_apigatewayv2_api.chat.id
+  route_key                           = "asks"
+  target                              = "integrations/${aws_apigatewayv2_integration.chat.id}"
+  route_response_selection_expression = "$default"
+}
+
+resource "aws_apigatewayv2_route_response" "asks" {
+  api_id             = aws_apigatewayv2_api.chat.id
+  route_id           = aws_apigatewayv2_route.asks.id
+  route_response_key = "$default"
+}
+
+resource "aws_apigatewayv2_stage" "chat" {
+  api_id      = aws_apigatewayv2_api.chat.id
+  name        = "live"
+  auto_deploy = true
+  default_route_settings {
+    throttling_burst_limit = 500
+    throttling_rate_limit  = 1000
+  }
+}
+
 resource "aws_apigatewayv2_api" "quick" {
   name          = "quick"
   protocol_type = "HTTP"

@@ -1,4 +1,6 @@
-package apigateway
+// Package outside calls what tenants name, and neither this machine nor what
+// only it can reach.
+package outside
 
 import (
 	"context"
@@ -34,9 +36,9 @@ var refused = []netip.Prefix{
 	netip.MustParsePrefix("2001::/32"),
 }
 
-// Outside refuses the addresses of this machine, link-local ones and those of
-// clouds' metadata services.
-func Outside(to netip.AddrPort) string {
+// Refuses tells why an address is not called, "" if it is: those of this machine
+// are not, nor link-local ones and those of clouds' metadata services.
+func Refuses(to netip.AddrPort) string {
 	a := to.Addr().Unmap().WithZone("")
 	for _, p := range refused {
 		if p.Contains(a) {
@@ -57,7 +59,7 @@ func Outside(to netip.AddrPort) string {
 	return ""
 }
 
-// Opened is Outside but for the addresses that an operator has opened, each an
+// Opened is Refuses but for the addresses that an operator has opened, each an
 // IP:PORT. What cannot be read as one opens nothing.
 func Opened(open []string) func(netip.AddrPort) string {
 	opened := map[netip.AddrPort]bool{}
@@ -70,27 +72,27 @@ func Opened(open []string) func(netip.AddrPort) string {
 		if opened[netip.AddrPortFrom(a.Addr().Unmap(), a.Port())] {
 			return ""
 		}
-		return Outside(a)
+		return Refuses(a)
 	}
 }
 
-// errAddress: an address that is not called.
-var errAddress = errors.New("the address is not called")
+// ErrAddress: an address that is not called.
+var ErrAddress = errors.New("the address is not called")
 
-// newClient makes what calls backends and issuers. An address is judged when it
+// NewClient makes what calls whoever refuses gives no reason against. An address is judged when it
 // is dialled, after its name was resolved, so that no name can lead elsewhere
 // between the two. Redirects are the caller's affair, proxies of the
 // environment are not asked.
-func newClient(refuses func(netip.AddrPort) string) *http.Client {
+func NewClient(refuses func(netip.AddrPort) string) *http.Client {
 	dialer := &net.Dialer{
 		Timeout: 5 * time.Second, KeepAlive: 30 * time.Second,
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 			to, err := netip.ParseAddrPort(address)
 			if err != nil {
-				return fmt.Errorf("%w: %s", errAddress, address)
+				return fmt.Errorf("%w: %s", ErrAddress, address)
 			}
 			if why := refuses(to); why != "" {
-				return fmt.Errorf("%w: %s: %s", errAddress, to.Addr(), why)
+				return fmt.Errorf("%w: %s: %s", ErrAddress, to.Addr(), why)
 			}
 			return nil
 		},

@@ -1,4 +1,4 @@
-package apigateway
+package jwt
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/hearth-faas/hearth"
 )
 
 const (
@@ -28,15 +31,20 @@ const (
 	maxIssuers = 4096
 )
 
-// issuers keep the public keys of those whose tokens are taken. Safe for
+// Issuers keep the public keys of those whose tokens are taken. Safe for
 // concurrent use.
-type issuers struct {
-	s  *Service
-	mu sync.Mutex
-	m  map[string]*issuer
+type Issuers struct {
+	clock  hearth.Clock
+	client *http.Client
+	mu     sync.Mutex
+	m      map[string]*issuer
 }
 
-func (x *issuers) init(s *Service) { x.s, x.m = s, map[string]*issuer{} }
+// NewIssuers asks issuers for their keys by the client, which must not follow
+// redirects, nor call whom nobody may have called.
+func NewIssuers(clock hearth.Clock, client *http.Client) *Issuers {
+	return &Issuers{clock: clock, client: client, m: map[string]*issuer{}}
+}
 
 // issuer is whose tokens are taken.
 type issuer struct {
@@ -50,7 +58,7 @@ type issuer struct {
 	busy  chan struct{} // closed when the question that is under way has an answer; nil is none
 }
 
-func (x *issuers) issuer(url string) *issuer {
+func (x *Issuers) issuer(url string) *issuer {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	i := x.m[url]
@@ -66,11 +74,11 @@ func (x *issuers) issuer(url string) *issuer {
 
 // keys are those of the issuer that fit. If none does of those that are known,
 // it is asked again, but not all the time.
-func (x *issuers) keys(ctx context.Context, url string, fit func(jose.JSONWebKey) bool) ([]jose.JSONWebKey, error) {
+func (x *Issuers) keys(ctx context.Context, url string, fit func(jose.JSONWebKey) bool) ([]jose.JSONWebKey, error) {
 	i := x.issuer(url)
 	for {
 		i.mu.Lock()
-		now := x.s.Clock.Now()
+		now := x.clock.Now()
 		var found []jose.JSONWebKey
 		for _, k := range i.known {
 			if fit(k) {
@@ -103,21 +111,21 @@ func (x *issuers) keys(ctx context.Context, url string, fit func(jose.JSONWebKey
 }
 
 // ask asks an issuer for its keys, for all who wait.
-func (x *issuers) ask(i *issuer) {
+func (x *Issuers) ask(i *issuer) {
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
 	keys, err := x.fetch(ctx, i.url)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.err = err; err == nil {
-		i.known, i.at = keys, x.s.Clock.Now()
+		i.known, i.at = keys, x.clock.Now()
 	}
 	close(i.busy)
 	i.busy = nil
 }
 
 // fetch reads the issuer's configuration, and the keys that it names.
-func (x *issuers) fetch(ctx context.Context, issuer string) ([]jose.JSONWebKey, error) {
+func (x *Issuers) fetch(ctx context.Context, issuer string) ([]jose.JSONWebKey, error) {
 	var config struct {
 		Issuer string `json:"issuer"`
 		Keys   string `json:"jwks_uri"`
@@ -154,6 +162,22 @@ func (x *issuers) fetch(ctx context.Context, issuer string) ([]jose.JSONWebKey, 
 	return keys, nil
 }
 
+// CheckIssuer takes URLs that keys can be asked of: by TLS, since whoever can
+// put himself between could else make tokens; without only on this machine.
+func CheckIssuer(issuer string) error {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
+		return fmt.Errorf("%.200q: Issuer must have a valid discovery endpoint ended with '/.well-known/openid-configuration', and begin with https://", issuer)
+	}
+	return nil
+}
+
+// isLoopback tells whether a host can only be this machine.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // checkKeysURL takes addresses by TLS only, and without on this machine if the
 // issuer is there too.
 func checkKeysURL(issuer, keys string) error {
@@ -169,13 +193,13 @@ func checkKeysURL(issuer, keys string) error {
 }
 
 // get reads a JSON document.
-func (x *issuers) get(ctx context.Context, url string, into any) error {
+func (x *Issuers) get(ctx context.Context, url string, into any) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Accept", "application/json")
-	resp, err := x.s.client.Do(r)
+	resp, err := x.client.Do(r)
 	if err != nil {
 		return err
 	}
