@@ -44,12 +44,12 @@ func newS05Ways(t *testing.T) *s05Ways {
 	w.in, w.ok, w.dead = a.queue("in", map[string]string{"VisibilityTimeout": "120"}), a.queue("ok", nil), a.queue("dead", nil)
 	queue := func(name string) *string { return ptr("arn:aws:sqs:us-east-1:" + a.id + ":" + name) }
 	if _, err := c.PutFunctionEventInvokeConfig(ctx, &lambda.PutFunctionEventInvokeConfigInput{
-		FunctionName: ptr(s05Alias), MaximumRetryAttempts: ptr(int32(0)),
+		FunctionName: ptr(s05Alias), MaximumRetryAttempts: new(int32(0)),
 		DestinationConfig: &types.DestinationConfig{OnSuccess: &types.OnSuccess{Destination: queue("ok")}, OnFailure: &types.OnFailure{Destination: queue("dead")}},
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.CreateEventSourceMapping(ctx, &lambda.CreateEventSourceMappingInput{FunctionName: ptr(s05Alias), EventSourceArn: queue("in"), BatchSize: ptr(int32(1))}); err != nil {
+	if _, err := c.CreateEventSourceMapping(ctx, &lambda.CreateEventSourceMappingInput{FunctionName: ptr(s05Alias), EventSourceArn: queue("in"), BatchSize: new(int32(1))}); err != nil {
 		t.Fatal(err)
 	}
 	api, err := a.gateway().CreateApi(ctx, &apigatewayv2.CreateApiInput{Name: ptr("api"), ProtocolType: gatewaytypes.ProtocolTypeHttp, Target: &w.arn})
@@ -360,11 +360,11 @@ func TestS05WhatAnAliasCantHaveIsRefusedWithTheWayOut(t *testing.T) {
 	w := newS05(t)
 	ctx, c, name := t.Context(), w.a1.client(), ptr(s05Alias)
 	for what, err := range map[string]error{
-		"shared-alias update":        second(c.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: name, MemorySize: ptr(int32(256))})),
+		"shared-alias update":        second(c.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: name, MemorySize: new(int32(256))})),
 		"update --version":           second(c.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: name, ZipFile: zipOf(t, map[string]string{"index.py": "x"})})),
 		"create --version":           second(c.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: name, Name: ptr("prod"), FunctionVersion: ptr("$LATEST")})),
 		"shared-alias delete":        second(c.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: name})),
-		"from a function of your":    second(c.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: name, ReservedConcurrentExecutions: ptr(int32(1))})),
+		"from a function of your":    second(c.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: name, ReservedConcurrentExecutions: new(int32(1))})),
 		"update --description":       second(c.TagResource(ctx, &lambda.TagResourceInput{Resource: ptr("arn:aws:lambda:us-east-1:" + w.a1.id + ":function:" + s05Alias), Tags: map[string]string{"a": "b"}})),
 		"functions of one's own":     second(c.PutRuntimeManagementConfig(ctx, &lambda.PutRuntimeManagementConfigInput{FunctionName: name, UpdateRuntimeOn: types.UpdateRuntimeOnFunctionUpdate})),
 		"a function of your own":     second(w.a1.hearth("idempotent", "set", s05Alias, `{"dependencies":[{"url":"http://`+w.buckets.at+`/{env.OWNED}"}]}`)),
@@ -377,19 +377,19 @@ func TestS05WhatAnAliasCantHaveIsRefusedWithTheWayOut(t *testing.T) {
 	// Functions that can't be offered say why.
 	for name, change := range map[string]func(*lambda.CreateFunctionInput){
 		"durable": func(in *lambda.CreateFunctionInput) {
-			in.DurableConfig = &types.DurableConfig{ExecutionTimeout: ptr(int32(60))}
+			in.DurableConfig = &types.DurableConfig{ExecutionTimeout: new(int32(60))}
 		},
 		"provided": func(in *lambda.CreateFunctionInput) {
 			provider, err := w.b.client().CreateCapacityProvider(ctx, &lambda.CreateCapacityProviderInput{
 				CapacityProviderName: ptr("share"), PermissionsConfig: &types.CapacityProviderPermissionsConfig{CapacityProviderOperatorRoleArn: in.Role},
 				VpcConfig:                     &types.CapacityProviderVpcConfig{SubnetIds: []string{"subnet-12345678"}, SecurityGroupIds: []string{}},
-				CapacityProviderScalingConfig: &types.CapacityProviderScalingConfig{MaxVCpuCount: ptr(int32(2))},
+				CapacityProviderScalingConfig: &types.CapacityProviderScalingConfig{MaxVCpuCount: new(int32(2))},
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			in.CapacityProviderConfig = &types.CapacityProviderConfig{LambdaManagedInstancesCapacityProviderConfig: &types.LambdaManagedInstancesCapacityProviderConfig{CapacityProviderArn: provider.CapacityProvider.CapacityProviderArn, ExecutionEnvironmentMemoryGiBPerVCpu: ptr(2.0)}}
-			in.MemorySize = ptr(int32(2048))
+			in.CapacityProviderConfig = &types.CapacityProviderConfig{LambdaManagedInstancesCapacityProviderConfig: &types.LambdaManagedInstancesCapacityProviderConfig{CapacityProviderArn: provider.CapacityProvider.CapacityProviderArn, ExecutionEnvironmentMemoryGiBPerVCpu: new(2.0)}}
+			in.MemorySize = new(int32(2048))
 		},
 	} {
 		in := &lambda.CreateFunctionInput{

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/hearth-faas/hearth"
-	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/share"
 	"github.com/hearth-faas/hearth/store"
 )
