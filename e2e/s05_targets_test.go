@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +70,10 @@ func newS05Ways(t *testing.T) *s05Ways {
 	return w
 }
 
-func (w *s05Ways) aws(args ...string) string { return w.a1.run(w.t.TempDir(), "aws", args...) }
+func (w *s05Ways) aws(args ...string) string {
+	w.t.Helper()
+	return w.a1.run(w.t.TempDir(), "aws", append([]string{"--region", "us-east-1"}, args...)...)
+}
 
 // get is a request of the alias's URL with a body, signed as somebody or not.
 func (w *s05Ways) get(as *tenant, body string) fetched {
@@ -131,8 +135,19 @@ func (w *s05Ways) schedule(name, input string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.aws("scheduler", "create-schedule", "--name", name, "--schedule-expression", "at("+time.Now().UTC().Add(time.Second).Format("2006-01-02T15:04:05")+")",
-		"--flexible-time-window", "Mode=OFF", "--target", string(target))
+	// The command line takes its time, and what is past is refused.
+	for ahead := 2 * time.Second; ; ahead *= 2 {
+		cmd := exec.Command("aws", "--region", "us-east-1", "scheduler", "create-schedule", "--name", name, "--flexible-time-window", "Mode=OFF",
+			"--schedule-expression", "at("+time.Now().UTC().Add(ahead).Format("2006-01-02T15:04:05")+")", "--target", string(target))
+		cmd.Env = cleanEnv(append(w.a1.env, "AWS_EC2_METADATA_DISABLED=true")...)
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return
+		}
+		if !strings.Contains(string(out), "is past") || ahead > time.Minute {
+			w.t.Fatalf("the schedule %s: %v\n%s", name, err, out)
+		}
+	}
 }
 
 // next waits for a message of a queue of A1's.
@@ -367,7 +382,7 @@ func TestS05WhatAnAliasCantHaveIsRefusedWithTheWayOut(t *testing.T) {
 		"from a function of your":    second(c.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: name, ReservedConcurrentExecutions: new(int32(1))})),
 		"update --description":       second(c.TagResource(ctx, &lambda.TagResourceInput{Resource: ptr("arn:aws:lambda:us-east-1:" + w.a1.id + ":function:" + s05Alias), Tags: map[string]string{"a": "b"}})),
 		"functions of one's own":     second(c.PutRuntimeManagementConfig(ctx, &lambda.PutRuntimeManagementConfigInput{FunctionName: name, UpdateRuntimeOn: types.UpdateRuntimeOnFunctionUpdate})),
-		"a function of your own":     second(w.a1.hearth("idempotent", "set", s05Alias, `{"dependencies":[{"url":"http://`+w.buckets.at+`/{env.OWNED}"}]}`)),
+		"a function of your own":     second(w.a1.hearth("idempotent", "set", s05Alias, `{"dependencies":[{"http":"http://`+w.buckets.at+`/{env.OWNED}"}]}`)),
 		"hearth shared-alias update": second(c.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: name})),
 	} {
 		if err == nil || !strings.Contains(err.Error(), what) {
@@ -405,8 +420,12 @@ func TestS05WhatAnAliasCantHaveIsRefusedWithTheWayOut(t *testing.T) {
 		if out, err := w.b.hearth("offer", "create", name, "--public"); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s is offered: %v %s", name, err, out)
 		}
+		published, err := w.b.client().PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: &name})
+		if err != nil {
+			t.Fatal(err)
+		}
 		w.b.must("tasks", "create", name)
-		if out, err := w.b.hearth("tasks", "put", name, "t="+name); err == nil || !strings.Contains(err.Error(), why) {
+		if out, err := w.b.hearth("tasks", "put", name, "t="+name+":"+*published.Version); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s is a task: %v %s", name, err, out)
 		}
 	}
