@@ -255,6 +255,7 @@ func TestS05TheOwnersUpdatesReachWhoTracksThemWithoutAFailedCall(t *testing.T) {
 			if err != nil || got.functionError != "" {
 				failed.Add(1)
 				t.Errorf("%v %+v", err, got)
+				return
 			}
 			if strings.Contains(got.payload, `"v": "two"`) {
 				latest.Add(1)

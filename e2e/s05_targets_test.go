@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -197,6 +198,13 @@ func (w *s05Ways) permitOf(a *tenant) {
 	}
 }
 
+// s05Caller calls the alias without needing the answer yet (S10).
+const s05Caller = `import hearth_calls
+
+def handler(event, context):
+    return hearth_calls.call("` + s05Alias + `", event, need_in=5).result()
+`
+
 func TestS05AnAliasIsATargetLikeAnyFunction(t *testing.T) {
 	t.Parallel()
 	w := newS05Ways(t)
@@ -238,9 +246,15 @@ func TestS05AnAliasIsATargetLikeAnyFunction(t *testing.T) {
 	if told := w.next(w.ok); !strings.Contains(told, `"stored"`) || !strings.Contains(told, s05Alias) {
 		t.Errorf("the destination is told %s", told)
 	}
+	calls, err := os.ReadFile("../clients/python/hearth_calls.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.deploy(function{name: "caller", runtime: "python3.12", timeout: 30, files: map[string]string{"index.py": s05Caller, "hearth_calls.py": string(calls)}})
+	a.mustInvoke("caller", put("call", 1))
 	w.onBus(put("bus", 1))
 	w.schedule("s", put("schedule", 1))
-	names := []string{"url", "url-open", "lent", "api", "queue", "event", "bus", "schedule"}
+	names := []string{"url", "url-open", "lent", "api", "queue", "event", "call", "bus", "schedule"}
 	for _, name := range names {
 		w.stored(name)
 	}
@@ -251,7 +265,7 @@ func TestS05AnAliasIsATargetLikeAnyFunction(t *testing.T) {
 	}
 
 	// All of it is A1's expense, and nobody else's.
-	for who, calls := range map[*tenant]int64{a: int64(len(names)), w.a2: 0, w.b: 0} {
+	for who, calls := range map[*tenant]int64{a: int64(len(names)) + 1, w.a2: 0, w.b: 0} { // and caller's
 		await(t, patience, fmt.Sprintf("%d calls on the bill of %s", calls, who.id), func() bool {
 			b, err := who.controlClient().Bill(ctx, meter.Query{})
 			if err != nil {

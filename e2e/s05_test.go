@@ -58,6 +58,13 @@ def handler(event, context):
         return len(b"x" * (event["mib"] << 20))
     if do == "steal":
         return steal(event)
+    if do == "call":
+        request = urllib.request.Request("http://100.64.0.1:9070/_hearth/v1/calls?function=" + event["function"], data=b"{}", headers={"X-Hearth-Call": "1"})
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return {"status": answer.status, "said": answer.read().decode()}
+        except urllib.error.HTTPError as e:
+            return {"status": e.code, "said": e.read().decode()}
     if do == "look":
         return {"env": sorted(os.environ), "parameters": {k: os.environ.get(k) for k in ("BUCKET", "PREFIX", "OWNED")}}
     if do == "gate":  # it tells that it runs, and ends when it is let
@@ -618,6 +625,18 @@ func TestS05AHostileOwnerDoesNotGetTheCallersSecrets(t *testing.T) {
 	}
 	if !strings.Contains(look.payload, `"PREFIX": "archive/"`) || !strings.Contains(look.payload, `"OWNED": "`+s05Owned+`"`) {
 		t.Errorf("parameters: %s", look.payload)
+	}
+
+	// Where A1 lets it reach everything, Hearth's API too, it calls none of A1's
+	// functions: code of A1's own does, without a signature.
+	f := w.archive()
+	f.name = "copy"
+	a.deploy(f)
+	a.must("shared-alias", "update", s05Alias, "--allow-all")
+	for name, want := range map[string]string{s05Alias: `"status": 403`, "copy": `"status": 201`} {
+		if got := a.mustInvoke(name, `{"do":"call","function":"copy"}`); !strings.Contains(got.payload, want) {
+			t.Errorf("%s calls a function of A1's: %s", name, got.payload)
+		}
 	}
 
 	// Every API of B's, about its own function, the alias's name and the alias's ARN.
