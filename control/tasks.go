@@ -21,18 +21,19 @@ type Tasks interface {
 	Subscriptions(account hearth.Account) ([]*taskset.Subscription, error)
 	Subscribers(owner hearth.Account, name string) ([]*taskset.Subscription, error)
 	Names(account hearth.Account, alias string) map[string][]string
+	Parameters(account hearth.Account, alias string) map[string][]hearth.Parameter
 	Used(r *taskset.Subscription) (taskset.Counts, map[string]taskset.Counts)
 
 	Create(ctx context.Context, owner hearth.Account, name, description string, settings taskset.Settings) (*taskset.API, error)
 	Configure(ctx context.Context, owner hearth.Account, name string, settings taskset.Settings) (*taskset.API, error)
-	Put(ctx context.Context, owner hearth.Account, name, stage, description string, set []taskset.Task, remove []string) (*taskset.API, error)
+	Put(ctx context.Context, owner hearth.Account, name, stage string, c taskset.TaskChange) (*taskset.API, error)
 	Point(ctx context.Context, owner hearth.Account, name, stage string, number int) (*taskset.API, error)
 	Delete(ctx context.Context, owner hearth.Account, name string) error
 	Approve(ctx context.Context, owner hearth.Account, name string, account hearth.Account, quota *taskset.Quota) (*taskset.API, error)
 	Deny(ctx context.Context, owner hearth.Account, name string, account hearth.Account) error
 	Withdraw(ctx context.Context, owner hearth.Account, name string, account hearth.Account) (*taskset.API, error)
 
-	Subscribe(ctx context.Context, account, owner hearth.Account, name, alias string, network *hearth.NetworkPolicy) (*taskset.Subscription, error)
+	Subscribe(ctx context.Context, account, owner hearth.Account, name, alias string, want taskset.TaskWish) (*taskset.Subscription, error)
 	Unsubscribe(ctx context.Context, account hearth.Account, alias string) error
 	MakeKey(ctx context.Context, account hearth.Account, alias, name string) (taskset.Key, string, error)
 	DeleteKey(ctx context.Context, account hearth.Account, alias, id string) error
@@ -51,9 +52,11 @@ type TaskSubscription struct {
 	*taskset.Subscription
 	// Names are the tasks by stage; a task is called as ALIAS--TASK, or
 	// ALIAS--TASK:STAGE. Empty unless it is active.
-	Names    map[string][]string       `json:"names"`
-	Used     taskset.Counts            `json:"used"`
-	KeysUsed map[string]taskset.Counts `json:"keysUsed"`
+	Names map[string][]string `json:"names"`
+	// Parameters are what the tasks want of the account, by stage.
+	Parameters map[string][]hearth.Parameter `json:"parameters,omitempty"`
+	Used       taskset.Counts                `json:"used"`
+	KeysUsed   map[string]taskset.Counts     `json:"keysUsed"`
 }
 
 // TaskSubscribers is the answer of /tasks/subscribers, and of what decides about
@@ -67,13 +70,6 @@ type TaskSubscribers struct {
 type TaskSpec struct {
 	Description string           `json:"description,omitempty"` // of a new one
 	Settings    taskset.Settings `json:"settings"`
-}
-
-// TaskChange is the body of /tasks/put.
-type TaskChange struct {
-	Description string         `json:"description,omitempty"`
-	Set         []taskset.Task `json:"set,omitempty"` // without a version: its function's code as it is now
-	Remove      []string       `json:"remove,omitempty"`
 }
 
 // TaskKey is the answer of /tasks/keys/create. The secret is told once.
@@ -155,7 +151,7 @@ func (h *Handler) taskSubscriptions(list []*taskset.Subscription, names bool) []
 	for _, r := range list {
 		s := TaskSubscription{Subscription: r, Names: map[string][]string{}}
 		if n := h.Tasks.Names(r.Account, r.Alias); names && n != nil {
-			s.Names = n
+			s.Names, s.Parameters = n, h.Tasks.Parameters(r.Account, r.Alias)
 		}
 		if s.Used, s.KeysUsed = h.Tasks.Used(r); s.KeysUsed == nil {
 			s.KeysUsed = map[string]taskset.Counts{}
@@ -199,11 +195,11 @@ func (h *Handler) taskSpec(do func(context.Context, ask, TaskSpec) error) answer
 }
 
 func (h *Handler) putTasks(ctx context.Context, a ask) (any, error) {
-	var c TaskChange
+	var c taskset.TaskChange
 	if err := strictly(a.body, "change of tasks", &c); err != nil {
 		return nil, err
 	}
-	if _, err := h.Tasks.Put(ctx, a.account, a.q.Get("name"), a.q.Get("stage"), c.Description, c.Set, c.Remove); err != nil {
+	if _, err := h.Tasks.Put(ctx, a.account, a.q.Get("name"), a.q.Get("stage"), c); err != nil {
 		return nil, err
 	}
 	return h.tasks(ctx, a)
@@ -251,9 +247,9 @@ func (h *Handler) approve(ctx context.Context, a ask) (any, error) {
 }
 
 func (h *Handler) subscribe(ctx context.Context, a ask) (any, error) {
-	var n *hearth.NetworkPolicy
+	var want taskset.TaskWish
 	if len(bytes.TrimSpace(a.body)) > 0 {
-		if err := strictly(a.body, "network policy", &n); err != nil {
+		if err := oneDocument(a.body, &want); err != nil {
 			return nil, err
 		}
 	}
@@ -261,7 +257,7 @@ func (h *Handler) subscribe(ctx context.Context, a ask) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.Tasks.Subscribe(ctx, a.account, hearth.Account(owner), a.q.Get("name"), a.q.Get("alias"), n); err != nil {
+	if _, err := h.Tasks.Subscribe(ctx, a.account, hearth.Account(owner), a.q.Get("name"), a.q.Get("alias"), want); err != nil {
 		return nil, err
 	}
 	return h.tasks(ctx, a)

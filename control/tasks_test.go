@@ -16,10 +16,10 @@ var (
 	oneAPI = &taskset.API{Format: 1, ID: "i", Owner: ours, Name: "img", Description: "d",
 		Settings: taskset.Settings{Open: true, Accounts: []hearth.Account{theirs}, Key: true, Quota: taskset.Quota{Rate: 1, Burst: 2, Concurrency: 3, Day: 4, Month: 5, CPUSeconds: 6},
 			KeyQuota: taskset.Quota{Day: 1}, Markup: 0.5, Reaches: []string{"x.example"}, Stage: "beta"}, Except: []hearth.Account{theirs},
-		Versions: []taskset.Version{{Number: 1, Description: "d", Tasks: []taskset.Task{{Name: "t", Function: "f", Version: "1"}}, Created: noon}},
+		Versions: []taskset.Version{{Number: 1, Description: "d", Tasks: []taskset.Task{{Name: "t", Function: "f", Version: "1"}}, Parameters: []hearth.Parameter{{Name: "KEY", Description: "d", Secret: true, Required: true}}, Created: noon}},
 		Stages:   map[string]int{"beta": 1}, Last: 1, Created: noon, Updated: noon}
 	oneSubscription = &taskset.Subscription{Format: 1, ID: "s", Account: ours, Alias: "img", Owner: theirs, API: "img", APIID: "i", Status: taskset.Active,
-		Quota: &taskset.Quota{Day: 1}, Network: &hearth.NetworkPolicy{Allow: []string{"x.example"}}, Keys: []taskset.Key{{ID: "key-1", Name: "n", Created: noon}}, Created: noon, Updated: noon}
+		Quota: &taskset.Quota{Day: 1}, Network: &hearth.NetworkPolicy{Allow: []string{"x.example"}}, Keys: []taskset.Key{{ID: "key-1", Name: "n", Created: noon}}, Set: []string{"KEY"}, Created: noon, Updated: noon}
 )
 
 func (p taskParts) APIs(hearth.Account) ([]*taskset.API, error) { return []*taskset.API{oneAPI}, p.err }
@@ -48,7 +48,11 @@ func (p taskParts) Configure(context.Context, hearth.Account, string, taskset.Se
 	return oneAPI, p.err
 }
 
-func (p taskParts) Put(context.Context, hearth.Account, string, string, string, []taskset.Task, []string) (*taskset.API, error) {
+func (p taskParts) Parameters(hearth.Account, string) map[string][]hearth.Parameter {
+	return map[string][]hearth.Parameter{"prod": {{Name: "KEY", Description: "d", Secret: true, Required: true, Default: "x"}}}
+}
+
+func (p taskParts) Put(context.Context, hearth.Account, string, string, taskset.TaskChange) (*taskset.API, error) {
 	return oneAPI, p.err
 }
 
@@ -68,7 +72,7 @@ func (p taskParts) Withdraw(context.Context, hearth.Account, string, hearth.Acco
 	return oneAPI, p.err
 }
 
-func (p taskParts) Subscribe(context.Context, hearth.Account, hearth.Account, string, string, *hearth.NetworkPolicy) (*taskset.Subscription, error) {
+func (p taskParts) Subscribe(context.Context, hearth.Account, hearth.Account, string, string, taskset.TaskWish) (*taskset.Subscription, error) {
 	return oneSubscription, p.err
 }
 
@@ -82,7 +86,7 @@ func (p taskParts) DeleteKey(context.Context, hearth.Account, string, string) er
 
 func TestTaskAPIsAreChangedAndAskedFor(t *testing.T) {
 	c := serve(t, &parts{}, root, nil)
-	list, err := c.ChangeTasks(t.Context(), "put", url.Values{"name": {"img"}}, TaskChange{Set: []taskset.Task{{Name: "t", Function: "f"}}, Remove: []string{"u"}})
+	list, err := c.ChangeTasks(t.Context(), "put", url.Values{"name": {"img"}}, taskset.TaskChange{Set: []taskset.Task{{Name: "t", Function: "f"}}, Remove: []string{"u"}})
 	if err != nil || len(list.APIs) != 1 || list.APIs[0].Quota.Burst != 2 || list.APIs[0].Versions[0].Tasks[0].Function != "f" || list.Subscriptions[0].Names["prod"][0] != "t" || list.Subscriptions[0].Used.DayCalls != 3 {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -42,6 +42,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case container == "" || !serving || caller.Function == nil:
 		refuse(w, hearth.Errorf(hearth.AccessDenied, "Calls are made by code that serves an invocation."))
+	case caller.Function.Shared != nil:
+		refuse(w, hearth.Errorf(hearth.AccessDenied, "Another account's function acts for nobody: it makes no calls."))
 	case r.Header.Get("X-Hearth-Call") == "":
 		refuse(w, hearth.Errorf(hearth.AccessDenied, "The header X-Hearth-Call is missing; any value will do."))
 	case rest == "" && r.Method == http.MethodPost:

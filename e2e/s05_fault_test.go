@@ -221,6 +221,9 @@ func TestS05WhatDoesNotMeetTheTermsIsDeclined(t *testing.T) {
 	if _, err := w.a1.invoke(s05Alias, put("x", 1)); code(err) != "TooManyRequestsException" || !strings.Contains(err.Error(), "used up") {
 		t.Errorf("%v", err)
 	}
+	if _, err := w.a1.hearth("invoke", s05Alias, put("x", 1)); err == nil || !strings.Contains(err.Error(), "what its owner allows") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestS05TheOwnersUpdatesReachWhoTracksThemWithoutAFailedCall(t *testing.T) {
@@ -255,6 +258,7 @@ func TestS05TheOwnersUpdatesReachWhoTracksThemWithoutAFailedCall(t *testing.T) {
 			if err != nil || got.functionError != "" {
 				failed.Add(1)
 				t.Errorf("%v %+v", err, got)
+				return
 			}
 			if strings.Contains(got.payload, `"v": "two"`) {
 				latest.Add(1)

@@ -40,6 +40,7 @@ const s05Code = `import json, os, socket, sys, time, urllib.request
 MARK = "` + s05Source + `"
 
 def handler(event, context):
+    event = said(event)
     do = event.get("do", "put")
     if do == "raise":
         print("about to fail", MARK, os.environ["KEY"])
@@ -53,8 +54,17 @@ def handler(event, context):
         os._exit(3)
     if do == "slow":
         time.sleep(60)
+    if do == "hog":
+        return len(b"x" * (event["mib"] << 20))
     if do == "steal":
         return steal(event)
+    if do == "call":
+        request = urllib.request.Request("http://100.64.0.1:9070/_hearth/v1/calls?function=" + event["function"], data=b"{}", headers={"X-Hearth-Call": "1"})
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return {"status": answer.status, "said": answer.read().decode()}
+        except urllib.error.HTTPError as e:
+            return {"status": e.code, "said": e.read().decode()}
     if do == "look":
         return {"env": sorted(os.environ), "parameters": {k: os.environ.get(k) for k in ("BUCKET", "PREFIX", "OWNED")}}
     if do == "gate":  # it tells that it runs, and ends when it is let
@@ -63,6 +73,13 @@ def handler(event, context):
     body = json.dumps(event["x"]).encode()
     ask("PUT", os.environ["BUCKET"] + "/" + os.environ["PREFIX"] + event["name"], body)
     return {"stored": event["name"], "by": context.invoked_function_arn, "memory": context.memory_limit_in_mb}
+
+# What was said, whichever way it has come: in a queue's message, an event of a
+# bus, or a request.
+def said(event):
+    if "Records" in event:
+        return json.loads(event["Records"][0]["body"])
+    return event.get("detail") or ("requestContext" in event and json.loads(event["body"])) or event
 
 def ask(method, path, body):
     request = urllib.request.Request("http://" + os.environ["AT"] + "/" + path, data=body, method=method, headers={"Authorization": "Bearer " + os.environ["KEY"]})
@@ -475,10 +492,7 @@ func TestS05AHostileCallerDoesNotGetTheCode(t *testing.T) {
 			Environment: &types.Environment{Variables: map[string]string{"PYTHONSTARTUP": "/tmp/x"}}})),
 		"code":    second(c.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: ptr(s05Alias), ZipFile: zipOf(t, map[string]string{"index.py": "x"})})),
 		"publish": second(c.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: ptr(s05Alias)})),
-		"policy": second(c.AddPermission(ctx, &lambda.AddPermissionInput{FunctionName: ptr(s05Alias), StatementId: ptr("s"), Action: ptr("lambda:GetFunction"),
-			Principal: ptr("*")})),
-		"url":  second(c.CreateFunctionUrlConfig(ctx, &lambda.CreateFunctionUrlConfigInput{FunctionName: ptr(s05Alias), AuthType: types.FunctionUrlAuthTypeNone})),
-		"name": second(c.CreateFunction(ctx, &lambda.CreateFunctionInput{FunctionName: ptr(s05Alias), Runtime: "python3.12", Handler: ptr("index.handler"), Role: ptr("arn:aws:iam::" + a.id + ":role/r"), Code: &types.FunctionCode{ZipFile: zipOf(t, map[string]string{"index.py": "x"})}})),
+		"name":    second(c.CreateFunction(ctx, &lambda.CreateFunctionInput{FunctionName: ptr(s05Alias), Runtime: "python3.12", Handler: ptr("index.handler"), Role: ptr("arn:aws:iam::" + a.id + ":role/r"), Code: &types.FunctionCode{ZipFile: zipOf(t, map[string]string{"index.py": "x"})}})),
 	} {
 		if err == nil {
 			t.Errorf("%s of an alias can be changed", what)
@@ -611,6 +625,18 @@ func TestS05AHostileOwnerDoesNotGetTheCallersSecrets(t *testing.T) {
 	}
 	if !strings.Contains(look.payload, `"PREFIX": "archive/"`) || !strings.Contains(look.payload, `"OWNED": "`+s05Owned+`"`) {
 		t.Errorf("parameters: %s", look.payload)
+	}
+
+	// Where A1 lets it reach everything, Hearth's API too, it calls none of A1's
+	// functions: code of A1's own does, without a signature.
+	f := w.archive()
+	f.name = "copy"
+	a.deploy(f)
+	a.must("shared-alias", "update", s05Alias, "--allow-all")
+	for name, want := range map[string]string{s05Alias: `"status": 403`, "copy": `"status": 201`} {
+		if got := a.mustInvoke(name, `{"do":"call","function":"copy"}`); !strings.Contains(got.payload, want) {
+			t.Errorf("%s calls a function of A1's: %s", name, got.payload)
+		}
 	}
 
 	// Every API of B's, about its own function, the alias's name and the alias's ARN.

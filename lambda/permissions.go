@@ -86,12 +86,12 @@ func (h *Handler) policyTarget(c *call, name, qualifier *string, action string) 
 
 // exists tells whether there is what t names.
 func (h *Handler) exists(c *call, t target) error {
-	_, err := h.Registry.Get(c.ctx, t.account, t.name, "")
+	_, err := h.Registry.Settings(c.ctx, t.account, t.name, "")
 	if err == nil && t.qualifier != "" && !isNumber(t.qualifier) && !strings.Contains(t.qualifier, "$") {
 		_, err = h.Registry.Alias(c.ctx, t.account, t.name, t.qualifier)
 		return err
 	}
-	if err == nil {
+	if err == nil && t.qualifier != "" {
 		_, err = h.Registry.Get(c.ctx, t.account, t.name, t.qualifier)
 	}
 	return err

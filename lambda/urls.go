@@ -41,8 +41,8 @@ func (h *Handler) urlTarget(c *call, name, qualifier *string, action string) (ta
 	if t.qualifier == hearth.Latest {
 		t.qualifier = ""
 	}
-	if t.qualifier == "" {
-		_, err = h.Registry.Get(c.ctx, t.account, t.name, "")
+	if t.qualifier == "" { // also of what can't be run just now
+		_, err = h.Registry.Settings(c.ctx, t.account, t.name, "")
 	} else {
 		// A version has no URL, and its number is no alias.
 		_, err = h.Registry.Alias(c.ctx, t.account, t.name, t.qualifier)

@@ -126,8 +126,12 @@ type Config struct {
 	// of the account can have it. It is called with the name's lock held, and must
 	// not call the Registry. nil is never.
 	Taken func(account hearth.Account, name string) bool
-	Rand  io.Reader    // for revision ids, read concurrently; nil is crypto/rand
-	Log   *slog.Logger // nil is slog.Default
+	// Borrowed tells of a taken name whether it stands for a function of another
+	// account and can have settings of its own, until GiveUp. It is called as
+	// Taken is. nil is never.
+	Borrowed func(account hearth.Account, name string) bool
+	Rand     io.Reader    // for revision ids, read concurrently; nil is crypto/rand
+	Log      *slog.Logger // nil is slog.Default
 }
 
 // Quota bounds an account; 0 is what every account may have.
@@ -168,6 +172,7 @@ type Registry struct {
 	packages    packages
 	generations generations
 	layers      layers
+	borrowed    borrowed
 	denials     atomic.Int64 // policies with a statement that denies
 	claims      sync.Mutex   // of concurrency: one at a time
 	updates     updates
@@ -235,6 +240,9 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	err := r.load(ctx)
 	if err == nil {
 		err = r.openLayers(ctx, cfg.Store)
+	}
+	if err == nil {
+		err = r.openBorrowed(ctx, cfg.Store)
 	}
 	if err == nil {
 		err = r.packages.sweep(ctx)

@@ -46,14 +46,17 @@ func (p *Policy) denies() bool {
 // Policy returns the resource-based policy under the qualifier of a function
 // as Settings does; nil if there is none, or no such function.
 func (r *Registry) Policy(account hearth.Account, name, qualifier string) *policy.Document {
-	v := r.view(key{account, name})
-	if v == nil {
+	k := key{account, name}
+	var s *Settings
+	if v := r.view(k); v != nil {
+		s = v.settings[settingsKey(qualifier)]
+	} else if settingsKey(qualifier) == "" {
+		s = r.borrowed.of(k)
+	}
+	if s == nil || s.Policy == nil {
 		return nil
 	}
-	if s := v.settings[settingsKey(qualifier)]; s != nil && s.Policy != nil {
-		return s.Policy.Document
-	}
-	return nil
+	return s.Policy.Document
 }
 
 // Denies tells whether the policy of any function takes something away. While
@@ -144,19 +147,31 @@ type Configured struct {
 
 var noSettings Settings
 
-// Settings returns what is configured under the qualifier of a function: ""
+// Settings returns what is configured under the qualifier of a function, or of
+// a borrowed name (Config.Borrowed): ""
 // or Latest is the function as a whole. What has no settings answers empty
 // ones; whether the qualifier exists, Get and Alias tell. It reads from memory and never
 // changes what it returned. Errors: ResourceNotFound if there is no function.
 func (r *Registry) Settings(_ context.Context, account hearth.Account, name, qualifier string) (*Settings, error) {
-	v := r.view(key{account, name})
-	if v == nil {
-		return nil, r.notFound(account, name, "")
+	all, err := r.settingsOf(key{account, name})
+	if err != nil {
+		return nil, err
 	}
-	if s := v.settings[settingsKey(qualifier)]; s != nil {
-		return s, nil
+	return or(all[settingsKey(qualifier)], &noSettings), nil
+}
+
+// settingsOf are the settings of a function, or of a borrowed name, by qualifier.
+func (r *Registry) settingsOf(k key) (map[string]*Settings, error) {
+	if v := r.view(k); v != nil {
+		return v.settings, nil
 	}
-	return &noSettings, nil
+	if !r.isBorrowed(k) {
+		return nil, r.notFound(k.account, k.name, "")
+	}
+	if s := r.borrowed.of(k); s != nil {
+		return map[string]*Settings{"": s}, nil
+	}
+	return nil, nil
 }
 
 func settingsKey(qualifier string) string {
@@ -169,11 +184,7 @@ func settingsKey(qualifier string) string {
 // AllSettings returns the function's settings by qualifier; the map is shared
 // and must not be changed. Errors: ResourceNotFound.
 func (r *Registry) AllSettings(_ context.Context, account hearth.Account, name string) (map[string]*Settings, error) {
-	v := r.view(key{account, name})
-	if v == nil {
-		return nil, r.notFound(account, name, "")
-	}
-	return v.settings, nil
+	return r.settingsOf(key{account, name})
 }
 
 // EverySettings yields all settings of all functions, in no order: what a
@@ -186,6 +197,11 @@ func (r *Registry) EverySettings() iter.Seq[Configured] {
 				if !yield(Configured{k.account, k.name, qualifier, s}) {
 					return
 				}
+			}
+		}
+		for _, b := range r.borrowed.Scan("", "") {
+			if !yield(Configured{b.Account, b.Name, "", b.Settings}) {
+				return
 			}
 		}
 	}
@@ -203,6 +219,9 @@ func (r *Registry) Configure(ctx context.Context, account hearth.Account, name, 
 	defer r.locks.lock(k)()
 	old := r.view(k)
 	if old == nil {
+		if r.isBorrowed(k) {
+			return r.configureBorrowed(ctx, k, qualifier, change)
+		}
 		return nil, r.notFound(account, name, qualifier)
 	}
 	at := settingsKey(qualifier)

@@ -14,7 +14,7 @@ import (
 // openDeadline opens what runs calls in time for when they are needed.
 func (s *Server) openDeadline(ctx context.Context) (err error) {
 	s.calls, err = deadline.Open(ctx, deadline.Config{
-		Functions: s.registry, Run: s.frontend, Done: s.frontend.Done, Spare: s.spare, Policy: s.policies.Of,
+		Functions: s.tasks, Run: s.frontend, Done: s.frontend.Done, Spare: s.spare, Policy: s.policies.Of,
 		Store: s.records, Clock: s.clock, Log: s.log,
 	})
 	if err != nil {

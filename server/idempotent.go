@@ -80,6 +80,9 @@ func (i idempotence) Idempotent(_ context.Context, account hearth.Account, funct
 
 func (i idempotence) Declare(ctx context.Context, account hearth.Account, function string, d *hearth.Idempotence) error {
 	if d != nil {
+		if i.s.claimed(account, function) {
+			return hearth.Errorf(hearth.InvalidParameter, "%s runs another account's function, with whose environment it would be asked what it depends on. Declare a function of your own that calls it.", function)
+		}
 		f, err := i.s.registry.Resolve(ctx, account, function, "")
 		if err != nil {
 			return err

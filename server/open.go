@@ -270,7 +270,7 @@ func (s *Server) openRegistry(ctx context.Context) error {
 		Store: s.records, Blobs: blobs, Images: s.images, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Secrets: s.authority.Key(), Keys: s.authority.Keys(),
 		Verify: s.verify, Prepare: s.worker.Prepare, Overtake: s.overtake, Ahead: s.ahead, Changed: s.functionChanged, Configured: s.urls.Configured,
 		Concurrency: s.cfg.Concurrency, Concurrent: s.concurrent, Quota: s.registryQuota,
-		Taken: s.claimed,
+		Taken: s.claimed, Borrowed: s.borrowed,
 	})
 	if err != nil {
 		return err

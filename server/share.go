@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/hearth-faas/hearth"
-	"github.com/hearth-faas/hearth/registry"
 	"github.com/hearth-faas/hearth/share"
 	"github.com/hearth-faas/hearth/store"
 )
@@ -29,43 +28,12 @@ func (s *Server) openShares(ctx context.Context) (err error) {
 // claimed tells whether a name is a shared alias's or a task's. The registry asks while it is
 // opened, too, before there are any.
 func (s *Server) claimed(account hearth.Account, name string) bool {
-	return s.shares != nil && s.shares.Claimed(account, name) || s.tasks != nil && s.tasks.Claimed(account, name)
+	return s.borrowed(account, name) || s.tasks != nil && s.tasks.Claimed(account, name)
 }
 
-// functions are what the Lambda API finds: the registry's, and of shared aliases
-// what their accounts may see. All else that is asked of an alias, the registry
-// answers: there is no such function of the account's.
-type functions struct {
-	*registry.Registry
-	shares *share.Shares
-}
-
-func (f functions) Resolve(ctx context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
-	if f.shares.Claimed(account, name) {
-		return f.Get(ctx, account, name, qualifier)
-	}
-	return f.Registry.Resolve(ctx, account, name, qualifier)
-}
-
-func (f functions) Get(ctx context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
-	if f.shares.Claimed(account, name) {
-		return f.shares.View(ctx, account, name, qualifier)
-	}
-	return f.Registry.Get(ctx, account, name, qualifier)
-}
-
-func (f functions) Tags(ctx context.Context, account hearth.Account, name string) (map[string]string, error) {
-	if f.shares.Claimed(account, name) {
-		return nil, nil
-	}
-	return f.Registry.Tags(ctx, account, name)
-}
-
-func (f functions) Settings(ctx context.Context, account hearth.Account, name, qualifier string) (*registry.Settings, error) {
-	if f.shares.Claimed(account, name) {
-		return &registry.Settings{}, nil
-	}
-	return f.Registry.Settings(ctx, account, name, qualifier)
+// borrowed tells whether a name is a shared alias's.
+func (s *Server) borrowed(account hearth.Account, name string) bool {
+	return s.shares != nil && s.shares.Claimed(account, name)
 }
 
 // shares are what is offered and accepted, as the control API asks for it.

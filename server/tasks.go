@@ -18,7 +18,7 @@ import (
 // openTasks opens the task APIs.
 func (s *Server) openTasks(ctx context.Context) (err error) {
 	s.tasks, err = taskset.Open(ctx, taskset.Config{
-		Store: s.records, Functions: s.registry, Next: s.shares, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
+		Store: s.records, Functions: s.registry, Next: s.shares, Seal: s.authority.Key(), Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 		Usable: s.accounts.Usable,
 		Publish: func(ctx context.Context, account hearth.Account, function string) (string, error) {
 			f, err := s.registry.Publish(ctx, account, function, registry.Publish{})

@@ -17,9 +17,6 @@ import (
 // maxTimeout is the service's, in seconds.
 const maxTimeout = 900
 
-// maxValues bounds the parameters of an alias in all, in bytes.
-const maxValues = 16 << 10
-
 // Acceptance is what a caller asks for: a name of its own for what is offered.
 type Acceptance struct {
 	Name  string `json:"name"`
@@ -137,7 +134,7 @@ func (s *Shares) recordOf(account hearth.Account, was *record, o *hearth.Offer, 
 		Account: account, Name: want.Name, Offer: o.ID, Owner: o.Owner, Version: want.Version, Description: want.Description,
 		MemoryMiB: want.MemoryMiB, TimeoutSeconds: want.TimeoutSeconds, Created: at, Updated: at, Revision: uuid.NewString(),
 	}
-	values := map[string]string{}
+	var values map[string]string
 	if was != nil {
 		r.Created = was.Created
 		kept, err := s.open(was)
@@ -145,7 +142,7 @@ func (s *Shares) recordOf(account hearth.Account, was *record, o *hearth.Offer, 
 			s.cfg.Log.Error("the parameters of a shared alias do not open", "alias", s.arn(key{account, want.Name}), "error", err)
 			kept = nil // what is missing is said below
 		}
-		maps.Copy(values, kept)
+		values = kept
 	}
 	switch {
 	case want.Network != nil:
@@ -155,26 +152,12 @@ func (s *Shares) recordOf(account hearth.Account, was *record, o *hearth.Offer, 
 	default:
 		r.Network = hearth.NetworkPolicy{Allow: o.Reaches}
 	}
-	for name, v := range want.Parameters {
-		switch {
-		case !slices.ContainsFunc(o.Parameters, func(p hearth.Parameter) bool { return p.Name == name }):
-			return nil, invalid("parameters: the offer has no %s; it has %s.", name, names(o.Parameters))
-		case v == nil:
-			delete(values, name)
-			continue
-		case strings.ContainsRune(*v, 0):
-			return nil, invalid("parameters: the value of %s has a NUL in it.", name)
-		case len(*v) > maxText:
-			return nil, invalid("parameters: the value of %s has more than %d bytes.", name, maxText)
-		}
-		values[name] = *v
+	if name := Undeclared(o.Parameters, want.Parameters); name != "" {
+		return nil, invalid("parameters: the offer has no %s; it has %s.", name, Names(o.Parameters))
 	}
-	size := 0
-	for name, v := range values {
-		size += len(name) + len(v)
-	}
-	if size > maxValues {
-		return nil, invalid("parameters: they are %d bytes in all, and %d is the limit.", size, maxValues)
+	values, err := Set(values, want.Parameters)
+	if err != nil {
+		return nil, err
 	}
 	r.Set = slices.Sorted(maps.Keys(values))
 	if refused := unmet(r, o); refused != nil {
@@ -207,10 +190,8 @@ func unmet(r *record, o *hearth.Offer) *hearth.Error {
 	refuse := func(format string, args ...any) *hearth.Error {
 		return hearth.Errorf(hearth.AccessDenied, format, args...)
 	}
-	for _, p := range o.Parameters {
-		if p.Required && p.Default == "" && !slices.Contains(r.Set, p.Name) {
-			return refuse("The parameter %s is required: set it.", p.Name)
-		}
+	if name := Missing(o.Parameters, r.Set); name != "" {
+		return refuse("The parameter %s is required: set it.", name)
 	}
 	if v := r.Version; v != "" && !slices.Contains(o.Versions, v) && !(number(v) && slices.Contains(o.Versions, "*")) {
 		return refuse("The offer has no version %s; it has %s.", v, strings.Join(o.Versions, ", "))
@@ -231,7 +212,7 @@ func bounds(low, high, least int, unit string) string {
 	return "it is from " + itoa(max(low, least)) + " to " + itoa(high) + " " + unit
 }
 
-// Delete removes a shared alias with its parameters.
+// Delete removes a shared alias with its parameters, and what is configured of it.
 func (s *Shares) Delete(ctx context.Context, account hearth.Account, name string) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
@@ -243,12 +224,18 @@ func (s *Shares) delete(ctx context.Context, k key) error {
 	if a == nil {
 		return noAlias(k.name)
 	}
-	if _, err := s.records.Change(ctx, k.String(), func(*record) (*record, error) { return nil, nil }); err != nil {
+	err := s.cfg.Functions.GiveUp(ctx, k.account, k.name, func() error {
+		_, err := s.records.Change(ctx, k.String(), func(*record) (*record, error) { return nil, nil })
+		if err == nil {
+			s.set(k, nil)
+		}
+		return err
+	})
+	if err != nil {
 		return stored(err)
 	}
 	t := a.terms.Load()
 	gone := *t.record
-	s.set(k, nil)
 	s.replace(a, &terms{record: &gone, grant: t.grant, refused: hearth.Errorf(hearth.NotFound, "Function not found: %s was a shared alias, which was deleted", s.arn(k))})
 	return nil
 }
@@ -317,17 +304,6 @@ func (s *Shares) Forget(ctx context.Context, account hearth.Account) error {
 		s.renew(o.ID)
 	}
 	return s.forgetUse(ctx, account)
-}
-
-func names(ps []hearth.Parameter) string {
-	if len(ps) == 0 {
-		return "none"
-	}
-	var all []string
-	for _, p := range ps {
-		all = append(all, p.Name)
-	}
-	return strings.Join(all, ", ")
 }
 
 func number(v string) bool { return v != "" && strings.Trim(v, "0123456789") == "" }

@@ -14,13 +14,12 @@ import (
 
 // What an account may have at most.
 const (
-	maxOffers     = 1000
-	maxAliases    = 1000
-	maxAccounts   = 1000 // that an offer names
-	maxParameters = 50
-	maxVersions   = 50
-	maxText       = 4096 // bytes of a description, a default or a value
-	maxMarkup     = 100  // a run that costs a hundred times as much is a mistake
+	maxOffers   = 1000
+	maxAliases  = 1000
+	maxAccounts = 1000 // that an offer names
+	maxVersions = 50
+	maxText     = 4096 // bytes of a description, a default or a value
+	maxMarkup   = 100  // a run that costs a hundred times as much is a mistake
 )
 
 func offerKey(owner hearth.Account, id string) string { return string(owner) + "/" + id }
@@ -225,7 +224,7 @@ func (s *Shares) checkOffer(ctx context.Context, o *hearth.Offer) error {
 	if _, err := allow.Parse(o.Reaches); err != nil {
 		return invalid("reaches: %v.", err)
 	}
-	return checkParameters(o.Parameters)
+	return CheckParameters(o.Parameters)
 }
 
 func (s *Shares) checkGrantees(o *hearth.Offer) error {
@@ -254,58 +253,6 @@ func offerable(f *hearth.Function) error {
 		return invalid("%s is a shared alias: only its owner can offer the function.", f.Name)
 	}
 	return nil
-}
-
-func checkParameters(ps []hearth.Parameter) error {
-	if len(ps) > maxParameters {
-		return invalid("parameters: there are %d, and %d is the limit.", len(ps), maxParameters)
-	}
-	names := map[string]bool{}
-	for _, p := range ps {
-		switch {
-		case !validParameter(p.Name):
-			return invalid("parameters: %q is not a name: a letter, then up to 127 letters, digits and underscores.", p.Name)
-		case reserved(p.Name):
-			return invalid("parameters: %s is a variable by which a runtime finds or loads code, so that a caller who sets it could run its own: choose another name.", p.Name)
-		case names[p.Name]:
-			return invalid("parameters: %s is there twice.", p.Name)
-		case len(p.Default) > maxText || len(p.Description) > maxText:
-			return invalid("parameters: the default or description of %s has more than %d bytes.", p.Name, maxText)
-		case strings.ContainsRune(p.Default, 0):
-			return invalid("parameters: the default of %s has a NUL in it.", p.Name)
-		case p.Secret && p.Default != "":
-			return invalid("parameters: %s is secret, so that its default would be known to all: leave it out.", p.Name)
-		}
-		names[p.Name] = true
-	}
-	return nil
-}
-
-func validParameter(name string) bool {
-	if name == "" || len(name) > 128 || !(name[0]|0x20 >= 'a' && name[0]|0x20 <= 'z') {
-		return false
-	}
-	for _, c := range []byte(name) {
-		if c != '_' && !(c >= '0' && c <= '9') && !(c|0x20 >= 'a' && c|0x20 <= 'z') {
-			return false
-		}
-	}
-	return true
-}
-
-// reserved reports whether a variable of that name could make a caller's text
-// into code, or is Hearth's own.
-func reserved(name string) bool {
-	upper := strings.ToUpper(name)
-	for _, p := range []string{"LAMBDA_", "LD_", "NODE_", "PYTHON", "RUBY", "GEM_", "JAVA", "JDK_", "_JAVA", "DOTNET", "CORECLR", "PERL", "BASH", "HEARTH_", "GLIBC_", "MALLOC_", "GODEBUG", "GOTRACEBACK", "OPENSSL_"} {
-		if strings.HasPrefix(upper, p) {
-			return true
-		}
-	}
-	if strings.HasPrefix(upper, "AWS_LAMBDA") || upper == "AWS_EXECUTION_ENV" {
-		return true
-	}
-	return slices.Contains([]string{"PATH", "HOME", "ENV", "IFS", "SHELL", "TZ", "LANG", "TMPDIR", "XDG_CONFIG_HOME"}, upper)
 }
 
 // newID makes an id that nobody guesses.

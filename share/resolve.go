@@ -109,17 +109,6 @@ func (s *Shares) derived(ctx context.Context, a *alias, t *terms, f *hearth.Func
 		s.cfg.Log.Error("the parameters of a shared alias do not open", "alias", s.arn(a.key), "error", err)
 		return nil, hearth.Errorf(hearth.Service, "The parameters of the shared alias %s cannot be read: set them anew.", s.arn(a.key))
 	}
-	env := maps.Clone(f.Env)
-	if env == nil {
-		env = map[string]string{}
-	}
-	for _, p := range t.offer.Parameters {
-		if v, ok := values[p.Name]; ok {
-			env[p.Name] = v
-		} else if p.Default != "" {
-			env[p.Name] = p.Default
-		}
-	}
 	g, err := s.cfg.Functions.Generation(ctx)
 	if err != nil {
 		return nil, hearth.Errorf(hearth.Service, "The shared alias %s cannot be made ready: %w", s.arn(a.key), err)
@@ -130,7 +119,7 @@ func (s *Shares) derived(ctx context.Context, a *alias, t *terms, f *hearth.Func
 		Runtime: f.Runtime, Handler: f.Handler, Description: t.record.Description,
 		MemoryMiB: or(t.record.MemoryMiB, clamp(f.MemoryMiB, o.MinMemoryMiB, o.MaxMemoryMiB)),
 		Timeout:   orTime(t.record.TimeoutSeconds, f.Timeout, o.MinTimeoutSeconds, o.MaxTimeoutSeconds),
-		TmpMiB:    f.TmpMiB, Architectures: f.Architectures, Env: env,
+		TmpMiB:    f.TmpMiB, Architectures: f.Architectures, Env: Environment(f.Env, t.offer.Parameters, values),
 		PackageType: f.PackageType, Package: f.Package, Layers: f.Layers, Image: f.Image,
 		// The owner's format and levels could tell of the code; its group is its own.
 		Logging:     hearth.Logging{Format: "Text"},

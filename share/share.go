@@ -44,6 +44,9 @@ type Functions interface {
 	// Unclaimed runs f while no function of that name can be made; if there is
 	// one it returns ResourceConflict instead.
 	Unclaimed(account hearth.Account, name string, f func() error) error
+	// GiveUp forgets what is configured of a name that is an alias's, and then
+	// runs f, which ends the alias.
+	GiveUp(ctx context.Context, account hearth.Account, name string, f func() error) error
 	// Generation gives a number that no Function has.
 	Generation(ctx context.Context) (uint64, error)
 }

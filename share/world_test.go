@@ -91,6 +91,10 @@ func (c *code) Unclaimed(account hearth.Account, name string, f func() error) er
 	return f()
 }
 
+func (c *code) GiveUp(_ context.Context, _ hearth.Account, _ string, f func() error) error {
+	return f()
+}
+
 func (c *code) Generation(context.Context) (uint64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

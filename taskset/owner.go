@@ -166,22 +166,36 @@ func (q *Quota) check(what string) error {
 	return nil
 }
 
+// TaskChange is what an owner changes of a set, all at once.
+type TaskChange struct {
+	Description string   `json:"description,omitempty"` // of the version that it makes
+	Set         []Task   `json:"set,omitempty"`         // one without a version: its function's code as it is now
+	Remove      []string `json:"remove,omitempty"`
+	// Parameters replace those that there are; nil leaves them.
+	Parameters *[]hearth.Parameter `json:"parameters,omitempty"`
+}
+
 // Put makes a new version of the set: that of the stage, or none of none, with
-// some tasks set and others removed, and puts the stage at it, all at once. A
-// task without a version gets that which its function's code is now. A version
-// with the same tasks as the stage's is the stage's.
-func (s *Sets) Put(ctx context.Context, owner hearth.Account, name, stage, description string, set []Task, remove []string) (*API, error) {
+// some tasks set, others removed and perhaps other parameters, and puts the stage
+// at it, all at once. A version that is the same as the stage's is the stage's.
+func (s *Sets) Put(ctx context.Context, owner hearth.Account, name, stage string, c TaskChange) (*API, error) {
+	set := slices.Clone(c.Set)
 	if s.apis.Get(key{owner, name}.String()) == nil {
 		return nil, noAPI(name)
 	}
-	if len(description) > maxText {
+	if len(c.Description) > maxText {
 		return nil, invalid("description: it has more than %d bytes.", maxText)
+	}
+	if c.Parameters != nil {
+		if err := share.CheckParameters(*c.Parameters); err != nil {
+			return nil, err
+		}
 	}
 	for i, t := range set {
 		if !taskName.MatchString(t.Name) || len(t.Name) > 30 {
 			return nil, invalid("tasks: %q is no name of a task: letters and digits, with single dashes or underscores between, up to 30.", t.Name)
 		}
-		if slices.ContainsFunc(set[:i], func(o Task) bool { return o.Name == t.Name }) || slices.Contains(remove, t.Name) {
+		if slices.ContainsFunc(set[:i], func(o Task) bool { return o.Name == t.Name }) || slices.Contains(c.Remove, t.Name) {
 			return nil, invalid("tasks: %s is there twice.", t.Name)
 		}
 		full, err := s.member(ctx, owner, t)
@@ -191,16 +205,19 @@ func (s *Sets) Put(ctx context.Context, owner hearth.Account, name, stage, descr
 		set[i] = full
 	}
 	return s.alter(ctx, owner, name, func(a *API) error {
-		stage := cmp.Or(stage, a.stage())
-		var tasks []Task
+		stage := cmp.Or(stage, a.defaultStage())
+		var was Version
 		now, staged := a.Stages[stage]
 		for _, v := range a.Versions {
 			if staged && v.Number == now {
-				tasks = slices.Clone(v.Tasks)
+				was = v
 			}
 		}
-		was := slices.Clone(tasks)
-		for _, gone := range remove {
+		tasks, parameters := slices.Clone(was.Tasks), was.Parameters
+		if c.Parameters != nil {
+			parameters = *c.Parameters
+		}
+		for _, gone := range c.Remove {
 			i := slices.IndexFunc(tasks, func(t Task) bool { return t.Name == gone })
 			if i < 0 {
 				return hearth.Errorf(hearth.NotFound, "The stage %s of %s has no task %q.", stage, name, gone)
@@ -215,11 +232,11 @@ func (s *Sets) Put(ctx context.Context, owner hearth.Account, name, stage, descr
 		switch {
 		case len(tasks) > maxTasks:
 			return invalid("tasks: there would be %d, and %d is the limit.", len(tasks), maxTasks)
-		case staged && slices.Equal(tasks, was):
+		case staged && slices.Equal(tasks, was.Tasks) && slices.Equal(parameters, was.Parameters):
 			return nil
 		}
 		a.Last++
-		a.Versions = append(a.Versions, Version{Number: a.Last, Description: description, Tasks: tasks, Created: s.now()})
+		a.Versions = append(a.Versions, Version{Number: a.Last, Description: c.Description, Tasks: tasks, Parameters: parameters, Created: s.now()})
 		if err := a.point(stage, a.Last); err != nil {
 			return err
 		}
@@ -285,7 +302,7 @@ func (s *Sets) Point(ctx context.Context, owner hearth.Account, name, stage stri
 			switch _, ok := a.Stages[stage]; {
 			case !ok:
 				return hearth.Errorf(hearth.NotFound, "The API %s has no stage %q.", name, stage)
-			case stage == a.stage() && len(a.Stages) > 1:
+			case stage == a.defaultStage() && len(a.Stages) > 1:
 				return invalid("stage: %s is the one that calls without one are for: have another be that first.", stage)
 			}
 			delete(a.Stages, stage)
@@ -340,7 +357,7 @@ func (s *Sets) Subscribers(owner hearth.Account, name string) (all []*Subscripti
 	for _, u := range s.state.Load().subs {
 		if u.Owner == owner && u.API == name {
 			shown := u.shown()
-			shown.Network, shown.Keys, shown.Alias = nil, nil, ""
+			shown.Network, shown.Keys, shown.Alias, shown.Set = nil, nil, "", nil
 			all = append(all, shown)
 		}
 	}

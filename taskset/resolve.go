@@ -17,8 +17,8 @@ import (
 type live struct {
 	id string
 
-	// derived are the Functions that its calls run, by stage and task.
-	derived  atomic.Pointer[map[member]*hearth.Function]
+	// derived are what its calls run, by stage and task.
+	derived  atomic.Pointer[map[member]*derived]
 	deriving sync.Mutex // one derivation at a time
 
 	mu      sync.Mutex // of what follows
@@ -31,6 +31,13 @@ type live struct {
 
 // member is a task at a stage.
 type member struct{ stage, task string }
+
+// derived is what a task's calls run, and under which parameters.
+type derived struct {
+	*hearth.Function
+	parameters []hearth.Parameter
+	values     string // as Subscription.Values
+}
 
 // saved reports whether there is nothing of it that is not on disk.
 func (l *live) saved() bool {
@@ -94,15 +101,18 @@ func (s *Sets) resolve(ctx context.Context, st *state, u *sub, task, stage strin
 		return nil, u.refused
 	}
 	if stage == "" || stage == hearth.Latest {
-		stage = u.api.stage()
+		stage = u.api.defaultStage()
 	}
-	tasks, ok := u.api.stages[stage]
+	set, ok := u.api.stages[stage]
 	if !ok {
 		return nil, hearth.Errorf(hearth.NotFound, "Function not found: the task API %s of the account %s has no stage %s", u.API, u.Owner, stage)
 	}
-	t, ok := tasks[task]
+	t, ok := set.tasks[task]
 	if !ok {
 		return nil, hearth.Errorf(hearth.NotFound, "Function not found: the task API %s of the account %s has no task %s at its stage %s", u.API, u.Owner, task, stage)
+	}
+	if name := share.Missing(set.parameters, u.Set); name != "" {
+		return nil, hearth.Errorf(hearth.AccessDenied, "The task API %s of the account %s needs the parameter %s at its stage %s. Set it with: hearth tasks subscribe %s/%s --as %s --set %s=VALUE", u.API, u.Owner, name, stage, u.Owner, u.API, u.Alias, name)
 	}
 	if err := s.cfg.Usable(u.Owner); err != nil {
 		return nil, hearth.Errorf(hearth.AccessDenied, "The account %s, whose task API %s is, is not active.", u.Owner, u.API)
@@ -117,14 +127,14 @@ func (s *Sets) resolve(ctx context.Context, st *state, u *sub, task, stage strin
 		}
 	}
 	m := member{stage, task}
-	if d := u.live.of(m); d != nil && s.is(d, u, f) {
-		return d, nil
+	if d := u.live.of(m); d != nil && d.of(u, &set, f) {
+		return d.Function, nil
 	}
-	return s.derive(ctx, st, u, m, f)
+	return s.derive(ctx, st, u, m, &set, f)
 }
 
 // of is what was derived for a task; nil if nothing was.
-func (l *live) of(m member) *hearth.Function {
+func (l *live) of(m member) *derived {
 	if all := l.derived.Load(); all != nil {
 		return (*all)[m]
 	}
@@ -132,8 +142,8 @@ func (l *live) of(m member) *hearth.Function {
 }
 
 // put keeps what was derived, or with nil forgets it. deriving is held.
-func (l *live) put(m member, f *hearth.Function) {
-	all := map[member]*hearth.Function{}
+func (l *live) put(m member, f *derived) {
+	all := map[member]*derived{}
 	if was := l.derived.Load(); was != nil {
 		all = maps.Clone(*was)
 	}
@@ -145,11 +155,16 @@ func (l *live) put(m member, f *hearth.Function) {
 	l.derived.Store(&all)
 }
 
-// is reports whether d is what u's calls run of f.
-func (s *Sets) is(d *hearth.Function, u *sub, f *hearth.Function) bool {
+// of reports whether d is what u's calls run of f at a stage.
+func (d *derived) of(u *sub, set *stage, f *hearth.Function) bool {
 	x := d.Shared
 	return x.OwnerFunction == f.Name && x.OwnerVersion == f.Version && x.OwnerGeneration == f.Generation &&
-		x.Markup == u.api.Markup && x.Network.Open == u.network().Open && slices.Equal(x.Network.Allow, u.network().Allow)
+		x.Markup == u.api.Markup && x.Network.Open == u.network().Open && slices.Equal(x.Network.Allow, u.network().Allow) && d.under(u, set)
+}
+
+// under reports whether d has the parameters that u's calls have at a stage.
+func (d *derived) under(u *sub, set *stage) bool {
+	return slices.Equal(d.parameters, set.parameters) && (d.values == u.Values || len(set.parameters) == 0)
 }
 
 // network is what a subscription's runs may reach.
@@ -160,35 +175,43 @@ func (u *sub) network() hearth.NetworkPolicy {
 	return hearth.NetworkPolicy{Allow: u.api.Reaches}
 }
 
-// derive makes the Function that runs f for a task.
-func (s *Sets) derive(ctx context.Context, st *state, u *sub, m member, f *hearth.Function) (*hearth.Function, error) {
+// derive makes what runs f for a task.
+func (s *Sets) derive(ctx context.Context, st *state, u *sub, m member, set *stage, f *hearth.Function) (*hearth.Function, error) {
 	u.live.deriving.Lock()
 	was := u.live.of(m)
-	if was != nil && s.is(was, u, f) {
+	if was != nil && was.of(u, set, f) {
 		u.live.deriving.Unlock()
-		return was, nil
+		return was.Function, nil
 	}
-	d, err := s.derived(ctx, u, m, f)
+	fn, err := s.derived(ctx, u, m, set, f)
 	if err != nil {
 		u.live.deriving.Unlock()
 		return nil, err
 	}
-	// What a state that was replaced meanwhile says is run once more at most, and
-	// not kept: it must not take the place of what came after it.
+	// What a state that was replaced meanwhile says is not kept, and does not run
+	// either (Enter): it must not take the place of what came after it.
 	current := s.state.Load() == st
 	if current {
-		u.live.put(m, d)
+		u.live.put(m, &derived{fn, set.parameters, u.Values})
 	}
 	u.live.deriving.Unlock()
 	if current && was != nil {
-		s.cfg.Changed(was, d)
+		s.cfg.Changed(was.Function, fn)
 	}
-	return d, nil
+	return fn, nil
 }
 
-func (s *Sets) derived(ctx context.Context, u *sub, m member, f *hearth.Function) (*hearth.Function, error) {
+func (s *Sets) derived(ctx context.Context, u *sub, m member, set *stage, f *hearth.Function) (*hearth.Function, error) {
 	if err := share.Offerable(f); err != nil {
 		return nil, hearth.Errorf(hearth.Conflict, "The function behind the task %s of the API %s has become one that cannot be shared.", m.task, u.API)
+	}
+	var values map[string]string
+	if len(set.parameters) > 0 {
+		var err error
+		if values, err = s.open(u.Subscription); err != nil {
+			s.cfg.Log.Error("the parameters of a subscription do not open", "account", u.Account, "subscription", u.Alias, "error", err)
+			return nil, hearth.Errorf(hearth.Service, "The parameters of the subscription %s cannot be read: set them anew.", u.Alias)
+		}
 	}
 	g, err := s.cfg.Functions.Generation(ctx)
 	if err != nil {
@@ -197,7 +220,7 @@ func (s *Sets) derived(ctx context.Context, u *sub, m member, f *hearth.Function
 	return &hearth.Function{
 		Account: u.Account, Region: s.cfg.Region, Name: u.Alias + separator + m.task, Version: f.Version, Generation: g,
 		Runtime: f.Runtime, Handler: f.Handler, MemoryMiB: f.MemoryMiB, Timeout: f.Timeout, TmpMiB: f.TmpMiB,
-		Architectures: f.Architectures, Env: f.Env, PackageType: f.PackageType, Package: f.Package, Layers: f.Layers, Image: f.Image,
+		Architectures: f.Architectures, Env: share.Environment(f.Env, set.parameters, values), PackageType: f.PackageType, Package: f.Package, Layers: f.Layers, Image: f.Image,
 		// The owner's format and levels could tell of the code; its group is its own.
 		Logging:     hearth.Logging{Format: "Text"},
 		TracingMode: "PassThrough", SnapStart: "None", TenantIsolation: f.TenantIsolation,
@@ -210,8 +233,9 @@ func (s *Sets) derived(ctx context.Context, u *sub, m member, f *hearth.Function
 	}, nil
 }
 
-// retire lets go of what was derived for tasks that a subscription has no more;
-// a nil u has none. What changed in place is let go when its next call comes.
+// retire lets go of what was derived for tasks that a subscription has no more,
+// or with parameters that are set to something else now; a nil u has none. Other
+// code is taken over when its next call comes.
 func (s *Sets) retire(l *live, u *sub) {
 	l.deriving.Lock()
 	var gone []*hearth.Function
@@ -219,11 +243,13 @@ func (s *Sets) retire(l *live, u *sub) {
 		for m, f := range *all {
 			keep := false
 			if u != nil && u.refused == nil {
-				_, keep = u.api.stages[m.stage][m.task]
+				set := u.api.stages[m.stage]
+				_, keep = set.tasks[m.task]
+				keep = keep && f.under(u, &set) && share.Missing(set.parameters, u.Set) == ""
 			}
 			if !keep {
 				l.put(m, nil)
-				gone = append(gone, f)
+				gone = append(gone, f.Function)
 			}
 		}
 	}

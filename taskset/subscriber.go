@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/sandbox/egress/allow"
+	"github.com/hearth-faas/hearth/share"
 )
 
 // What a subscriber does.
@@ -31,13 +34,28 @@ func noSubscription(alias string) error {
 	return hearth.Errorf(hearth.NotFound, "The account has no subscription %q.", alias)
 }
 
+// TaskWish is what a subscriber asks for beside access.
+type TaskWish struct {
+	// Network is what the tasks may reach. nil leaves it, or of a new
+	// subscription is what the API says that they need; AsOffered is what it says
+	// now, whatever there was.
+	Network   *hearth.NetworkPolicy `json:"network,omitempty"`
+	AsOffered bool                  `json:"asOffered,omitempty"`
+	// Parameters are set by name. Those that are not named stay as they are, and
+	// nil takes one away.
+	Parameters map[string]*string `json:"parameters,omitempty"`
+}
+
 // Subscribe asks for access to an owner's API, under a name of the account's own
 // ("" is the API's): for all its tasks, in one operation. It is active at once if
 // the owner has said so, and pending until the owner approves otherwise. Asking
-// again changes what the tasks may reach. Errors: InvalidParameterValue,
-// ResourceNotFound if there is no such API, ResourceConflict if the name is in
-// use, AccessDenied to whom access was withdrawn.
-func (s *Sets) Subscribe(ctx context.Context, account, owner hearth.Account, name, alias string, network *hearth.NetworkPolicy) (*Subscription, error) {
+// again changes what the tasks may reach and find in their environment: it is on
+// disk when Subscribe returns, and the next call goes by it. Errors:
+// InvalidParameterValue, ResourceNotFound if there is no such API,
+// ResourceConflict if the name is in use, AccessDenied to whom access was
+// withdrawn.
+func (s *Sets) Subscribe(ctx context.Context, account, owner hearth.Account, name, alias string, want TaskWish) (*Subscription, error) {
+	network := want.Network
 	if alias == "" {
 		alias = name
 	}
@@ -45,6 +63,9 @@ func (s *Sets) Subscribe(ctx context.Context, account, owner hearth.Account, nam
 		return nil, invalid("alias: %q is no name of an API: small letters and digits, with single dashes between, up to 32.", alias)
 	}
 	if network != nil {
+		if want.AsOffered {
+			return nil, invalid("network: it is as offered, or as it says, not both.")
+		}
 		if network.Open && len(network.Allow) > 0 {
 			return nil, invalid("network: it is open, or allows some destinations, not both.")
 		}
@@ -94,14 +115,85 @@ func (s *Sets) Subscribe(ctx context.Context, account, owner hearth.Account, nam
 		if (r.Status == Pending || r.Status == Denied) && (a.Open || slices.Contains(a.Accounts, account)) {
 			r.Status = Active
 		}
-		r.Network, r.Updated = network, s.now()
-		return r, nil
+		switch {
+		case network != nil:
+			r.Network = network
+		case was == nil, want.AsOffered, r.Network == nil && len(want.Parameters) > 0:
+			// What the owner says later does not let secrets out.
+			r.Network = &hearth.NetworkPolicy{Allow: a.Reaches}
+		}
+		r.Updated = s.now()
+		return r, s.setParameters(r, a, want.Parameters)
 	})
 	if err != nil {
 		return nil, stored(err)
 	}
 	s.renew()
 	return s.Subscription(account, r.Alias)
+}
+
+// setParameters has a subscription know what its parameters are set to.
+func (s *Sets) setParameters(r *Subscription, a *api, change map[string]*string) error {
+	if r.Status == Active { // who waits for approval is not told what there is
+		if name := share.Undeclared(a.parameters(), change); name != "" {
+			return invalid("parameters: the task API %s has no %s; it has %s.", r.API, name, share.Names(a.parameters()))
+		}
+	}
+	if len(change) > 0 {
+		values, err := s.open(r)
+		if err != nil {
+			s.cfg.Log.Error("the parameters of a subscription do not open", "account", r.Account, "subscription", r.Alias, "error", err)
+			values = nil // what is missing is said below
+		}
+		if values, err = share.Set(values, change); err != nil {
+			return err
+		}
+		r.Set, r.Sealed, r.Values = slices.Sorted(maps.Keys(values)), nil, uuid.NewString()
+		if len(values) > 0 {
+			plain, err := json.Marshal(values)
+			if err != nil {
+				return err
+			}
+			if r.Sealed, err = s.cfg.Seal.Seal(plain, r.belongs()); err != nil {
+				return hearth.Errorf(hearth.Service, "The parameters could not be sealed: %w", err)
+			}
+		}
+	}
+	if name := share.Missing(a.stages[a.defaultStage()].parameters, r.Set); name != "" && r.Status == Active {
+		return invalid("The parameter %s is required: set it.", name)
+	}
+	return nil
+}
+
+// parameters are those of all stages.
+func (a *api) parameters() (all []hearth.Parameter) {
+	for _, stage := range slices.Sorted(maps.Keys(a.stages)) {
+		for _, p := range a.stages[stage].parameters {
+			if !slices.ContainsFunc(all, func(o hearth.Parameter) bool { return o.Name == p.Name }) {
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+// belongs is what a subscription's parameters are sealed for: those of another
+// account, or for another owner's API, do not open here.
+func (r *Subscription) belongs() []byte {
+	return []byte("tasks " + r.ID + " " + string(r.Account) + " " + r.APIID + " " + string(r.Owner))
+}
+
+// open reads what a subscription's parameters are set to.
+func (s *Sets) open(r *Subscription) (map[string]string, error) {
+	if len(r.Sealed) == 0 {
+		return nil, nil
+	}
+	plain, err := s.cfg.Seal.Open(r.Sealed, r.belongs())
+	if err != nil {
+		return nil, err
+	}
+	var values map[string]string
+	return values, json.Unmarshal(plain, &values)
 }
 
 // Unsubscribe ends a subscription, with its keys. What it has used of its quotas
@@ -203,12 +295,28 @@ func (s *Sets) Names(account hearth.Account, alias string) map[string][]string {
 		return nil
 	}
 	out := map[string][]string{}
-	for stage, tasks := range u.api.stages {
+	for stage, set := range u.api.stages {
 		out[stage] = []string{}
-		for name := range tasks {
+		for name := range set.tasks {
 			out[stage] = append(out[stage], name)
 		}
 		slices.Sort(out[stage])
+	}
+	return out
+}
+
+// Parameters are what the tasks want of a subscription at each stage, as they are
+// now; nil if it is not active.
+func (s *Sets) Parameters(account hearth.Account, alias string) map[string][]hearth.Parameter {
+	u := s.state.Load().subs[key{account, alias}]
+	if u == nil || u.refused != nil {
+		return nil
+	}
+	out := map[string][]hearth.Parameter{}
+	for stage, set := range u.api.stages {
+		if len(set.parameters) > 0 {
+			out[stage] = set.parameters
+		}
 	}
 	return out
 }
@@ -221,12 +329,13 @@ func (s *Sets) Claimed(account hearth.Account, name string) bool {
 }
 
 // shown is a subscription as it may be told: with the status that holds, and
-// without the keys' hashes.
+// without the keys' hashes and what its parameters are set to.
 func (u *sub) shown() *Subscription {
 	r := *u.Subscription
 	if r.Status == Active && u.refused != nil {
 		r.Status = Withdrawn
 	}
+	r.Sealed, r.Values = nil, ""
 	r.Keys = slices.Clone(r.Keys)
 	for i := range r.Keys {
 		r.Keys[i].Hash = nil

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/share"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/store/table"
 )
@@ -45,6 +46,7 @@ type Config struct {
 	// none of an API; nil is Functions.
 	Functions Functions
 	Next      hearth.Functions
+	Seal      share.Sealer // of parameters
 	Clock     hearth.Clock
 	Region    string
 	// Publish gives the number of the version that a function's code is as it is
@@ -110,7 +112,13 @@ func (k key) String() string { return string(k.account) + "/" + k.name }
 // api is an API with what is looked up of it.
 type api struct {
 	*API
-	stages map[string]map[string]Task // by stage and task
+	stages map[string]stage
+}
+
+// stage is a version of an API that calls can be for.
+type stage struct {
+	tasks      map[string]Task
+	parameters []hearth.Parameter
 }
 
 // sub is a subscription with what it is to.
@@ -207,23 +215,24 @@ func (s *Sets) renew() {
 }
 
 func newAPI(a *API) *api {
-	out := &api{API: a, stages: map[string]map[string]Task{}}
-	for stage, number := range a.Stages {
-		tasks := map[string]Task{}
+	out := &api{API: a, stages: map[string]stage{}}
+	for name, number := range a.Stages {
+		st := stage{tasks: map[string]Task{}}
 		for _, v := range a.Versions {
 			if v.Number == number {
+				st.parameters = v.Parameters
 				for _, t := range v.Tasks {
-					tasks[t.Name] = t
+					st.tasks[t.Name] = t
 				}
 			}
 		}
-		out.stages[stage] = tasks
+		out.stages[name] = st
 	}
 	return out
 }
 
-// stage is the one that a call without one is for.
-func (a *API) stage() string {
+// defaultStage is the one that a call without one is for.
+func (a *API) defaultStage() string {
 	if a.Stage != "" {
 		return a.Stage
 	}

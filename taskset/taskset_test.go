@@ -85,7 +85,7 @@ func newHarness(t testing.TB) *harness {
 // reopen is as if the process had been killed.
 func (h *harness) reopen() {
 	s, err := Open(context.Background(), Config{
-		Store: h.store, Functions: h.fns, Clock: h.clock, Region: "us-east-1", Changed: h.fns.changed,
+		Store: h.store, Functions: h.fns, Seal: seal{}, Clock: h.clock, Region: "us-east-1", Changed: h.fns.changed,
 		Publish: func(context.Context, hearth.Account, string) (string, error) { return "7", nil },
 		Taken: func(a hearth.Account, prefix string) string {
 			if a == carol && prefix == "taken--" {
@@ -118,14 +118,14 @@ func (h *harness) put(version int) {
 	for _, name := range []string{"resize", "thumb", "exif"} {
 		set = append(set, Task{name, name + "er", strconv.Itoa(version)})
 	}
-	if _, err := h.Put(context.Background(), owner, "img", "", "", set, nil); err != nil {
+	if _, err := h.Put(context.Background(), owner, "img", "", TaskChange{Set: set}); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
 func (h *harness) subscribe(a hearth.Account) *Subscription {
 	h.t.Helper()
-	r, err := h.Subscribe(context.Background(), a, owner, "img", "", nil)
+	r, err := h.Subscribe(context.Background(), a, owner, "img", "", TaskWish{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -185,13 +185,13 @@ func TestASubscriptionNamesEveryTaskAtOnceAndWhatRunsIsTheOwnersForTheCaller(t *
 	if !h.Claimed(alice, "img--anything") || h.Claimed(bob, "img--thumb") || h.Claimed(alice, "img") {
 		t.Error("the names that are claimed")
 	}
-	if _, err := h.Subscribe(t.Context(), alice, owner, "img", "pics", nil); hearth.KindOf(err) != hearth.Conflict {
+	if _, err := h.Subscribe(t.Context(), alice, owner, "img", "pics", TaskWish{}); hearth.KindOf(err) != hearth.Conflict {
 		t.Errorf("twice: %v", err)
 	}
-	if _, err := h.Subscribe(t.Context(), owner, owner, "img", "", nil); hearth.KindOf(err) != hearth.InvalidParameter {
+	if _, err := h.Subscribe(t.Context(), owner, owner, "img", "", TaskWish{}); hearth.KindOf(err) != hearth.InvalidParameter {
 		t.Errorf("one's own: %v", err)
 	}
-	if _, err := h.Subscribe(t.Context(), carol, owner, "img", "taken", nil); hearth.KindOf(err) != hearth.Conflict {
+	if _, err := h.Subscribe(t.Context(), carol, owner, "img", "taken", TaskWish{}); hearth.KindOf(err) != hearth.Conflict {
 		t.Errorf("a name that is in use: %v", err)
 	}
 }
@@ -201,7 +201,7 @@ func TestAChangeOfATaskLeavesTheOthersAsTheyAre(t *testing.T) {
 	h.img(Settings{Open: true})
 	h.subscribe(alice)
 	thumb, exif := h.want("", alice, "img--thumb"), h.want("", alice, "img--exif")
-	if _, err := h.Put(t.Context(), owner, "img", "", "", []Task{{Name: "thumb", Function: "thumber"}}, []string{"resize"}); err != nil {
+	if _, err := h.Put(t.Context(), owner, "img", "", TaskChange{Set: []Task{{Name: "thumb", Function: "thumber"}}, Remove: []string{"resize"}}); err != nil {
 		t.Fatal(err)
 	}
 	h.want(hearth.NotFound, alice, "img--resize")
@@ -222,7 +222,7 @@ func TestAChangeOfATaskLeavesTheOthersAsTheyAre(t *testing.T) {
 	if err != nil || len(a.Versions) != 2 || a.Stages["prod"] != 1 {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if _, err := h.Put(t.Context(), owner, "img", "", "", []Task{{"thumb", "thumber", "1"}}, nil); err != nil {
+	if _, err := h.Put(t.Context(), owner, "img", "", TaskChange{Set: []Task{{"thumb", "thumber", "1"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if a, _ := h.API(owner, "img"); a.Last != 2 {
@@ -234,7 +234,7 @@ func TestStagesAreOfTheirOwn(t *testing.T) {
 	h := newHarness(t)
 	h.img(Settings{Open: true})
 	h.subscribe(alice)
-	if _, err := h.Put(t.Context(), owner, "img", "beta", "", []Task{{"thumb", "thumber", "2"}}, nil); err != nil {
+	if _, err := h.Put(t.Context(), owner, "img", "beta", TaskChange{Set: []Task{{"thumb", "thumber", "2"}}}); err != nil {
 		t.Fatal(err)
 	}
 	inv, err := h.call(t.Context(), alice, "img--thumb", "beta")
@@ -346,7 +346,7 @@ func TestAccessIsAskedForApprovedDeniedAndWithdrawn(t *testing.T) {
 	if err := h.Unsubscribe(ctx, alice, "img"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Subscribe(ctx, alice, owner, "img", "other", nil); hearth.KindOf(err) != hearth.AccessDenied {
+	if _, err := h.Subscribe(ctx, alice, owner, "img", "other", TaskWish{}); hearth.KindOf(err) != hearth.AccessDenied {
 		t.Errorf("asking again: %v", err)
 	}
 	h.reopen()
@@ -524,7 +524,7 @@ func TestWhatCannotBeIsRefusedWithTheReason(t *testing.T) {
 	ctx := t.Context()
 	h.img(Settings{Open: true})
 	put := func(tasks ...Task) error {
-		_, err := h.Put(ctx, owner, "img", "", "", tasks, nil)
+		_, err := h.Put(ctx, owner, "img", "", TaskChange{Set: tasks})
 		return err
 	}
 	for what, err := range map[string]error{
@@ -537,15 +537,15 @@ func TestWhatCannotBeIsRefusedWithTheReason(t *testing.T) {
 		"a burst of nothing": errorOf(h.Create(ctx, owner, "x", "", Settings{Quota: Quota{Burst: 1}})),
 		"a key's time":       errorOf(h.Create(ctx, owner, "x", "", Settings{KeyQuota: Quota{CPUSeconds: 1}})),
 		"a destination":      errorOf(h.Create(ctx, owner, "x", "", Settings{Reaches: []string{"not a host"}})),
-		"no API":             errorOf(h.Put(ctx, owner, "none", "", "", nil, nil)),
-		"another's API":      errorOf(h.Put(ctx, alice, "img", "", "", nil, nil)),
+		"no API":             errorOf(h.Put(ctx, owner, "none", "", TaskChange{})),
+		"another's API":      errorOf(h.Put(ctx, alice, "img", "", TaskChange{})),
 		"a task's name":      put(Task{Name: "a--b", Function: "f", Version: "1"}),
 		"a task twice":       put(Task{Name: "a", Function: "f", Version: "1"}, Task{Name: "a", Function: "g", Version: "1"}),
 		"a durable function": put(Task{Name: "a", Function: "durable", Version: "1"}),
-		"an unknown task":    errorOf(h.Put(ctx, owner, "img", "", "", nil, []string{"nope"})),
-		"an unknown API":     errorOf(h.Subscribe(ctx, alice, owner, "nope", "", nil)),
-		"an alias":           errorOf(h.Subscribe(ctx, alice, owner, "img", "A", nil)),
-		"a network":          errorOf(h.Subscribe(ctx, alice, owner, "img", "", &hearth.NetworkPolicy{Open: true, Allow: []string{"a"}})),
+		"an unknown task":    errorOf(h.Put(ctx, owner, "img", "", TaskChange{Remove: []string{"nope"}})),
+		"an unknown API":     errorOf(h.Subscribe(ctx, alice, owner, "nope", "", TaskWish{})),
+		"an alias":           errorOf(h.Subscribe(ctx, alice, owner, "img", "A", TaskWish{})),
+		"a network":          errorOf(h.Subscribe(ctx, alice, owner, "img", "", TaskWish{Network: &hearth.NetworkPolicy{Open: true, Allow: []string{"a"}}})),
 		"no subscription":    h.Unsubscribe(ctx, alice, "img"),
 		"a key of none":      func() error { _, _, err := h.MakeKey(ctx, alice, "img", ""); return err }(),
 	} {
@@ -590,13 +590,13 @@ func TestSetsAreAsWasSaidWhateverTheOrder(t *testing.T) {
 						delete(tasks, name)
 					}
 				}
-				if _, err := h.Put(ctx, owner, "img", "", "", set, remove); err != nil {
+				if _, err := h.Put(ctx, owner, "img", "", TaskChange{Set: set, Remove: remove}); err != nil {
 					t.Fatal(err)
 				}
 			},
 			"subscribe": func(t *rapid.T) {
 				a := who(t)
-				_, err := h.Subscribe(ctx, a, owner, "img", "", nil)
+				_, err := h.Subscribe(ctx, a, owner, "img", "", TaskWish{})
 				if out[a] != (hearth.KindOf(err) == hearth.AccessDenied) || !out[a] && err != nil {
 					t.Fatalf("%v", err)
 				}
@@ -664,4 +664,27 @@ func TestARecordOfANewerHearthIsNotTaken(t *testing.T) {
 			t.Errorf("%s: %v", bucket, err)
 		}
 	}
+}
+
+// seal seals by turning bits over, and opens only what belongs where it is.
+type seal struct{}
+
+func (seal) Seal(plain, associated []byte) ([]byte, error) {
+	out := append([]byte{byte(len(associated))}, associated...)
+	for _, b := range plain {
+		out = append(out, ^b)
+	}
+	return out, nil
+}
+
+func (seal) Open(sealed, associated []byte) ([]byte, error) {
+	n := int(sealed[0])
+	if len(sealed) <= n || string(sealed[1:1+n]) != string(associated) {
+		return nil, errors.New("sealed for another")
+	}
+	var out []byte
+	for _, b := range sealed[1+n:] {
+		out = append(out, ^b)
+	}
+	return out, nil
 }

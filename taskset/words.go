@@ -65,12 +65,16 @@ type Quota struct {
 	CPUSeconds  float64 `json:"cpuSeconds,omitempty"` // of a month, as metered; neither this nor Concurrency is for keys
 }
 
-// Version is a list of tasks. It never changes.
+// Version is a list of tasks, and of what they want of subscribers. It never
+// changes.
 type Version struct {
-	Number      int       `json:"number"`
-	Description string    `json:"description,omitempty"`
-	Tasks       []Task    `json:"tasks"` // by name
-	Created     time.Time `json:"created"`
+	Number      int    `json:"number"`
+	Description string `json:"description,omitempty"`
+	Tasks       []Task `json:"tasks"` // by name
+	// Parameters are what all tasks find in their environment of what a
+	// subscriber has set.
+	Parameters []hearth.Parameter `json:"parameters,omitempty"`
+	Created    time.Time          `json:"created"`
 }
 
 // Task is a member of a set: a published version of a function, which never
@@ -106,9 +110,17 @@ type Subscription struct {
 	Status  Status         `json:"status"`
 	// Quota is this subscription's own; nil is the API's.
 	Quota *Quota `json:"quota,omitempty"`
-	// Network is what a run may reach; nil is what the API says that it needs.
+	// Network is what a run may reach: what the subscriber has said, or what the
+	// API said that it needs when the account subscribed. nil, which older records
+	// have, is what the API says now.
 	Network *hearth.NetworkPolicy `json:"network,omitempty"`
 	Keys    []Key                 `json:"keys,omitempty"`
+
+	// Set are the names of the parameters that were set. Their values are Sealed,
+	// and are others with each Values. Neither of the two is shown.
+	Set    []string `json:"set,omitempty"`
+	Sealed []byte   `json:"sealed,omitempty"`
+	Values string   `json:"values,omitempty"`
 
 	Created time.Time `json:"created"`
 	Updated time.Time `json:"updated"`

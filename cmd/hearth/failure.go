@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
 	"github.com/spf13/cobra"
 
@@ -142,6 +143,9 @@ func (r *remote) failure(thing string, err error) error {
 		way = `The credentials are not this server's; take them with: eval "$(hearth env` + r.dataFlag() + `)"`
 	case string(hearth.TooManyRequests):
 		way = "Wait for running invocations to end, or start the server with a higher --concurrency."
+		if e, ok := errors.AsType[*types.TooManyRequestsException](err); ok && (e.Reason == hearth.ReasonReservedConcurrency || e.Reason == hearth.ReasonReservedRate) {
+			way = "It is a limit of its own: the function's, or what its owner allows this account."
+		}
 	case string(hearth.InvalidRuntime):
 		way = "hearth runtimes shows what runs here."
 	}

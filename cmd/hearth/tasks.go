@@ -32,7 +32,7 @@ As the owner:
   hearth tasks approve|deny|withdraw img 111122223333
 
 As another account:
-  hearth tasks subscribe 000000000000/img
+  hearth tasks subscribe 000000000000/img --set-file KEY=key.txt
   hearth invoke img--thumb '{}'             at the stage of default
   hearth invoke img--thumb:beta '{}'
   hearth tasks key create img
@@ -104,7 +104,7 @@ func (a *app) printTasks(list *control.TaskList) {
 		t.print(a.out, a)
 	}
 	if len(list.Subscriptions) > 0 {
-		t := table{header: []string{"SUBSCRIPTION", "TO", "STATUS", "CALL", "CALLS THIS MONTH"}}
+		t := table{header: []string{"SUBSCRIPTION", "TO", "STATUS", "CALL", "PARAMETERS", "REACHES", "CALLS THIS MONTH"}}
 		for _, s := range list.Subscriptions {
 			var calls []string
 			for _, stage := range slices.Sorted(maps.Keys(s.Names)) {
@@ -112,10 +112,40 @@ func (a *app) printTasks(list *control.TaskList) {
 					calls = append(calls, s.Alias+"--"+task+":"+stage)
 				}
 			}
-			t.add(a.bold(s.Alias), string(s.Owner)+"/"+s.API, string(s.Status), strings.Join(calls, " "), strconv.FormatInt(s.Used.MonthCalls, 10))
+			reached := "as the owner says"
+			if s.Network != nil {
+				reached = reaches(*s.Network)
+			}
+			t.add(a.bold(s.Alias), string(s.Owner)+"/"+s.API, string(s.Status), strings.Join(calls, " "), subscribed(&s), reached, strconv.FormatInt(s.Used.MonthCalls, 10))
 		}
 		t.print(a.out, a)
 	}
+}
+
+// subscribed are a subscription's parameters: those that are set, those that could
+// be in brackets, and after an exclamation mark those that must be.
+func subscribed(s *control.TaskSubscription) string {
+	var all []string
+	note := func(name string) {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	for _, name := range s.Set {
+		note(name)
+	}
+	for _, stage := range slices.Sorted(maps.Keys(s.Parameters)) {
+		for _, p := range s.Parameters[stage] {
+			switch {
+			case slices.Contains(s.Set, p.Name):
+			case p.Required && p.Default == "":
+				note("!" + p.Name)
+			default:
+				note("(" + p.Name + ")")
+			}
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 // taskSettings are the flags of an API's settings.
@@ -186,16 +216,23 @@ func (a *app) tasksConfigureCmd() *cobra.Command {
 
 func (a *app) tasksPutCmd() *cobra.Command {
 	var stage, description string
-	var remove []string
+	var remove, parameters []string
+	var noParameters bool
 	cmd := &cobra.Command{
 		Use:   "put API [TASK=FUNCTION[:VERSION]...]",
 		Short: "Set and remove tasks, all at once",
 		Long: `Make a new version of the set, with tasks set and removed, and put a stage at it.
 All of it takes effect at once, for all subscribers. A function without a version
-is taken as its code is now, which is published.`,
+is taken as its code is now, which is published.
+
+Parameters are what the tasks want of each subscriber; they come to all of them as
+environment variables. Those given replace those that there were, with this version
+of the set; a subscriber that has not set a required one is refused until it has.`,
+		Example: `  hearth tasks put img resize=resize thumb=thumbnail:3
+  hearth tasks put img --parameter BUCKET:required --parameter KEY:secret:required --parameter QUALITY=80`,
 		Args: between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c := control.TaskChange{Description: description, Remove: remove}
+			c := taskset.TaskChange{Description: description, Remove: remove}
 			for _, arg := range args[1:] {
 				name, function, ok := strings.Cut(arg, "=")
 				if !ok {
@@ -204,8 +241,21 @@ is taken as its code is now, which is published.`,
 				function, version, _ := strings.Cut(function, ":")
 				c.Set = append(c.Set, taskset.Task{Name: name, Function: function, Version: version})
 			}
-			if len(c.Set)+len(c.Remove) == 0 {
-				return usage("nothing to change", "Add TASK=FUNCTION, or --remove TASK.")
+			if noParameters || len(parameters) > 0 {
+				c.Parameters = &[]hearth.Parameter{}
+				for _, p := range parameters {
+					one, err := parameterOf(p)
+					if err != nil {
+						return err
+					}
+					*c.Parameters = append(*c.Parameters, one)
+				}
+			}
+			if err := valid(cmd, !noParameters || len(parameters) == 0, "only one of --parameter and --no-parameters can hold"); err != nil {
+				return err
+			}
+			if len(c.Set)+len(c.Remove) == 0 && c.Parameters == nil {
+				return usage("nothing to change", "Add TASK=FUNCTION, --remove TASK, or --parameter NAME.")
 			}
 			return a.tasksDo(cmd, "can't change the tasks", func(r *remote) (control.TaskList, error) {
 				return r.control.ChangeTasks(cmd.Context(), "put", url.Values{"name": {args[0]}, "stage": {stage}}, c)
@@ -214,6 +264,8 @@ is taken as its code is now, which is published.`,
 	}
 	cmd.Flags().StringVar(&stage, "stage", "", "the `STAGE` (default: that of calls that name none)")
 	cmd.Flags().StringSliceVar(&remove, "remove", nil, "`TASK` to remove; may be given again")
+	cmd.Flags().StringArrayVar(&parameters, "parameter", nil, "what the tasks want of subscribers: `NAME[:secret][:required][=DEFAULT]`; may be given again, and replaces what there was")
+	cmd.Flags().BoolVar(&noParameters, "no-parameters", false, "the tasks want none any more")
 	cmd.Flags().StringVar(&description, "description", "", "what is new")
 	return cmd
 }
@@ -324,25 +376,43 @@ func (a *app) decideTask(cmd *cobra.Command, what string, args []string, q *task
 
 func (a *app) tasksSubscribeCmd() *cobra.Command {
 	var alias string
-	var n hearth.NetworkPolicy
+	var set, files, unset, allow []string
+	var open, none, offered bool
 	cmd := &cobra.Command{
 		Use:   "subscribe OWNER/API",
-		Short: "Ask for access to another account's task API",
-		Args:  exactly(1),
+		Short: "Ask for access to another account's task API, or change what its tasks are given",
+		Long: `Ask for access to a task API of another account: for all its tasks, in one
+operation. The tasks may reach what the owner says now that they need, or what
+--allow says in its place; nothing that the owner says later widens it.
+
+Parameters come to all tasks as environment variables. They are sealed on disk and
+shown to nobody again. Subscribing again changes what the flags say, and the rest
+stays: the next call goes by it, in a new environment.`,
+		Example: `  hearth tasks subscribe 000000000000/img --set BUCKET=mine --set-file KEY=key.txt
+  vault read key | hearth tasks subscribe 000000000000/img --set-file KEY=-
+  hearth tasks subscribe 000000000000/img --allow s3.example.com:443`,
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			owner, name, ok := strings.Cut(args[0], "/")
 			if !ok {
 				return usage(fmt.Sprintf("%q is no OWNER/API", args[0]), "As in 000000000000/img, with the owner's account.")
 			}
-			var body any
-			if n.Open || len(n.Allow) > 0 {
-				body = n
+			if err := valid(cmd, btoi(len(allow) > 0)+btoi(open)+btoi(none)+btoi(offered) <= 1, "only one of --allow, --open-network, --allow-nothing and --allow-offered can hold"); err != nil {
+				return err
+			}
+			values, err := parameterValues(cmd, set, files, unset)
+			if err != nil {
+				return err
+			}
+			want := taskset.TaskWish{AsOffered: offered, Parameters: values}
+			if len(allow) > 0 || open || none {
+				want.Network = &hearth.NetworkPolicy{Open: open, Allow: allow}
 			}
 			r, err := a.connect()
 			if err != nil {
 				return err
 			}
-			list, err := r.control.ChangeTasks(cmd.Context(), "subscribe", url.Values{"owner": {owner}, "name": {name}, "alias": {alias}}, body)
+			list, err := r.control.ChangeTasks(cmd.Context(), "subscribe", url.Values{"owner": {owner}, "name": {name}, "alias": {alias}}, want)
 			if err != nil {
 				return r.failure("can't subscribe", err)
 			}
@@ -354,8 +424,13 @@ func (a *app) tasksSubscribeCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&alias, "as", "", "what the account calls it (default: the API's name)")
-	cmd.Flags().StringSliceVar(&n.Allow, "allow", nil, "`HOST:PORT` that the runs may reach; may be given again (default: what the owner says that they need)")
-	cmd.Flags().BoolVar(&n.Open, "open-network", false, "the runs may reach whatever any function may")
+	cmd.Flags().StringArrayVar(&set, "set", nil, "a parameter: `NAME=VALUE`")
+	cmd.Flags().StringArrayVar(&files, "set-file", nil, "a parameter from a file, or with - from the standard input: `NAME=FILE`")
+	cmd.Flags().StringArrayVar(&unset, "unset", nil, "take the parameter `NAME` away")
+	cmd.Flags().StringSliceVar(&allow, "allow", nil, "`HOST:PORT` that the runs may reach; may be given again (default: what the owner says that they need)")
+	cmd.Flags().BoolVar(&open, "open-network", false, "the runs may reach whatever any function may")
+	cmd.Flags().BoolVar(&none, "allow-nothing", false, "the runs may reach nothing")
+	cmd.Flags().BoolVar(&offered, "allow-offered", false, "the runs may reach what the owner says now that they need")
 	return cmd
 }
 
