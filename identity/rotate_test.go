@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -19,7 +20,11 @@ import (
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func openWith(dir, master string) (*Authority, error) {
-	return LoadOrCreate(Config{Dir: dir, MasterKey: master, Clock: systemclock.System(), Log: quiet()})
+	a, err := LoadOrCreate(Config{Dir: dir, MasterKey: master, Clock: systemclock.System(), Log: quiet()})
+	if err != nil {
+		return nil, err
+	}
+	return a, a.Join(context.Background(), nil)
 }
 
 // sealed is everything that a folder has sealed, and must go on to open.
@@ -149,12 +154,12 @@ func TestARotationMayBeInterruptedAnywhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			if step >= 1 {
-				next, err := d.nextMaster(to, quiet())
+				next, err := d.nextMaster(to)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if step >= 2 {
-					if err := d.reseal(next, time.Now()); err != nil {
+					if err := d.replace(t.Context(), next, to, time.Now()); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -33,6 +33,9 @@ func (n ownNode) Prepare(ctx context.Context, f *hearth.Function) error {
 	return n.worker.Prepare(ctx, f)
 }
 
+// Renew implements hearth.Node.
+func (n ownNode) Renew() { n.worker.Renew() }
+
 // nodes is the server's part in having nodes: the router, and where they join.
 // A server that takes none has neither, and its invocations pass by neither.
 type nodes struct {

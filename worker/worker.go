@@ -15,6 +15,7 @@ import (
 	"maps"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hearth-faas/hearth"
@@ -93,6 +94,8 @@ type Worker struct {
 
 	mu    sync.Mutex
 	slots map[hearth.Boot]float64 // MiB that a ready slot was seen to cost
+
+	renewed atomic.Int64 // when credentials were made anew, in Unix nanoseconds
 }
 
 // New makes a worker; nothing runs yet.

@@ -60,6 +60,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return exitInterrupted // and the user knows why
 	}
+	if f.missing && f.way == "" {
+		f.way = whereToLook(f, cmd.CommandPath())
+	}
 	f.print(a)
 	return f.code
 }
