@@ -93,8 +93,8 @@ func openSealed(t *testing.T, dir, masterKey string, records store.Store) map[ui
 	return counts
 }
 
-// settled waits until one data key is left.
-func (s *server) settled() control.KeyStatus {
+// oneKeyLeft waits until one data key is left.
+func (s *server) oneKeyLeft() control.KeyStatus {
 	s.t.Helper()
 	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		status, err := s.controlClient().KeyStatus(s.t.Context())
@@ -181,7 +181,7 @@ func nothingIsLost(t *testing.T, change func(*exec.Cmd), open func(dir string) (
 	if _, err := s.controlClient().RotateKey(t.Context(), "", false); err != nil {
 		t.Fatal(err)
 	}
-	last := s.settled()
+	last := s.oneKeyLeft()
 	s.works(other)
 	t.Logf("data key %d is left; %d times it was killed with some sealed anew, and some not", last.DataKeys[0].Generation, partly)
 	s.stop()
@@ -276,14 +276,14 @@ def handler(e, c): return "QueueUrl" in call(Action="GetQueueUrl", QueueName="q"
 		t.Errorf("a session of before: %v", err)
 	}
 	asks()
-	s.settled()
+	s.oneKeyLeft()
 	outside := filepath.Join(t.TempDir(), "master.key")
 	s.must("key", "rotate", "--to", outside, "--end-sessions")
 	if err := held(); err == nil {
 		t.Error("a session of before goes on")
 	}
 	asks()
-	s.settled()
+	s.oneKeyLeft()
 	if out := s.must("key", "status"); !strings.Contains(out, outside) || !strings.Contains(out, "data key 3") || strings.Contains(out, "data key 2") || !strings.Contains(out, "access keys 1") {
 		t.Errorf("status: %s", out)
 	}
@@ -328,7 +328,7 @@ func TestAStandbyOpensWhatWasRotatedElsewhere(t *testing.T) {
 	if _, err := first.controlClient().RotateKey(t.Context(), "", false); err != nil {
 		t.Fatal(err)
 	}
-	first.settled()
+	first.oneKeyLeft()
 	// Without the new master key another one refuses, and leaves the database.
 	wrong := mkdir(t)
 	for _, name := range []string{"master.key", "credentials.json", "datakeys.json", "database.json", "blobs", "keys"} {
@@ -344,7 +344,7 @@ func TestAStandbyOpensWhatWasRotatedElsewhere(t *testing.T) {
 	first.kill9()
 	second.awaitReady(ready)
 	second.works(other)
-	if status := second.settled(); status.DataKeys[0].Generation != 2 {
+	if status := second.oneKeyLeft(); status.DataKeys[0].Generation != 2 {
 		t.Errorf("%+v", status)
 	}
 	second.stop()

@@ -21,6 +21,7 @@ import (
 // runner is what hearth up needs of a server.
 type runner interface {
 	Addr() net.Addr
+	Public() string // the endpoint for other machines; "" is none
 	Ready() <-chan struct{}
 	Serve(ctx context.Context) error
 }
