@@ -77,7 +77,7 @@ func (d *DataKeys) nextMaster(to string) ([]byte, error) {
 	if to != d.place && exists(to) {
 		all, err := readMasters(to, d.log)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("what is in %s is not written over, and is no master key: name a file that is not there, or has the next key (%w)", to, err)
 		}
 		delete(all, d.file.Master)
 		id, ok := all.one()

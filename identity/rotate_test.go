@@ -125,8 +125,18 @@ func TestEverythingSealedOpensAfterAnyRotations(t *testing.T) {
 			if err := os.WriteFile(stale, old, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			// The new one would be found where the rotation has put it.
+			if err := os.Rename(place, place+".hidden"); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := openWith(dir, stale); err == nil || !strings.Contains(err.Error(), "--master-key-file") {
 				rt.Fatalf("the old master key: %v", err)
+			}
+			if err := os.Rename(place+".hidden", place); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := openWith(dir, stale); (err == nil) != (place != filepath.Join(dir, MasterKeyFile)) {
+				rt.Fatalf("the key that is where a rotation has put it: %v", err)
 			}
 		}
 	})

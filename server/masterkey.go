@@ -70,7 +70,7 @@ func (m masterKey) Rotate(ctx context.Context, to string, endSessions bool) (con
 	case err != nil && now.ID != was.ID:
 		return control.KeyStatus{}, hearth.Errorf(hearth.Service, "The key was rotated, but not all is done: %w", err)
 	case err != nil:
-		return control.KeyStatus{}, hearth.Errorf(hearth.InvalidParameter, "The key of %s can't be rotated so: %v.", m.s.cfg.DataDir, err)
+		return control.KeyStatus{}, hearth.Errorf(hearth.InvalidParameter, "%v.", err)
 	}
 	return m.Status(ctx)
 }

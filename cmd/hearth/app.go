@@ -154,6 +154,19 @@ func between(low, high int) cobra.PositionalArgs {
 		if len(args) >= low && (len(args) <= high || high < 0) {
 			return nil
 		}
-		return usage(fmt.Sprintf("%s got %d arguments", cmd.CommandPath(), len(args)), "It is used as: "+cmd.UseLine())
+		if high == 0 && cmd.HasAvailableSubCommands() {
+			var names []string
+			for _, c := range cmd.Commands() {
+				if c.IsAvailableCommand() {
+					names = append(names, c.Name())
+				}
+			}
+			return usage(fmt.Sprintf("there is no %s %s", cmd.CommandPath(), args[0]), "There are: "+strings.Join(names, ", ")+"; see "+cmd.CommandPath()+" --help.")
+		}
+		plural := "s"
+		if len(args) == 1 {
+			plural = ""
+		}
+		return usage(fmt.Sprintf("%s got %d argument%s", cmd.CommandPath(), len(args), plural), "It is used as: "+cmd.UseLine())
 	}
 }

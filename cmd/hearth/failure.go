@@ -139,7 +139,7 @@ func (r *remote) failure(thing string, err error) error {
 	}
 	way := ""
 	switch errorName(err) {
-	case string(hearth.NotFound):
+	case string(hearth.NotFound), string(hearth.NoSuchEntity):
 		f := failed(thing, err, "")
 		f.missing = true
 		return f
