@@ -98,7 +98,6 @@ func (r *resealing) ended(err error) {
 
 // startResealing begins the work, if an earlier process has left some.
 func (s *Server) startResealing() {
-	s.resealing.due = make(chan struct{}, 1)
 	if len(s.authority.Master().DataKeys) > 1 {
 		s.resealing.begin()
 	}

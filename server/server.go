@@ -149,7 +149,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), metrics: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), resealing: resealing{due: make(chan struct{}, 1)}, metrics: prometheus.NewRegistry()}
 	if cfg.Fair {
 		s.gate = frontend.NewGate()
 	}
