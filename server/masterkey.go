@@ -44,6 +44,21 @@ func (s *Server) publishKeys(ctx context.Context) error {
 // so do provisioned containers, which are replaced in the meantime.
 const sessionGrace = 20 * time.Minute
 
+// sessionLongest is how long credentials in containers last that were not ended
+// by a rotation.
+const sessionLongest = 12 * time.Hour
+
+// rotatedSince tells whether the key that makes temporary credentials is younger
+// than a time.
+func (s *Server) rotatedSince(at time.Time) bool {
+	for _, k := range s.authority.Master().DataKeys {
+		if k.Current {
+			return k.Created.After(at)
+		}
+	}
+	return false
+}
+
 // masterKey is the master key as the control API shows it.
 type masterKey struct{ s *Server }
 

@@ -134,6 +134,9 @@ func (s *Server) join(ctx context.Context, info fleet.Info) (node.Welcome, error
 		c.Close()
 		return node.Welcome{}, err
 	}
+	if s.rotatedSince(s.clock.Now().Add(-sessionLongest)) {
+		c.Renew() // it may have containers of before, and not have been told
+	}
 	return node.Welcome{Region: s.cfg.Region, HeartbeatEvery: fleet.HeartbeatEvery, Version: s.cfg.Version}, nil
 }
 
