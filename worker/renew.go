@@ -19,7 +19,7 @@ func (w *Worker) Renew() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.expiry != nil && c.phase != phaseDead && c.old(w.cfg.Clock.Now()) {
-			c.expiry.Reset(rand.N(renewSpread))
+			c.expiry.Reset(rand.N(w.renewSpread))
 		}
 		return true
 	})

@@ -36,8 +36,8 @@ func TestRenewedCredentialsAreNewContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.clock.advance(time.Second)
+	h.w.renewSpread = time.Millisecond
 	h.w.Renew()
-	h.clock.advance(renewSpread)
 	select {
 	case <-provisioned.Done():
 	case <-time.After(10 * time.Second):
