@@ -194,6 +194,16 @@ func (d *DataKeys) fresh(ctx context.Context) (*DataKeys, error) {
 // settle ends a rotation that was interrupted. The data folder's lock is held,
 // and what counts is known.
 func (d *DataKeys) settle() error {
+	// The old master key, if a rotation had just put the new one elsewhere.
+	if inside := filepath.Join(d.dir, MasterKeyFile); d.file.At != "" && d.place == d.file.At && exists(inside) {
+		old, err := readMasters(inside, d.log)
+		if err == nil && old[d.file.Master] == nil { // else it is a copy that somebody has put there
+			err = os.Remove(inside)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if len(d.leftover) == 0 {
 		return nil
 	}

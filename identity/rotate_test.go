@@ -186,6 +186,9 @@ func TestARotationMayBeInterruptedAnywhere(t *testing.T) {
 					t.Fatalf("move %v, step %d: %v", move, step, err)
 				}
 			}
+			if step == 2 && move && exists(from) {
+				t.Error("the old master key is left in the data folder")
+			}
 			if m, err := readMasters(starts, quiet()); err != nil || len(m) != 1 {
 				t.Errorf("move %v, step %d: %d keys are left, %v", move, step, len(m), err)
 			}
