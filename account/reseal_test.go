@@ -27,7 +27,7 @@ func TestAccessKeysAreSealedAnewWhileTheyAreMade(t *testing.T) {
 			}
 			made, err := d.Keys().Create(t.Context(), operator, "AIDAX")
 			if err == nil {
-				err = d.Keys().Delete(t.Context(), operator, "AIDAX", made.ID)
+				err = d.Keys().Delete(t.Context(), operator, "AIDAX", made.Key.ID)
 			}
 			if err != nil {
 				t.Error(err)

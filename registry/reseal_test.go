@@ -44,7 +44,7 @@ func TestEnvironmentsAreSealedAnewWhileFunctionsChange(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if i%2 == 0 {
+				if i%8 != 0 {
 					if err := w.Delete(ctx, account, fresh, ""); err != nil {
 						t.Error(err)
 						return
@@ -53,7 +53,7 @@ func TestEnvironmentsAreSealedAnewWhileFunctionsChange(t *testing.T) {
 			}
 		})
 	}
-	for range 15 {
+	for range 8 {
 		_, err := w.keys.Rotate(ctx, "", 0)
 		w.must(err)
 		current := w.keys.Current()
