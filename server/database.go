@@ -63,7 +63,7 @@ func (s *Server) openStore(ctx context.Context) error {
 			return store.Explain(s.cfg.DataDir, err)
 		}
 		s.opened("records", s.records.Close)
-		return s.authority.Join(ctx, nil)
+		return nil
 	}
 	if _, err := os.Stat(s.dir(sqlite.Name)); !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
@@ -84,10 +84,7 @@ func (s *Server) openStore(ctx context.Context) error {
 	}
 	s.records = records
 	s.opened("records", records.Close)
-	if err := s.bind(ctx, records, bound); err != nil {
-		return err
-	}
-	return s.authority.Join(ctx, keyRecords{records})
+	return s.bind(ctx, records, bound)
 }
 
 // openPostgres opens the database of the configuration, and tells lost when

@@ -30,6 +30,15 @@ func (k keyRecords) Save(ctx context.Context, data []byte) error {
 	return k.records.Update(ctx, func(tx store.Tx) error { return tx.Put(bindingBucket, dataKeysKey, data) })
 }
 
+// joinKeys has the keys be those that the records are sealed by, now that the
+// records are this server's.
+func (s *Server) joinKeys(ctx context.Context) error {
+	if s.cfg.Database == "" {
+		return s.authority.Join(ctx, nil)
+	}
+	return s.authority.Join(ctx, keyRecords{s.records})
+}
+
 // publishKeys has a database keep the data keys from the first start on that
 // has opened what they sealed.
 func (s *Server) publishKeys(ctx context.Context) error {

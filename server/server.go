@@ -171,6 +171,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openImages,
 		s.openWorker,
 		s.openStore,
+		s.joinKeys,
 		s.openMeter,
 		s.openAccounts,
 		s.openPolicies,
