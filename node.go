@@ -24,4 +24,7 @@ type Node interface {
 	// PolicyChanged tells the node that another execution policy is in force
 	// for a function, or with "" for all of the account's.
 	PolicyChanged(account Account, function string)
+	// Renew has no container serve that was given its credentials before: what
+	// they were made with is replaced, and they end soon.
+	Renew()
 }

@@ -14,6 +14,8 @@
 package access
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -63,6 +65,9 @@ type Judge struct {
 	principals Principals
 	clock      hearth.Clock
 
+	// tags are those of what a request is about; nil before Tags was called.
+	tags func(resource string) map[string]string
+
 	mu       sync.RWMutex
 	sessions map[string]*policy.Document // session policies, parsed
 }
@@ -70,6 +75,24 @@ type Judge struct {
 // New makes a Judge.
 func New(principals Principals, clock hearth.Clock) *Judge {
 	return &Judge{principals: principals, clock: clock}
+}
+
+// Tags says who tells the tags of a resource by its ARN, from memory: conditions
+// ask about them as aws:ResourceTag. It is called before anything is judged.
+func (j *Judge) Tags(of func(resource string) map[string]string) { j.tags = of }
+
+// RequestTags are what conditions ask about the tags that a request sets, and
+// those that it takes away, by key: aws:RequestTag and aws:TagKeys.
+func RequestTags(set map[string]string, removed []string) map[string][]string {
+	c := map[string][]string{}
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		c["aws:requesttag/"+strings.ToLower(key)] = []string{set[key]}
+		c["aws:tagkeys"] = append(c["aws:tagkeys"], key)
+	}
+	if len(removed) > 0 {
+		c["aws:tagkeys"] = append(c["aws:tagkeys"], removed...)
+	}
+	return c
 }
 
 // IsRoot reports whether an identity is an account's root, without limits.

@@ -36,6 +36,12 @@ func (j *Judge) context(r *Request, p *iam.Permissions) map[string][]string {
 			c["aws:principaltag/"+strings.ToLower(t.Key)] = []string{t.Value}
 		}
 	}
+	// What tags another account's resources have, policies can't find out.
+	if j.tags != nil && (r.Account == "" || r.Caller.Account == "" || r.Account == r.Caller.Account) {
+		for key, value := range j.tags(r.Resource) {
+			c["aws:resourcetag/"+strings.ToLower(key)] = []string{value}
+		}
+	}
 	maps.Copy(c, r.Context)
 	return c
 }

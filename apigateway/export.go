@@ -1,6 +1,7 @@
 package apigateway
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 
@@ -11,9 +12,10 @@ import (
 
 // Export says how an API is exported.
 type Export struct {
-	Stage string // whose deployment it is; "" is what there is now
-	Bare  bool   // without what only API Gateway understands
-	YAML  bool
+	Endpoint string // where the API is; "" is where it was when it was made
+	Stage    string // whose deployment it is; "" is what there is now
+	Bare     bool   // without what only API Gateway understands
+	YAML     bool
 }
 
 // Export is an API as an OpenAPI 3.0 document, which Import takes.
@@ -26,7 +28,7 @@ func (s *Service) Export(account hearth.Account, id string, e Export) ([]byte, e
 		return nil, invalid("Only HTTP APIs are exported.")
 	}
 	shown := r.current()
-	url := r.API.Endpoint
+	url := cmp.Or(e.Endpoint, r.API.Endpoint)
 	if e.Stage != "" {
 		stage := r.Stages[e.Stage]
 		if stage == nil {

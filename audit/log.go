@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -258,12 +259,11 @@ func (l *Log) takeUp(anchor, head mark) (damage string, err error) {
 // loadKey reads the chain's key, or makes it where there is no log yet.
 func loadKey(dir string, sealer Sealer, may bool) ([]byte, error) {
 	path := filepath.Join(dir, keyFile)
-	associated := []byte("audit chain")
 	sealed, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && may {
 		key := make([]byte, 32)
 		rand.Read(key) // never fails
-		if sealed, err = sealer.Seal(key, associated); err != nil {
+		if sealed, err = sealer.Seal(key, sealedTo); err != nil {
 			return nil, err
 		}
 		return key, replace(path, sealed)
@@ -271,11 +271,29 @@ func loadKey(dir string, sealer Sealer, may bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := sealer.Open(sealed, associated)
+	key, err := sealer.Open(sealed, sealedTo)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return key, nil
+}
+
+// sealedTo is what the chain's key is sealed for.
+var sealedTo = []byte("audit chain")
+
+// Reseal gives visit the chain's key as it is sealed, and puts what that returns
+// in its place, unless it is nil.
+func (l *Log) Reseal(_ context.Context, visit func(sealed, associated []byte) ([]byte, error), _ func(context.Context) error) error {
+	path := filepath.Join(l.cfg.Dir, keyFile)
+	sealed, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	again, err := visit(sealed, sealedTo)
+	if again == nil || err != nil {
+		return err
+	}
+	return replace(path, again)
 }
 
 // Place is room in the log for a change that was let in. It is recorded once.

@@ -24,6 +24,15 @@ type Verdict struct {
 
 const maxWrong = 100
 
+// CheckMark tells whether a text is a Mark; "" is none, and in order.
+func CheckMark(text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := parseMark(text)
+	return err
+}
+
 // Verify reads the whole log and checks its chain, beside a server that may be
 // writing it. since is a Mark of an earlier Verdict that must still be in the
 // log, unless retention has removed it; "" is none. An error is that it could

@@ -40,7 +40,17 @@ func (h *Handler) bill(ctx context.Context, a ask) (any, error) {
 		q.Account = hearth.Account(of)
 		if of == AllAccounts {
 			q.Account = ""
+			return h.Bills.Bill(ctx, q)
 		}
+		named, missing := h.Accounts.Get(ctx, of)
+		if missing == nil {
+			q.Account = named.ID
+		}
+		b, err := h.Bills.Bill(ctx, q)
+		if err == nil && missing != nil && len(b.Lines) == 0 { // else it is of one that was deleted
+			return nil, missing
+		}
+		return b, err
 	}
 	return h.Bills.Bill(ctx, q)
 }

@@ -181,7 +181,7 @@ func serve(t *testing.T, p *parts, identity hearth.Identity, authErr error) *Cli
 			return identity, authErr
 		},
 		Instances: p, Decisions: p, Runtimes: p, Doctor: p, Logs: p, Parked: parkedParts{p}, Policies: policyParts{p}, Sizes: policyParts{p}, Nodes: nodeParts{p}, Sources: sourceParts{p}, Audits: auditParts{p},
-		Idempotence: idempotentParts{p}, Predictions: predictionParts{p}, Learned: predictionParts{p}, Capacities: p, Backfills: backfillParts{p}, Bills: billParts{p}, Tasks: taskParts{p}, Shares: shareParts{p}, Proxies: proxyParts{p}, Accounts: accountParts{p}, Operator: ours, Access: accountParts{p}, Region: "us-east-1",
+		Idempotence: idempotentParts{p}, Predictions: predictionParts{p}, Learned: predictionParts{p}, Capacities: p, Backfills: backfillParts{p}, Bills: billParts{p}, Tasks: taskParts{p}, Shares: shareParts{p}, Proxies: proxyParts{p}, Accounts: accountParts{p}, Operator: ours, Access: accountParts{p}, MasterKey: keyParts{p}, Region: "us-east-1",
 		Log: slog.New(slog.DiscardHandler),
 	}
 	srv := httptest.NewServer(h)

@@ -57,6 +57,7 @@ type Handler struct {
 	Accounts    Accounts
 	Proxies     Proxies
 	Access      Access
+	MasterKey   MasterKey
 
 	// Authorize tells whether somebody who is no root may do something with
 	// what is his account's; nil is that root alone may do anything here.
@@ -124,6 +125,7 @@ func (h *Handler) routes() map[string]answer {
 		"/audit/verify":    h.verifyAudit,
 		"/accounts":        h.accounts,
 		"/accounts/keys":   h.accountKeys,
+		"/key":             h.keyStatus,
 		"/can":             h.can,
 		"/proxy/resources": h.proxyResources,
 		"/proxy/apis":      h.proxyAPIs,
@@ -172,6 +174,8 @@ func (h *Handler) actions() map[string]answer {
 		"/accounts/keys/update": h.updateAccountKey,
 		"/accounts/keys/delete": h.deleteAccountKey,
 
+		"/key/rotate": h.rotateKey,
+
 		"/proxy/resources/put":    h.putProxyResource,
 		"/proxy/resources/remove": h.removeProxyResource,
 		"/proxy/apis/put":         h.putProxyAPI,
@@ -193,7 +197,7 @@ func (h *Handler) actions() map[string]answer {
 var machine = map[string]bool{
 	"/nodes": true, "/nodes/drain": true, "/doctor": true, "/capacity": true,
 	"/accounts/create": true, "/accounts/suspend": true, "/accounts/resume": true, "/accounts/delete": true,
-	"/accounts/quota": true, "/accounts/session": true,
+	"/accounts/quota": true, "/accounts/session": true, "/key": true, "/key/rotate": true,
 }
 
 // ServeHTTP answers requests whose path begins with Prefix.

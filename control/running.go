@@ -18,12 +18,15 @@ import (
 // it once it is ready and removes it when it ends; one that was killed leaves
 // it behind, so that whoever reads it asks Alive.
 type Running struct {
-	PID      int            `json:"pid"`
-	Endpoint string         `json:"endpoint"` // such as http://127.0.0.1:9070
-	Account  hearth.Account `json:"account"`
-	Region   string         `json:"region"`
-	Version  string         `json:"version"`
-	Started  time.Time      `json:"started"`
+	PID      int    `json:"pid"`
+	Endpoint string `json:"endpoint"` // such as http://127.0.0.1:9070
+	// Public is where other machines reach it, such as https://hearth.example.com;
+	// "" is that they don't, or that nothing tells by which name.
+	Public  string         `json:"public,omitempty"`
+	Account hearth.Account `json:"account"`
+	Region  string         `json:"region"`
+	Version string         `json:"version"`
+	Started time.Time      `json:"started"`
 }
 
 // runningFile is its name in the data folder.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -40,46 +41,54 @@ type Sealer interface {
 
 // Open makes the TLS configuration. A name's certificate is asked for with the
 // first connection that names it, and renewed before it ends.
-func (a ACME) Open() (*tls.Config, error) {
+func (a ACME) Open() (*tls.Config, *Certificates, error) {
 	client := &acme.Client{DirectoryURL: a.Directory, UserAgent: "hearth"}
 	if a.Roots != "" {
 		pem, err := os.ReadFile(a.Roots)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificate in it", a.Roots)
+			return nil, nil, fmt.Errorf("%s has no certificate in it", a.Roots)
 		}
 		client.HTTPClient = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 		}}
 	}
 	if err := os.MkdirAll(a.Dir, 0o700); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	kept := OpenCertificates(a.Dir, a.Key)
 	m := &autocert.Manager{
-		Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(a.Domains...), Cache: cache{a.Dir, a.Key}, Email: a.Email, Client: client,
+		Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(a.Domains...), Cache: kept, Email: a.Email, Client: client,
 	}
-	return TLS(m.GetCertificate, acme.ALPNProto), nil
+	return TLS(m.GetCertificate, acme.ALPNProto), kept, nil
 }
 
-// cache keeps what must outlive the process: private keys among it, so that
-// all of it is sealed.
-type cache struct {
-	dir string
-	key Sealer
+// Certificates keeps what must outlive the process: private keys among it, so
+// that all of it is sealed. Safe for concurrent use.
+type Certificates struct {
+	dir     string
+	key     Sealer
+	writing sync.Mutex // from sealing until it is on disk
 }
 
-func (c cache) path(name string) string {
-	// Names have slashes and plus signs in them, and are of others' making.
-	return filepath.Join(c.dir, base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString([]byte(name)))
-}
+// OpenCertificates is what is kept in the folder dir, which need not be there.
+func OpenCertificates(dir string, key Sealer) *Certificates { return &Certificates{dir: dir, key: key} }
 
-func (c cache) sealedTo(name string) []byte { return []byte("acme " + name) }
+// encoding makes files' names of names that have slashes and plus signs in them,
+// and are of others' making.
+var encoding = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+func sealedTo(name string) []byte { return []byte("acme " + name) }
+
+func (c *Certificates) path(name string) string {
+	return filepath.Join(c.dir, encoding.EncodeToString([]byte(name)))
+}
 
 // Get implements autocert.Cache.
-func (c cache) Get(_ context.Context, name string) ([]byte, error) {
+func (c *Certificates) Get(_ context.Context, name string) ([]byte, error) {
 	sealed, err := os.ReadFile(c.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, autocert.ErrCacheMiss
@@ -87,15 +96,21 @@ func (c cache) Get(_ context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.key.Open(sealed, c.sealedTo(name))
+	return c.key.Open(sealed, sealedTo(name))
 }
 
 // Put implements autocert.Cache.
-func (c cache) Put(_ context.Context, name string, data []byte) error {
-	sealed, err := c.key.Seal(data, c.sealedTo(name))
+func (c *Certificates) Put(_ context.Context, name string, data []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	sealed, err := c.key.Seal(data, sealedTo(name))
 	if err != nil {
 		return err
 	}
+	return c.write(name, sealed)
+}
+
+func (c *Certificates) write(name string, sealed []byte) error {
 	f, err := os.CreateTemp(c.dir, ".new-") // mode 0600
 	if err != nil {
 		return err
@@ -110,8 +125,43 @@ func (c cache) Put(_ context.Context, name string, data []byte) error {
 	return nil
 }
 
+// Reseal gives visit each of them as it is sealed, and puts what that returns in
+// its place, unless it is nil.
+func (c *Certificates) Reseal(ctx context.Context, visit func(sealed, associated []byte) ([]byte, error), _ func(context.Context) error) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	entries, err := os.ReadDir(c.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name, err := encoding.DecodeString(e.Name())
+		if err != nil {
+			continue // one that a crash left while it was written
+		}
+		sealed, err := os.ReadFile(c.path(string(name)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		again, err := visit(sealed, sealedTo(string(name)))
+		if err == nil && again != nil {
+			err = c.write(string(name), again)
+		}
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Delete implements autocert.Cache.
-func (c cache) Delete(_ context.Context, name string) error {
+func (c *Certificates) Delete(_ context.Context, name string) error {
 	if err := os.Remove(c.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -142,7 +142,7 @@ func TestACertificateIsHadByACME(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := func() *tls.Config {
-		config, err := ACME{
+		config, _, err := ACME{
 			Domains: []string{"functions.hearth.example"}, Email: "ops@hearth.example", Directory: pebble.URL + wfe.DirectoryPath, Roots: roots, Dir: filepath.Join(dir, "acme"), Key: sealer{},
 		}.Open()
 		if err != nil {
@@ -197,10 +197,10 @@ func TestACertificateIsHadByACME(t *testing.T) {
 	if _, err := again.GetCertificate(&tls.ClientHelloInfo{ServerName: "other.example"}); err == nil {
 		t.Error("a certificate for another name")
 	}
-	if err := (cache{filepath.Join(dir, "acme"), sealer{}}).Delete(t.Context(), "none"); err != nil {
+	if err := (&Certificates{dir: filepath.Join(dir, "acme"), key: sealer{}}).Delete(t.Context(), "none"); err != nil {
 		t.Error(err)
 	}
-	if _, err := (cache{filepath.Join(dir, "acme"), sealer{}}).Get(t.Context(), "../key"); !errors.Is(err, autocert.ErrCacheMiss) {
+	if _, err := (&Certificates{dir: filepath.Join(dir, "acme"), key: sealer{}}).Get(t.Context(), "../key"); !errors.Is(err, autocert.ErrCacheMiss) {
 		t.Error(err)
 	}
 }

@@ -110,6 +110,19 @@ func (f *Files) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return f.now, nil
 }
 
+// Names are the host names, or if it has none the addresses, that the certificate
+// is for.
+func (f *Files) Names() (names []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if names = f.now.Leaf.DNSNames; len(names) == 0 {
+		for _, ip := range f.now.Leaf.IPAddresses {
+			names = append(names, ip.String())
+		}
+	}
+	return names
+}
+
 // Expires is when the certificate in use does.
 func (f *Files) Expires() time.Time {
 	f.mu.Lock()

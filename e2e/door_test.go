@@ -175,11 +175,17 @@ func TestTheMasterKeyIsRotatedAndMovedOut(t *testing.T) {
 	if out, err := s.hearth("key", "rotate", "--to", outside); err != nil || !strings.Contains(out, "outside the data folder") {
 		t.Fatal(out, err)
 	}
+	// Where a rotation put it, it is found; elsewhere it is to be named.
+	moved := filepath.Join(t.TempDir(), "moved.key")
+	if err := os.Rename(outside, moved); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(hearthBinary, "up", "--listen", "127.0.0.1:0", "--data", s.dir)
 	cmd.Env = cleanEnv()
 	if out, err := output(cmd); err == nil || !strings.Contains(err.Error(), "master key") {
 		t.Fatalf("started without the key: %s %v", out, err)
 	}
+	outside = moved
 	endpoint := s.endpoint
 	s = startIn(t, s.dir, "--master-key-file", outside)
 	got, err := s.invoke("sealed", "{}")

@@ -42,6 +42,7 @@ func (n *fakeNode) Overtake(context.Context, *hearth.Function, *hearth.Function)
 func (n *fakeNode) Ahead(context.Context, *hearth.Function, *hearth.Function, float64) {
 }
 func (n *fakeNode) Changed(_, _ *hearth.Function)        {}
+func (n *fakeNode) Renew()                               {}
 func (n *fakeNode) PolicyChanged(hearth.Account, string) {}
 
 type decisions struct {

@@ -68,6 +68,21 @@ func (d *Directory) Assume(a Assumption) (*Role, error) {
 	return r, nil
 }
 
+// Trusts tells what a role's trust policy says of a caller who wants to do an
+// action with it, such as sts:AssumeRole, and whether it names just him; about is
+// what conditions can ask beside who asks and when. Of a role that there is not it
+// is an implicit deny.
+func (d *Directory) Trusts(caller hearth.Identity, role, action string, about map[string][]string) (outcome policy.Outcome, himself bool) {
+	r := d.RoleOf(role)
+	if r == nil {
+		return policy.ImplicitDeny, false
+	}
+	context := d.context(caller, "")
+	maps.Copy(context, about)
+	outcome = r.trusts(policy.Principal{Account: string(caller.Account), ARN: caller.ARN}, action, context)
+	return outcome, r.Account == caller.Account && r.trusts(policy.Principal{ARN: caller.ARN}, action, context) == policy.Allowed
+}
+
 func denied(caller hearth.Identity, action, role string, outcome policy.Outcome) error {
 	why := ""
 	if outcome == policy.ExplicitDeny {

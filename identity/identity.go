@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	crand "crypto/rand"
 	"encoding/base32"
 	"encoding/base64"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,9 +39,12 @@ type Authority struct {
 	rootIdentity hearth.Identity
 	since        time.Time
 	key          *Key
-	master       MasterInfo
 	keys         *Keyring
-	sessions     sessions
+	clock        hearth.Clock
+
+	changing sync.Mutex // the data keys
+	data     *DataKeys
+	sessions sessions
 	// accounts is nil as long as there is none but root's.
 	accounts atomic.Pointer[Directory]
 }
@@ -95,10 +100,11 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := data.settle(); err != nil {
-		return nil, err
+	if !exists(filepath.Join(cfg.Dir, DataKeysFile)) { // a first start, or the first since there are data keys
+		if err := data.write(context.Background()); err != nil {
+			return nil, err
+		}
 	}
-	master := data.current()
 	root, err := loadRoot(cfg)
 	if err != nil {
 		return nil, err
@@ -107,11 +113,7 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := newAEAD(master, "session tokens")
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := derive(master, "session secrets")
+	session, err := newSessionKey(data)
 	if err != nil {
 		return nil, err
 	}
@@ -123,16 +125,17 @@ func LoadOrCreate(cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Authority{
+	a := &Authority{
 		keys: keys,
 		root: root, since: info.ModTime().UTC().Truncate(time.Second),
 		rootIdentity: rootOf(root.Account),
 		key:          sealing,
-		master:       data.Info(),
-		sessions: sessions{
-			aead: session, secrets: secrets, rand: cfg.Rand, clock: cfg.Clock,
-		},
-	}, nil
+		data:         data,
+		clock:        cfg.Clock,
+		sessions:     sessions{rand: cfg.Rand, clock: cfg.Clock},
+	}
+	a.sessions.keys.Store(&sessionKeys{current: session})
+	return a, nil
 }
 
 // secretsPurpose is what the key is for that Authority.Key returns.
@@ -189,7 +192,11 @@ func (a *Authority) Since() time.Time { return a.since }
 func (a *Authority) Key() *Key { return a.key }
 
 // Master tells of the master key and the data keys what is not secret.
-func (a *Authority) Master() MasterInfo { return a.master }
+func (a *Authority) Master() MasterInfo {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	return a.data.Info()
+}
 
 // Keys returns the keys that the server's owner made for functions.
 func (a *Authority) Keys() *Keyring { return a.keys }

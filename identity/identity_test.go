@@ -466,11 +466,11 @@ func TestATokenWithoutUserAndPolicyIsRead(t *testing.T) {
 	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012", Clock: now})
 	c := claims{Grant{Account: "123456789012", Role: role, RoleID: "AROAX", Name: "f"}, now.now.Add(time.Hour).Unix()}
 	b := c.encode()
-	sealed, err := seal(a.sessions.aead, a.sessions.rand, oldToken, b[:len(b)-5], nil)
+	sealed, err := seal(a.sessions.keys.Load().current.aead, a.sessions.rand, oldToken, b[:len(b)-5], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, _ := a.sessions.derive(sealed, c.Account)
+	id, _ := a.sessions.keys.Load().current.derive(sealed, c.Account)
 	_, who, err := a.Lookup(id, base64.StdEncoding.EncodeToString(sealed))
 	if err != nil || who.Role != role || who.UserID != "AROAX:f" {
 		t.Errorf("%+v, %v", who, err)

@@ -9,17 +9,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 )
 
 // keySize is the length of the master key and of those derived from it.
 const keySize = 32
 
 // Key seals secrets at rest with AES-256-GCM: by the newest data key, and opens
-// what those before it have sealed. Safe for concurrent use.
+// what those before it have sealed, as long as they are kept. Which keys these
+// are changes with a rotation. Safe for concurrent use.
 type Key struct {
+	purpose string
+	set     atomic.Pointer[keySet]
+	rand    io.Reader
+}
+
+// keySet is the data keys of a moment, for one purpose.
+type keySet struct {
 	current uint32
 	aeads   map[uint32]cipher.AEAD // by generation
-	rand    io.Reader
 }
 
 // sealVersion is the first byte of what Seal makes with the first generation's
@@ -47,11 +55,36 @@ func newAEAD(master []byte, purpose string) (cipher.AEAD, error) {
 // Seal encrypts plain. The result opens only with the same associated data,
 // which says what the secret belongs to, such as an account and a function.
 func (k *Key) Seal(plain, associated []byte) ([]byte, error) {
-	sealed, err := seal(k.aeads[k.current], k.rand, sealVersion, plain, associated)
-	if err != nil || k.current == 1 {
+	set := k.set.Load()
+	sealed, err := seal(set.aeads[set.current], k.rand, sealVersion, plain, associated)
+	if err != nil || set.current == 1 {
 		return sealed, err
 	}
-	return append(appendGeneration(make([]byte, 0, 4+len(sealed)), k.current), sealed[1:]...), nil
+	return append(appendGeneration(make([]byte, 0, 4+len(sealed)), set.current), sealed[1:]...), nil
+}
+
+// Generation is that of the data key that sealed the text, by what it says.
+func Generation(sealed []byte) uint32 {
+	if len(sealed) > 5 && sealed[0] == generational {
+		return binary.BigEndian.Uint32(sealed[1:])
+	}
+	return 1
+}
+
+// Current is the generation of the data key that seals now.
+func (k *Key) Current() uint32 { return k.set.Load().current }
+
+// Again seals what an older data key has sealed by the current one. It is nil
+// of what the current one has sealed. Errors: ErrSealed.
+func (k *Key) Again(sealed, associated []byte) ([]byte, error) {
+	if Generation(sealed) == k.Current() {
+		return nil, nil
+	}
+	plain, err := k.Open(sealed, associated)
+	if err != nil {
+		return nil, err
+	}
+	return k.Seal(plain, associated)
 }
 
 // ErrSealed says that a sealed text is damaged, was made with another key, or
@@ -60,12 +93,11 @@ var ErrSealed = errors.New("the sealed text does not open with this key")
 
 // Open decrypts what Seal made. Any failure is ErrSealed.
 func (k *Key) Open(sealed, associated []byte) ([]byte, error) {
-	generation := uint32(1)
-	if len(sealed) > 5 && sealed[0] == generational {
-		generation = binary.BigEndian.Uint32(sealed[1:])
+	generation := Generation(sealed)
+	if generation != 1 {
 		sealed = append([]byte{sealVersion}, sealed[5:]...)
 	}
-	aead := k.aeads[generation]
+	aead := k.set.Load().aeads[generation]
 	if aead == nil {
 		return nil, ErrSealed
 	}

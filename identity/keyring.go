@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
@@ -14,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -275,19 +277,97 @@ func (r *Keyring) List() (all []KeyInfo, err error) {
 func (r *Keyring) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "keys in "+r.dir) }
 
 // OpenKeyring opens the keyring of a data folder that a server has started in.
-// It needs no server, and no lock: its files are written whole.
-// masterKey is the file of the master key.
-func OpenKeyring(dir, masterKey string) (*Keyring, error) {
+// It needs no server, and not the folder's lock: its files are written whole. A
+// server that runs removes no data key until close is called. masterKey is the
+// file of the master key.
+func OpenKeyring(dir, masterKey string) (_ *Keyring, close func(), err error) {
 	root, err := ReadRoot(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	unlock, err := lockKeys(dir, syscall.LOCK_SH)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			unlock()
+		}
+	}()
 	data, err := OpenDataKeys(dir, masterKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := newKeyring(dir, root, data)
+	return keys, unlock, err
+}
+
+// errKeysInUse says that another process works with the data keys.
+var errKeysInUse = errors.New("another process works with the keys")
+
+// keysWait bounds how long another who works with the keys is waited for.
+const keysWait = 5 * time.Second
+
+// lockKeys keeps others from removing data keys, or with LOCK_EX from using
+// them, who are not this process: it locks the folder's own file.
+func lockKeys(dir string, how int) (unlock func(), err error) {
+	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	return newKeyring(dir, root, data)
+	for end := time.Now().Add(keysWait); ; time.Sleep(10 * time.Millisecond) {
+		err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil // the lock goes with it
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
+	_ = f.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, errKeysInUse
+	}
+	return nil, err
 }
+
+// Reseal gives visit each key's text as it is sealed, and puts what that returns
+// in its place, unless it is nil.
+func (r *Keyring) Reseal(ctx context.Context, visit func(sealed, associated []byte) ([]byte, error), _ func(context.Context) error) error {
+	unlock, err := lockKeys(filepath.Dir(r.dir), syscall.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	all, err := r.List()
+	if err != nil {
+		return err
+	}
+	for _, info := range all {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		k, id, err := r.read(info.ARN)
+		if err != nil {
+			return err
+		}
+		again, err := visit(k.Key, []byte("key "+id))
+		if err != nil {
+			return err
+		}
+		if again == nil {
+			continue
+		}
+		k.Key = again
+		if err := r.write(id, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sealing is the key that seals the keys.
+func (r *Keyring) Sealing() *Key { return r.master }
 
 func newKeyring(dir string, root Root, data *DataKeys) (*Keyring, error) {
 	master, err := data.key("customer keys")

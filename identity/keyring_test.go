@@ -52,7 +52,7 @@ func TestAKeySealsForItselfAloneAndOnlyWhileEnabled(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What hearth keys does counts at once, in another process too.
-	elsewhere, err := OpenKeyring(dir, filepath.Join(dir, MasterKeyFile))
+	elsewhere, _, err := OpenKeyring(dir, filepath.Join(dir, MasterKeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,35 +38,46 @@ func Rotate(dir, from, to string, now time.Time, log *slog.Logger) (MasterInfo, 
 	if err != nil {
 		return MasterInfo{}, err
 	}
-	next, err := d.nextMaster(to, log)
-	if err != nil {
+	err = d.rotate(context.Background(), to, now)
+	if !d.written {
 		return MasterInfo{}, err
 	}
-	if err := d.reseal(next, now); err != nil {
-		return MasterInfo{}, err
+	return d.Info(), err
+}
+
+// rotate does the steps of a rotation. An error may be of the last step: then d
+// is written, and counts.
+func (d *DataKeys) rotate(ctx context.Context, to string, now time.Time) error {
+	from := d.place
+	next, err := d.nextMaster(to)
+	if err != nil {
+		return err
+	}
+	if err := d.replace(ctx, next, to, now); err != nil {
+		return err
 	}
 	d.place = to
 	switch {
 	case from == to:
 		err = writeMasters(to, masters{masterID(next): next})
-	case filepath.Dir(from) == filepath.Clean(dir):
+	case filepath.Dir(from) == filepath.Clean(d.dir):
 		err = os.Remove(from)
 	}
 	if err != nil {
-		err = fmt.Errorf("the master key was replaced, and the old one is still in %s: remove it: %w", from, err)
+		return fmt.Errorf("the master key was replaced, and the old one is still in %s: remove it: %w", from, err)
 	}
-	return d.Info(), err
+	return nil
 }
 
 // nextMaster puts the next master key into its file.
-func (d *DataKeys) nextMaster(to string, log *slog.Logger) ([]byte, error) {
+func (d *DataKeys) nextMaster(to string) ([]byte, error) {
 	if !filepath.IsAbs(to) {
 		return nil, fmt.Errorf("%q is no absolute path", to)
 	}
 	if to != d.place && exists(to) {
-		all, err := readMasters(to, log)
+		all, err := readMasters(to, d.log)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("what is in %s is not written over, and is no master key: name a file that is not there, or has the next key (%w)", to, err)
 		}
 		delete(all, d.file.Master)
 		id, ok := all.one()
@@ -91,8 +103,9 @@ func (d *DataKeys) nextMaster(to string, log *slog.Logger) ([]byte, error) {
 	return next, nil
 }
 
-// reseal seals the data keys, and a new one, by another master key.
-func (d *DataKeys) reseal(master []byte, now time.Time) error {
+// replace seals the data keys, and a new one, by another master key, which is
+// in the file place.
+func (d *DataKeys) replace(ctx context.Context, master []byte, place string, now time.Time) error {
 	aead, err := newAEAD(master, "data keys")
 	if err != nil {
 		return err
@@ -102,6 +115,9 @@ func (d *DataKeys) reseal(master []byte, now time.Time) error {
 		return err
 	}
 	file := dataKeysJSON{Version: fileVersion, Master: masterID(master), Current: 1}
+	if place != filepath.Join(d.dir, MasterKeyFile) {
+		file.At = place
+	}
 	keys := append([]dataKeyJSON{}, d.file.Keys...)
 	for _, k := range keys {
 		file.Current = max(file.Current, k.Generation+1)
@@ -115,7 +131,7 @@ func (d *DataKeys) reseal(master []byte, now time.Time) error {
 		file.Keys = append(file.Keys, k)
 	}
 	d.file, d.master = file, master
-	return d.write()
+	return d.write(ctx)
 }
 
 // OpenDataKeys reads the data keys of a data folder that a server has started

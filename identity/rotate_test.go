@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -19,7 +20,11 @@ import (
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func openWith(dir, master string) (*Authority, error) {
-	return LoadOrCreate(Config{Dir: dir, MasterKey: master, Clock: systemclock.System(), Log: quiet()})
+	a, err := LoadOrCreate(Config{Dir: dir, MasterKey: master, Clock: systemclock.System(), Log: quiet()})
+	if err != nil {
+		return nil, err
+	}
+	return a, a.Join(context.Background(), nil)
 }
 
 // sealed is everything that a folder has sealed, and must go on to open.
@@ -120,8 +125,18 @@ func TestEverythingSealedOpensAfterAnyRotations(t *testing.T) {
 			if err := os.WriteFile(stale, old, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			// The new one would be found where the rotation has put it.
+			if err := os.Rename(place, place+".hidden"); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := openWith(dir, stale); err == nil || !strings.Contains(err.Error(), "--master-key-file") {
 				rt.Fatalf("the old master key: %v", err)
+			}
+			if err := os.Rename(place+".hidden", place); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := openWith(dir, stale); (err == nil) != (place != filepath.Join(dir, MasterKeyFile)) {
+				rt.Fatalf("the key that is where a rotation has put it: %v", err)
 			}
 		}
 	})
@@ -149,12 +164,12 @@ func TestARotationMayBeInterruptedAnywhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			if step >= 1 {
-				next, err := d.nextMaster(to, quiet())
+				next, err := d.nextMaster(to)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if step >= 2 {
-					if err := d.reseal(next, time.Now()); err != nil {
+					if err := d.replace(t.Context(), next, to, time.Now()); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -170,6 +185,9 @@ func TestARotationMayBeInterruptedAnywhere(t *testing.T) {
 				if err := all.check(a); err != nil {
 					t.Fatalf("move %v, step %d: %v", move, step, err)
 				}
+			}
+			if step == 2 && move && exists(from) {
+				t.Error("the old master key is left in the data folder")
 			}
 			if m, err := readMasters(starts, quiet()); err != nil || len(m) != 1 {
 				t.Errorf("move %v, step %d: %d keys are left, %v", move, step, len(m), err)

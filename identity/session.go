@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hearth-faas/hearth"
@@ -70,11 +72,48 @@ func RoleID(role string) string {
 // that belong to it are derived from it. So a session outlives a restart, and
 // needs no record on the way of a cold start.
 type sessions struct {
+	keys  atomic.Pointer[sessionKeys]
+	rand  io.Reader
+	clock hearth.Clock
+	cache cache
+}
+
+// sessionKeys are those of a moment. What older has made holds until a time
+// soon after the rotation, so that who works has time to ask anew.
+type sessionKeys struct {
+	current *sessionKey
+	older   *sessionKey // nil is none
+	until   time.Time
+}
+
+// sessionKey makes tokens, and opens them.
+type sessionKey struct {
 	aead    cipher.AEAD
 	secrets []byte // key of the HMAC that gives a token's key id and secret
-	rand    io.Reader
-	clock   hearth.Clock
-	cache   cache
+}
+
+func newSessionKey(d *DataKeys) (*sessionKey, error) {
+	aead, err := newAEAD(d.current(), "session tokens")
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := derive(d.current(), "session secrets")
+	return &sessionKey{aead, secrets}, err
+}
+
+// holding are the keys whose tokens hold now, the current one first.
+func (s *sessions) holding() []*sessionKey {
+	k := s.keys.Load()
+	if k.older != nil && s.clock.Now().Before(k.until) {
+		return []*sessionKey{k.current, k.older}
+	}
+	return []*sessionKey{k.current}
+}
+
+// holds tells whether tokens of the key hold.
+func (s *sessions) holds(key *sessionKey) bool {
+	k := s.keys.Load()
+	return key == k.current || key == k.older && s.clock.Now().Before(k.until)
 }
 
 // claims is what a token says.
@@ -95,11 +134,12 @@ func (a *Authority) Mint(g Grant, ttl time.Duration) (Session, error) {
 	if err := c.check(); err != nil {
 		return Session{}, err
 	}
-	sealed, err := seal(s.aead, s.rand, tokenVersion, c.encode(), nil)
+	key := s.keys.Load().current
+	sealed, err := seal(key.aead, s.rand, tokenVersion, c.encode(), nil)
 	if err != nil {
 		return Session{}, err
 	}
-	id, secret := s.derive(sealed, c.Account)
+	id, secret := key.derive(sealed, c.Account)
 	return Session{
 		AccessKeyID: id, SecretAccessKey: NewSecret(secret),
 		SessionToken: NewSecret(base64.StdEncoding.EncodeToString(sealed)),
@@ -198,17 +238,17 @@ func decodeClaims(version byte, b []byte) (c claims, err error) {
 // derive gives the key id and secret of a sealed token. A key id tells its
 // account to whoever made it: its first six bytes are of the token, the other
 // four say that these six are of the account.
-func (s *sessions) derive(sealed []byte, account hearth.Account) (id, secret string) {
+func (s *sessionKey) derive(sealed []byte, account hearth.Account) (id, secret string) {
 	key := s.mac("key id:", sealed)[:6]
 	key = append(key, s.mac("account "+string(account)+":", key)[:4]...)
-	return sessionKey + base32.StdEncoding.EncodeToString(key),
+	return sessionPrefix + base32.StdEncoding.EncodeToString(key),
 		base64.StdEncoding.EncodeToString(s.mac("secret:", sealed)[:30])
 }
 
-// sessionKey begins the key ids of sessions.
-const sessionKey = "ASIA"
+// sessionPrefix begins the key ids of sessions.
+const sessionPrefix = "ASIA"
 
-func (s *sessions) mac(what string, of []byte) []byte {
+func (s *sessionKey) mac(what string, of []byte) []byte {
 	h := hmac.New(sha256.New, s.secrets)
 	h.Write([]byte(what))
 	h.Write(of)
@@ -217,9 +257,11 @@ func (s *sessions) mac(what string, of []byte) []byte {
 
 // made tells whether derive made the key id for the account.
 func (s *sessions) made(id string, account hearth.Account) bool {
-	rest, ok := strings.CutPrefix(id, sessionKey)
+	rest, ok := strings.CutPrefix(id, sessionPrefix)
 	key, err := base32.StdEncoding.DecodeString(rest)
-	return ok && err == nil && len(key) == 10 && hmac.Equal(key[6:], s.mac("account "+string(account)+":", key[:6])[:4])
+	return ok && err == nil && len(key) == 10 && slices.ContainsFunc(s.holding(), func(by *sessionKey) bool {
+		return hmac.Equal(key[6:], by.mac("account "+string(account)+":", key[:6])[:4])
+	})
 }
 
 // AccountOf tells whose an access key is, also of a session that has ended.
@@ -265,6 +307,7 @@ func rootOf(account hearth.Account) hearth.Identity {
 
 // known is a token that was checked before.
 type known struct {
+	by            *sessionKey
 	keyID, secret string
 	identity      hearth.Identity
 	expires       int64
@@ -275,7 +318,7 @@ const maxToken = (1+12+8+12+1+maxName+1+maxRoleID+2+maxRole+1+maxRoleID+2+maxRol
 
 func (s *sessions) lookup(accessKeyID, token string) (string, hearth.Identity, error) {
 	k, ok := s.cache.get(token)
-	if !ok {
+	if !ok || !s.holds(k.by) {
 		var err error
 		if k, err = s.open(token); err != nil {
 			return "", hearth.Identity{}, invalidToken()
@@ -304,7 +347,13 @@ func (s *sessions) open(token string) (*known, error) {
 	if len(sealed) > 0 && sealed[0] == oldToken {
 		version = oldToken
 	}
-	plain, err := unseal(s.aead, version, sealed, nil)
+	var plain []byte
+	var by *sessionKey
+	for _, by = range s.holding() {
+		if plain, err = unseal(by.aead, version, sealed, nil); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -312,8 +361,8 @@ func (s *sessions) open(token string) (*known, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &known{identity: c.identity(), expires: c.expires}
-	k.keyID, k.secret = s.derive(sealed, c.Account)
+	k := &known{by: by, identity: c.identity(), expires: c.expires}
+	k.keyID, k.secret = by.derive(sealed, c.Account)
 	return k, nil
 }
 

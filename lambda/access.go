@@ -1,6 +1,7 @@
 package lambda
 
 import (
+	"maps"
 	"reflect"
 	"strconv"
 	"strings"
@@ -23,10 +24,25 @@ func (h *Handler) judge(c *call, action, resource string, account hearth.Account
 
 // asked is a request to be judged.
 func (h *Handler) asked(c *call, action, resource string, account hearth.Account) *access.Request {
-	return &access.Request{
-		Caller: c.claim.Identity, Action: action, Resource: resource, Account: account,
-		Context: map[string][]string{"aws:sourceip": {callerIP(c.http)}, "aws:securetransport": {strconv.FormatBool(c.http.TLS != nil)}},
+	context := map[string][]string{"aws:sourceip": {callerIP(c.http)}, "aws:securetransport": {strconv.FormatBool(c.http.TLS != nil)}}
+	maps.Copy(context, c.tags)
+	return &access.Request{Caller: c.claim.Identity, Action: action, Resource: resource, Account: account, Context: context}
+}
+
+// requestTags is what conditions ask about the tags in an operation's input.
+func requestTags(in any) map[string][]string {
+	v := reflect.ValueOf(in).Elem()
+	set, _ := memberOf(v, "Tags").(map[string]string)
+	removed, _ := memberOf(v, "TagKeys").([]string)
+	return access.RequestTags(set, removed)
+}
+
+// memberOf is a member of an input; nil if it has none of the name.
+func memberOf(v reflect.Value, name string) any {
+	if f := v.FieldByName(name); f.IsValid() {
+		return f.Interface()
 	}
+	return nil
 }
 
 // free reports whether nothing is to be judged: there is no Judge, or root asks.
@@ -41,6 +57,7 @@ func (h *Handler) may(c *call, op *operation, in any) error {
 	if h.free(c) {
 		return nil
 	}
+	c.tags = requestTags(in)
 	resource, judgedLater := h.resourceOf(c, in)
 	if judgedLater {
 		return nil

@@ -89,7 +89,7 @@ type Config struct {
 	Within func(*http.Request) string
 	// FunctionURL is where the function with the URL of that id is served;
 	// nil is the service's own form.
-	FunctionURL func(id string) string
+	FunctionURL func(r *http.Request, id string) string
 	// StreamStall is how long the client of a streamed response may take to
 	// accept a piece of it; 0 is stream.Stall.
 	StreamStall time.Duration
@@ -126,7 +126,9 @@ func New(c Config) *Handler {
 		rand.Read(c.DownloadKey) // never fails
 	}
 	if c.FunctionURL == nil {
-		c.FunctionURL = func(id string) string { return "https://" + id + ".lambda-url." + c.Region + ".on.aws/" }
+		c.FunctionURL = func(_ *http.Request, id string) string {
+			return "https://" + id + ".lambda-url." + c.Region + ".on.aws/"
+		}
 	}
 	h := &Handler{
 		Config:   c,
@@ -146,7 +148,8 @@ type call struct {
 	began     time.Time
 	claim     sigv4.Claim
 	route     route
-	record    *record // in the audit log; nil: it is not recorded
+	record    *record             // in the audit log; nil: it is not recorded
+	tags      map[string][]string // what conditions ask about those in the request
 }
 
 // account is the caller's account.

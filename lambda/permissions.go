@@ -37,12 +37,12 @@ func (h *Handler) authorize(c *call, t target, action string) error {
 	own := t.account == id.Account
 	if h.Judge != nil && !(own && access.IsRoot(id)) {
 		doc := h.Registry.Policy(t.account, t.name, t.qualifier)
-		if own && onPolicies(action) {
+		if own && OnPolicies(action) {
 			doc = nil // who may change it can't be shut out by it
 		}
 		return h.judge(c, "lambda:"+action, t.arn(h.region), t.account, doc, nil)
 	}
-	if own && (!h.Registry.Denies() || onPolicies(action)) {
+	if own && (!h.Registry.Denies() || OnPolicies(action)) {
 		return nil
 	}
 	r := policy.Request{
@@ -56,9 +56,9 @@ func (h *Handler) authorize(c *call, t target, action string) error {
 	return nil
 }
 
-// onPolicies tells the actions that a function's own account always may: one
+// OnPolicies tells the actions, without lambda:, that a function's own account always may: one
 // that had shut itself out of a policy could not open it again.
-func onPolicies(action string) bool {
+func OnPolicies(action string) bool {
 	switch action {
 	case "AddPermission", "RemovePermission", "GetPolicy", "PutResourcePolicy", "GetResourcePolicy", "DeleteResourcePolicy":
 		return true

@@ -62,13 +62,13 @@ const urlTime = "2006-01-02T15:04:05.000000Z"
 
 // urlOf is a URL as the API shows it. The outputs of four operations are this
 // structure on the wire.
-func (h *Handler) urlOf(t target, u *registry.URL) types.FunctionUrlConfig {
+func (h *Handler) urlOf(c *call, t target, u *registry.URL) types.FunctionUrlConfig {
 	return types.FunctionUrlConfig{
 		AuthType:         types.FunctionUrlAuthType(u.AuthType),
 		Cors:             corsOf(u.CORS),
 		CreationTime:     new(u.Created.UTC().Format(urlTime)),
 		FunctionArn:      new(t.arn(h.region)),
-		FunctionUrl:      new(h.FunctionURL(u.ID)),
+		FunctionUrl:      new(h.FunctionURL(c.http, u.ID)),
 		InvokeMode:       types.InvokeMode(u.InvokeMode),
 		LastModifiedTime: new(u.Modified.UTC().Format(urlTime)),
 	}
@@ -146,7 +146,7 @@ func (h *Handler) createURL(c *call, in *sdk.CreateFunctionUrlConfigInput) (smit
 	if err != nil {
 		return nil, err
 	}
-	o := h.urlOf(t, u)
+	o := h.urlOf(c, t, u)
 	return &sdk.CreateFunctionUrlConfigOutput{
 		AuthType: o.AuthType, Cors: o.Cors, CreationTime: o.CreationTime, FunctionArn: o.FunctionArn,
 		FunctionUrl: o.FunctionUrl, InvokeMode: o.InvokeMode,
@@ -174,7 +174,7 @@ func (h *Handler) updateURL(c *call, in *sdk.UpdateFunctionUrlConfigInput) (smit
 	if err != nil {
 		return nil, err
 	}
-	return new(h.urlOf(t, s.URL)), nil
+	return new(h.urlOf(c, t, s.URL)), nil
 }
 
 func (h *Handler) getURL(c *call, in *sdk.GetFunctionUrlConfigInput) (smithy.Serializable, error) {
@@ -189,7 +189,7 @@ func (h *Handler) getURL(c *call, in *sdk.GetFunctionUrlConfigInput) (smithy.Ser
 	if s.URL == nil {
 		return nil, noURL()
 	}
-	return new(h.urlOf(t, s.URL)), nil
+	return new(h.urlOf(c, t, s.URL)), nil
 }
 
 func (h *Handler) deleteURL(c *call, in *sdk.DeleteFunctionUrlConfigInput) (smithy.Serializable, error) {
@@ -233,7 +233,7 @@ func (h *Handler) listURLs(c *call, in *sdk.ListFunctionUrlConfigsInput) (smithy
 			break
 		}
 		t.qualifier, after = qualifier, markerOfURL(qualifier)
-		out.FunctionUrlConfigs = append(out.FunctionUrlConfigs, h.urlOf(t, all[qualifier].URL))
+		out.FunctionUrlConfigs = append(out.FunctionUrlConfigs, h.urlOf(c, t, all[qualifier].URL))
 	}
 	return out, nil
 }

@@ -396,6 +396,15 @@ func (c *Client) tell() {
 	}
 }
 
+// Renew implements hearth.Node. It does not wait.
+func (c *Client) Renew() {
+	select {
+	case c.changes <- step{What: "renew"}:
+	default:
+		c.cfg.Log.Warn("a node is not told that credentials end: what its functions call here may fail until their containers are replaced", "node", c.cfg.Address)
+	}
+}
+
 // PolicyChanged implements hearth.Node: the node is told with the next
 // invocation.
 func (c *Client) PolicyChanged(account hearth.Account, function string) {

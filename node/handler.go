@@ -333,6 +333,8 @@ func (h *Handler) step(w http.ResponseWriter, r *http.Request) {
 	case "changed":
 		h.forget(s.Old)
 		h.node.Changed(s.Old, s.Now)
+	case "renew":
+		h.node.Renew()
 	default:
 		err = hearth.Errorf(hearth.UnknownOperation, "There is no step %q of an update.", s.What)
 	}

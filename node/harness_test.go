@@ -71,6 +71,7 @@ func (n *fakeNode) Ahead(_ context.Context, old, now *hearth.Function, share flo
 	n.note("ahead " + now.Name)
 }
 func (n *fakeNode) Changed(old, now *hearth.Function)               { n.note("changed " + old.Name) }
+func (n *fakeNode) Renew()                                          { n.note("renew") }
 func (n *fakeNode) PolicyChanged(_ hearth.Account, function string) { n.note("policy " + function) }
 
 // pair is a node that is served, and a client of it.

@@ -238,6 +238,8 @@ func decode(c *configuration, secrets vault) (*hearth.Function, error) {
 
 // write puts what differs between old and new into the store, durably.
 func (r *Registry) write(ctx context.Context, k key, old, new *view) error {
+	r.sealing.RLock()
+	defer r.sealing.RUnlock()
 	before, err := old.records(k, r.vault(), nil)
 	if err != nil {
 		return err

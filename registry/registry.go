@@ -169,6 +169,7 @@ type Registry struct {
 
 	shards      [shardCount]shard
 	locks       keyLocks
+	sealing     sync.RWMutex // read from sealing an environment until it is on disk
 	packages    packages
 	generations generations
 	layers      layers

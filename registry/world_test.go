@@ -47,6 +47,7 @@ type world struct {
 	cfg   registry.Config
 	clock *clock.Fake
 	close func()
+	keys  *identity.Authority
 }
 
 func newWorld(t tester, dir string, edit func(*registry.Config)) *world {
@@ -64,7 +65,7 @@ func (w *world) open() {
 	w.t.Helper()
 	keys, err := identity.LoadOrCreate(identity.Config{Dir: w.dir, Clock: w.clock})
 	w.must(err)
-	w.cfg.Secrets = keys.Key()
+	w.cfg.Secrets, w.keys = keys.Key(), keys
 	records, err := sqlite.Open(ctx, w.dir)
 	w.must(err)
 	blobs, err := files.Open(filepath.Join(w.dir, "blobs"))

@@ -3,12 +3,15 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/control"
+	"github.com/hearth-faas/hearth/lambda"
 	"github.com/hearth-faas/hearth/policy"
+	"github.com/hearth-faas/hearth/sqs"
 )
 
 // authorize is what services of Hearth's own ask before they do something for
@@ -36,22 +39,21 @@ func (v verdicts) Can(ctx context.Context, account hearth.Account, who, action, 
 	if resource == "" {
 		resource = "*"
 	}
-	// A function may be named by its name.
-	if strings.HasPrefix(action, "lambda:") && resource != "*" && !strings.HasPrefix(resource, "arn:") {
-		resource = "arn:aws:lambda:" + v.s.cfg.Region + ":" + string(a.ID) + ":function:" + resource
-	}
-	r := &access.Request{Caller: id, Action: action, Resource: resource, Context: about}
-	if parts := strings.SplitN(resource, ":", 8); len(parts) >= 6 && parts[4] != "" {
-		r.Account = hearth.Account(parts[4])
-		if parts[2] == "lambda" && parts[5] == "function" && len(parts) >= 7 {
-			qualifier := ""
-			if len(parts) == 8 {
-				qualifier = parts[7]
-			}
-			r.Policy = v.s.registry.Policy(r.Account, parts[6], qualifier)
+	// A function may be named by its name, and a queue.
+	if resource != "*" && !strings.HasPrefix(resource, "arn:") {
+		switch service, _, _ := strings.Cut(action, ":"); service {
+		case "lambda":
+			resource = "arn:aws:lambda:" + v.s.cfg.Region + ":" + string(a.ID) + ":function:" + resource
+		case "sqs":
+			resource = v.s.queues.ARN(a.ID, resource)
 		}
 	}
+	r := &access.Request{Caller: id, Action: action, Resource: resource, Context: about}
+	r.Account, r.Policy = v.s.policyOf(a.ID, action, resource)
 	verdict := v.s.judge.Judge(r)
+	if strings.HasPrefix(action, "sts:") && strings.Contains(resource, ":role/") {
+		verdict = v.assume(r)
+	}
 	out := control.Can{Who: id.ARN, Action: action, Resource: resource, Allowed: verdict.Allowed, Explicit: verdict.Explicit, Why: verdict.Why, By: verdict.By}
 	// The other account's policy is not for this one to read.
 	foreign := r.Policy != nil && r.Account != a.ID
@@ -62,6 +64,93 @@ func (v verdicts) Can(ctx context.Context, account hearth.Account, who, action, 
 		}
 	}
 	return out, nil
+}
+
+// assume is the verdict about taking a role on: its trust policy must allow it,
+// and the caller's policies too, unless it trusts just him.
+func (v verdicts) assume(r *access.Request) access.Verdict {
+	trust, himself := v.s.roles.Trusts(r.Caller, r.Resource, r.Action, r.Context)
+	switch {
+	case trust == policy.ExplicitDeny:
+		return access.Verdict{Explicit: true, By: "the role's trust policy", Why: "the role's trust policy denies it"}
+	case trust != policy.Allowed:
+		return access.Verdict{Why: "the role's trust policy does not allow it, or there is no such role"}
+	case himself:
+		return access.Verdict{Allowed: true, By: "the role's trust policy", Why: "the role's trust policy names the caller himself"}
+	}
+	open := *r
+	open.Open = true // of the role's side its trust policy has decided
+	return v.s.judge.Judge(&open)
+}
+
+// policyOf is whose a resource is, "" if its ARN does not say, and the policy of
+// its own by which an action of somebody of the account is judged.
+func (s *Server) policyOf(caller hearth.Account, action, resource string) (hearth.Account, *policy.Document) {
+	parts := strings.SplitN(resource, ":", 8)
+	if len(parts) < 6 || parts[4] == "" {
+		return "", nil
+	}
+	account := hearth.Account(parts[4])
+	own := account == caller
+	_, name, _ := strings.Cut(action, ":")
+	switch {
+	case parts[2] == "sqs" && !(own && sqs.OnPolicy(name)):
+		return account, s.queues.Policy(account, parts[5])
+	case parts[2] != "lambda" || len(parts) < 7:
+	case parts[5] == "function" && !(own && lambda.OnPolicies(name)):
+		qualifier := ""
+		if len(parts) == 8 {
+			qualifier = parts[7]
+		}
+		return account, s.registry.Policy(account, parts[6], qualifier)
+	case parts[5] == "layer" && len(parts) == 8 && !own: // of its own account a layer's policy takes nothing
+		number, err := strconv.Atoi(parts[7])
+		if err != nil {
+			break
+		}
+		if l := s.registry.LayerVersion(account, parts[6], number); l != nil && l.Policy != nil {
+			return account, l.Policy.Document
+		}
+	}
+	return account, nil
+}
+
+// tagsOf are the tags of a resource, for conditions; none of one that there is
+// not. A function's are those of its versions and aliases too.
+func (s *Server) tagsOf(resource string) map[string]string {
+	parts := strings.SplitN(resource, ":", 8)
+	if len(parts) < 6 {
+		return nil
+	}
+	account := hearth.Account(parts[4])
+	if parts[2] == "sqs" {
+		tags, err := s.queues.Tags(account, parts[5])
+		if err != nil {
+			return nil
+		}
+		return tags
+	}
+	if parts[2] != "lambda" || len(parts) < 7 {
+		return nil
+	}
+	var of lambda.TagStore
+	switch parts[5] {
+	case "function":
+		of = s.registry
+	case "event-source-mapping":
+		of = s.mappings
+	case "capacity-provider":
+		of = s.capacity
+	case "code-signing-config":
+		of = s.signing
+	default:
+		return nil
+	}
+	tags, err := of.Tags(context.Background(), account, parts[6])
+	if err != nil {
+		return nil
+	}
+	return tags
 }
 
 // who is the identity that a name or ARN means: root, a user, a role or a

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/audit"
 	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/store"
@@ -33,6 +34,9 @@ type audits struct{ s *Server }
 func (a audits) Find(f audit.Filter) ([]audit.Event, error) { return a.s.audit.Find(f) }
 
 func (a audits) Verify(since string) (audit.Verdict, error) {
+	if err := audit.CheckMark(since); err != nil {
+		return audit.Verdict{}, hearth.Errorf(hearth.InvalidParameter, "The mark %v: give what hearth audit --verify has printed as such.", err)
+	}
 	return audit.Verify(a.s.dir(auditDir), a.s.authority.Key(), since)
 }
 

@@ -32,10 +32,10 @@ func (c Config) checkDatabase() error {
 	return postgres.CheckURL(c.Database)
 }
 
-// bindingName is the file that says in which database a data folder has its
+// DatabaseFile is the file in the data folder that says in which database a data folder has its
 // records. The folder has what belongs to them: the key that seals the secrets
 // among them, and the functions' code.
-const bindingName = "database.json"
+const DatabaseFile = "database.json"
 
 type binding struct {
 	ID   string `json:"id"`
@@ -103,7 +103,7 @@ func (s *Server) openPostgres(ctx context.Context, lost func(error)) (*postgres.
 
 // bound reads the folder's binding, the zero one if there is none.
 func (s *Server) bound() (b binding, err error) {
-	data, err := os.ReadFile(s.dir(bindingName))
+	data, err := os.ReadFile(s.dir(DatabaseFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, nil
 	}
@@ -111,7 +111,7 @@ func (s *Server) bound() (b binding, err error) {
 		return b, err
 	}
 	if err := json.Unmarshal(data, &b); err != nil || b.ID == "" {
-		return b, fmt.Errorf("%s is damaged (%v): restore it from a backup", bindingName, err)
+		return b, fmt.Errorf("%s is damaged (%v): restore it from a backup", DatabaseFile, err)
 	}
 	return b, nil
 }
@@ -146,7 +146,7 @@ func (s *Server) bind(ctx context.Context, records *postgres.Store, bound bindin
 		if err != nil {
 			return err
 		}
-		if err := writeSynced(s.dir(bindingName), data); err != nil {
+		if err := writeSynced(s.dir(DatabaseFile), data); err != nil {
 			return store.Explain(s.cfg.DataDir, err)
 		}
 	}

@@ -69,10 +69,10 @@ func (s *Server) listenTLS(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("the certificate: %w", err)
 		}
-		config = door.TLS(files.Certificate)
+		config, s.certificateNames = door.TLS(files.Certificate), files.Names()
 	} else {
 		var err error
-		config, err = door.ACME{
+		config, s.certificates, err = door.ACME{
 			Domains: s.cfg.ACMEDomains, Email: s.cfg.ACMEEmail, Directory: s.cfg.ACMEDirectory, Roots: s.cfg.ACMERoots, Dir: s.dir("acme"), Key: s.authority.Key(),
 		}.Open()
 		if err != nil {

@@ -18,7 +18,7 @@ func (s *Server) openHTTPAPIs(ctx context.Context) (err error) {
 		Store: s.records, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Metrics: s.metrics,
 		Invoker: s.frontend, Done: s.frontend.Done, Credentials: s.authority, Within: s.within, Logs: s.logs,
 		Authorize: s.authorize, Guard: &s.guard,
-		Sockets: s.cfg.MaxConnections / 2, Own: s.ownNames(), Endpoint: s.httpAPI, Refuses: outside.Opened(s.cfg.HTTPBackends), Issuers: s.issuers,
+		Sockets: s.cfg.MaxConnections / 2, Own: s.ownNames(), Endpoint: func(id string) string { return s.httpAPI(nil, id) }, Refuses: outside.Opened(s.cfg.HTTPBackends), Issuers: s.issuers,
 		Role: func(account hearth.Account, role, of string) error {
 			return s.roles.PassToService(account, role, "apigateway.amazonaws.com", of)
 		},
@@ -41,15 +41,6 @@ func (s *Server) ownNames() (names []string) {
 		names = append(names, strings.ToLower(n))
 	}
 	return names
-}
-
-// httpAPI is where the HTTP API of that id is served; see functionURL.
-func (s *Server) httpAPI(id string) string {
-	_, port, err := net.SplitHostPort(s.Addr().String())
-	if err != nil {
-		panic(err) // the address of a TCP listener has a port
-	}
-	return "http://" + net.JoinHostPort(apigateway.Host(id, s.cfg.Region, "localhost"), port)
 }
 
 // httpAPIsOf are the ids of an account's HTTP APIs, and its host names.

@@ -101,7 +101,7 @@ func MoveRecords(ctx context.Context, cfg Config, tell func(records int)) (m Mov
 		if err != nil {
 			return m, err
 		}
-		if err := writeSynced(s.dir(bindingName), data); err != nil {
+		if err := writeSynced(s.dir(DatabaseFile), data); err != nil {
 			return m, store.Explain(cfg.DataDir, err)
 		}
 	}

@@ -54,7 +54,7 @@ func TestRecordsAreMovedWholeOrNotAtAll(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("broken off: %v", err)
 		}
-		if _, err := os.Stat(filepath.Join(dir, bindingName)); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, DatabaseFile)); err == nil {
 			t.Fatal("the folder belongs to the database before all is there")
 		}
 	}

@@ -33,6 +33,9 @@ func (n ownNode) Prepare(ctx context.Context, f *hearth.Function) error {
 	return n.worker.Prepare(ctx, f)
 }
 
+// Renew implements hearth.Node.
+func (n ownNode) Renew() { n.worker.Renew() }
+
 // nodes is the server's part in having nodes: the router, and where they join.
 // A server that takes none has neither, and its invocations pass by neither.
 type nodes struct {
@@ -130,6 +133,9 @@ func (s *Server) join(ctx context.Context, info fleet.Info) (node.Welcome, error
 	if err := s.nodes.router.Join(info, c, c.Close); err != nil {
 		c.Close()
 		return node.Welcome{}, err
+	}
+	if s.rotatedSince(s.clock.Now().Add(-sessionLongest)) {
+		c.Renew() // it may have containers of before, and not have been told
 	}
 	return node.Welcome{Region: s.cfg.Region, HeartbeatEvery: fleet.HeartbeatEvery, Version: s.cfg.Version}, nil
 }

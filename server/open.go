@@ -407,6 +407,7 @@ func (s *Server) openAsync(ctx context.Context) (err error) {
 }
 
 func (s *Server) openAPI(context.Context) error {
+	s.judge.Tags(s.tagsOf)
 	s.accounts.Hold(s.belongings()...)
 	api := lambda.New(lambda.Config{
 		Registry: functions{s.registry, s.shares}, Mappings: s.mappings, SigningConfigs: s.signing, CheckKey: s.authority.Keys().Check, Invoker: s.frontend, Done: s.frontend.Done, Durable: s.durable, Recorder: s.decisions,

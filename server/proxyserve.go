@@ -69,7 +69,7 @@ func NewProxy(ctx context.Context, cfg ProxyConfig) (_ *Proxy, err error) {
 		}
 	}()
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, open := range []func(context.Context) error{p.openFolder, p.listen, p.openRecords, p.openStore, p.openEndpoints} {
+	for _, open := range []func(context.Context) error{p.openFolder, p.listen, p.openRecords, p.openStore, p.joinKeys, p.openEndpoints} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}

@@ -28,7 +28,7 @@ func (s *Server) openQueues(ctx context.Context) (err error) {
 
 // neighbours are the services beside Lambda that answer for themselves.
 func (s *Server) neighbours() map[string]awsjson.Handler {
-	return map[string]awsjson.Handler{"sqs": sqswire.New(s.queues), "events": buswire.New(s.buses), "scheduler": schedulewire.New(s.schedules), "apigateway": gatewaywire.New(gatewaywire.Config{APIs: s.apis, Authorize: s.authorize})}
+	return map[string]awsjson.Handler{"sqs": sqswire.New(s.queues), "events": buswire.New(s.buses), "scheduler": schedulewire.New(s.schedules), "apigateway": gatewaywire.New(gatewaywire.Config{APIs: s.apis, Authorize: s.authorize, Endpoint: s.httpAPI})}
 }
 
 // queueMetrics tells Prometheus about queues.

@@ -44,6 +44,7 @@ func (s *Server) routes(api http.Handler) http.Handler {
 		Tasks:       taskAPIs{s.tasks},
 		Shares:      shares{s.shares},
 		Accounts:    accountList{s},
+		MasterKey:   masterKey{s},
 		Proxies:     s.proxies,
 		Access:      verdicts{s},
 

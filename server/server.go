@@ -129,10 +129,14 @@ type Server struct {
 	urls    gateway.Index
 	outside *http.Server // for clients
 	secure  net.Listener // for clients, under TLS; nil: none
-	conns   *door.Conns  // from outside
-	door    *door.Handler
-	inside  *http.Server // for functions
-	closers []closer     // in the order in which they were opened
+
+	certificates     *door.Certificates // had by ACME
+	certificateNames []string           // that the certificate in files is for
+	resealing        resealing
+	conns            *door.Conns // from outside
+	door             *door.Handler
+	inside           *http.Server // for functions
+	closers          []closer     // in the order in which they were opened
 }
 
 type closer struct {
@@ -147,7 +151,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), metrics: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), resealing: resealing{due: make(chan struct{}, 1)}, metrics: prometheus.NewRegistry()}
 	if cfg.Fair {
 		s.gate = frontend.NewGate()
 	}
@@ -169,6 +173,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openImages,
 		s.openWorker,
 		s.openStore,
+		s.joinKeys,
 		s.openMeter,
 		s.openAccounts,
 		s.openPolicies,
@@ -237,16 +242,6 @@ func (s *Server) mayLoop(fn *hearth.Function) bool {
 	return err == nil && settings.Recursion == "Allow"
 }
 
-// functionURL is where the function with the URL of that id is served: browsers
-// and most resolvers take every name under localhost for this machine.
-func (s *Server) functionURL(id string) string {
-	_, port, err := net.SplitHostPort(s.Addr().String())
-	if err != nil {
-		panic(err) // the address of a TCP listener has a port
-	}
-	return "http://" + net.JoinHostPort(gateway.Host(id, s.cfg.Region, "localhost"), port) + "/"
-}
-
 // httpServer bounds what a client can make the server hold.
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
@@ -283,12 +278,16 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	go s.serveNodes(failed)
 	err = control.WriteRunning(s.cfg.DataDir, control.Running{
 		PID: os.Getpid(), Endpoint: "http://" + s.Addr().String(), Account: s.cfg.Account, Region: s.cfg.Region,
-		Version: s.cfg.Version, Started: s.clock.Now(),
+		Version: s.cfg.Version, Started: s.clock.Now(), Public: s.Public(),
 	})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("server.json", func() error { return control.RemoveRunning(s.cfg.DataDir) })
+	if err := s.publishKeys(ctx); err != nil {
+		return err
+	}
+	s.startResealing()
 	s.meter.Start()
 	s.durable.Run()
 	s.async.Start()

@@ -104,7 +104,7 @@ func (s *Shares) derived(ctx context.Context, a *alias, t *terms, f *hearth.Func
 	if err := offerable(f); err != nil {
 		return nil, hearth.Errorf(hearth.Conflict, "The function that the shared alias %s runs has become one that cannot be shared.", s.arn(a.key))
 	}
-	values, err := s.open(t.record)
+	values, err := s.open(s.newest(t.record))
 	if err != nil {
 		s.cfg.Log.Error("the parameters of a shared alias do not open", "alias", s.arn(a.key), "error", err)
 		return nil, hearth.Errorf(hearth.Service, "The parameters of the shared alias %s cannot be read: set them anew.", s.arn(a.key))

@@ -16,20 +16,17 @@ import (
 // as aws:sourcearn. A queue that does not exist has no policy, so that others
 // learn nothing of it. Errors: AccessDenied.
 func (s *Service) Allowed(id hearth.Identity, action string, account hearth.Account, name string, about map[string][]string) error {
-	var d *policy.Document
-	if q, err := s.find(account, name); err == nil {
-		d = q.set.Load().policy
-	}
+	d := s.Policy(account, name)
 	own := id.Service == "" && id.Account == account
 	if s.cfg.Judge != nil && !(own && access.IsRoot(id)) {
-		if own && onPolicy(action) {
+		if own && OnPolicy(action) {
 			d = nil // who may change it can't be shut out by it
 		}
 		return s.cfg.Judge.Check(&access.Request{
 			Caller: id, Action: "sqs:" + action, Resource: s.ARN(account, name), Account: account, Context: about, Policy: d,
 		})
 	}
-	if own && (d == nil || onPolicy(action)) {
+	if own && (d == nil || OnPolicy(action)) {
 		return nil
 	}
 	r := policy.Request{
@@ -45,14 +42,23 @@ func (s *Service) Allowed(id hearth.Identity, action string, account hearth.Acco
 	return nil
 }
 
-// onPolicy tells the actions that a queue's own account always may: one that
+// OnPolicy tells the actions, without sqs:, that a queue's own account always may: one that
 // had shut itself out of a policy could not open it again.
-func onPolicy(action string) bool {
+func OnPolicy(action string) bool {
 	switch action {
 	case "AddPermission", "RemovePermission", "SetQueueAttributes", "GetQueueAttributes", "DeleteQueue":
 		return true
 	}
 	return false
+}
+
+// Policy is the policy of a queue; nil if it has none, or is none.
+func (s *Service) Policy(account hearth.Account, name string) *policy.Document {
+	q, err := s.find(account, name)
+	if err != nil {
+		return nil
+	}
+	return q.set.Load().policy
 }
 
 // shareable are the actions that AddPermission gives.

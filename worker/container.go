@@ -369,7 +369,9 @@ func (c *container) Settled() <-chan struct{} { return c.settled }
 
 // old says that the credentials in the container's environment will not do
 // for much longer.
-func (c *container) old(now time.Time) bool { return now.Sub(c.keyed) > containerLife }
+func (c *container) old(now time.Time) bool {
+	return now.Sub(c.keyed) > containerLife || c.keyed.UnixNano() <= c.w.renewed.Load()
+}
 
 var errOld = errors.New("its credentials are about to expire")
 

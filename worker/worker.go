@@ -15,6 +15,7 @@ import (
 	"maps"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hearth-faas/hearth"
@@ -93,6 +94,9 @@ type Worker struct {
 
 	mu    sync.Mutex
 	slots map[hearth.Boot]float64 // MiB that a ready slot was seen to cost
+
+	renewed     atomic.Int64 // when credentials were made anew, in Unix nanoseconds
+	renewSpread time.Duration
 }
 
 // New makes a worker; nothing runs yet.
@@ -109,7 +113,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.CodeCacheBytes == 0 {
 		cfg.CodeCacheBytes = DefaultCodeCacheBytes
 	}
-	w := &Worker{cfg: cfg, slots: map[hearth.Boot]float64{}}
+	w := &Worker{cfg: cfg, slots: map[hearth.Boot]float64{}, renewSpread: renewSpread}
 	code, err := newCodeCache(filepath.Join(cfg.DataDir, "code"), cfg.CodeCacheBytes, w.fetching(), cfg.Unpack)
 	if err != nil {
 		return nil, err

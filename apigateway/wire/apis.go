@@ -17,15 +17,29 @@ func (r *request) quick() (q apigateway.Quick, err error) {
 	return apigateway.Quick{Target: in.Target, RouteKey: in.RouteKey, Credentials: in.CredentialsArn}, err
 }
 
+// shown is an API as whoever asks reaches it.
+func (a *api) shown(r *request, one *apigateway.API, err error) (*apigateway.API, error) {
+	if err != nil || a.Endpoint == nil {
+		return one, err
+	}
+	own := *one
+	own.Endpoint = a.Endpoint(r.HTTP, one.ID)
+	return &own, nil
+}
+
 func (a *api) createAPI(r *request) (answer, error) {
 	q, err := r.quick()
 	if err != nil {
 		return answer{}, err
 	}
-	return created(a.APIs.CreateAPI(r.ctx, r.account(), q, func(n *apigateway.API) error { return apigateway.Patch(n, r.Body) }))
+	one, err := a.APIs.CreateAPI(r.ctx, r.account(), q, func(n *apigateway.API) error { return apigateway.Patch(n, r.Body) })
+	return created(a.shown(r, one, err))
 }
 
-func (a *api) getAPI(r *request) (answer, error) { return ok(a.APIs.API(r.account(), r.parts[1])) }
+func (a *api) getAPI(r *request) (answer, error) {
+	one, err := a.APIs.API(r.account(), r.parts[1])
+	return ok(a.shown(r, one, err))
+}
 
 func (a *api) listAPIs(r *request) (answer, error) {
 	p, err := r.page()
@@ -33,6 +47,11 @@ func (a *api) listAPIs(r *request) (answer, error) {
 		return answer{}, err
 	}
 	items, next := a.APIs.APIs(r.account(), p)
+	for i := range items {
+		if items[i], err = a.shown(r, items[i], nil); err != nil {
+			return answer{}, err
+		}
+	}
 	return listed(items, next, nil)
 }
 
@@ -41,12 +60,13 @@ func (a *api) updateAPI(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(a.APIs.UpdateAPI(r.ctx, r.account(), r.parts[1], q, func(n *apigateway.API) error {
+	one, err := a.APIs.UpdateAPI(r.ctx, r.account(), r.parts[1], q, func(n *apigateway.API) error {
 		tags := n.Tags
 		err := apigateway.Patch(n, r.Body)
 		n.Tags = tags // which have operations of their own
 		return err
-	}))
+	})
+	return ok(a.shown(r, one, err))
 }
 
 func (a *api) deleteAPI(r *request) (answer, error) {
@@ -73,7 +93,8 @@ func (a *api) importAPI(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return created(a.APIs.Import(r.ctx, r.account(), d))
+	one, err := a.APIs.Import(r.ctx, r.account(), d)
+	return created(a.shown(r, one, err))
 }
 
 func (a *api) reimportAPI(r *request) (answer, error) {
@@ -81,7 +102,8 @@ func (a *api) reimportAPI(r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return created(a.APIs.Reimport(r.ctx, r.account(), r.parts[1], d))
+	one, err := a.APIs.Reimport(r.ctx, r.account(), r.parts[1], d)
+	return created(a.shown(r, one, err))
 }
 
 func (a *api) exportAPI(r *request) (answer, error) {
@@ -92,8 +114,12 @@ func (a *api) exportAPI(r *request) (answer, error) {
 	if output != "JSON" && output != "YAML" {
 		return answer{}, invalid("The outputType of an export is JSON or YAML: %.40q", output)
 	}
+	at := ""
+	if a.Endpoint != nil {
+		at = a.Endpoint(r.HTTP, r.parts[1])
+	}
 	b, err := a.APIs.Export(r.account(), r.parts[1], apigateway.Export{
-		Stage: r.query.Get("stageName"), Bare: r.query.Get("includeExtensions") == "false", YAML: output == "YAML",
+		Endpoint: at, Stage: r.query.Get("stageName"), Bare: r.query.Get("includeExtensions") == "false", YAML: output == "YAML",
 	})
 	sort := "application/json"
 	if output == "YAML" {

@@ -24,6 +24,9 @@ type Config struct {
 	// apigateway: and the method, as the service has it, resource an ARN. nil is
 	// always, in the caller's own account.
 	Authorize func(ctx context.Context, caller hearth.Identity, action, resource string) error
+	// Endpoint is where the API of that id is served, for whoever asks by r; nil
+	// is where it was when it was made.
+	Endpoint func(r *http.Request, id string) string
 }
 
 type api struct{ Config }

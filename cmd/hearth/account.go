@@ -56,7 +56,7 @@ func (a *app) accountCreateCmd() *cobra.Command {
 				return a.printJSON(struct {
 					control.AccountMade
 					Endpoint string `json:"endpoint"`
-				}{made, r.endpoint})
+				}{made, firstOf(r.running.Public, r.endpoint)})
 			}
 			fmt.Fprintf(a.out, "account            %s\nname               %s\naccess key id      %s\nsecret access key  %s\n",
 				a.bold(string(made.Account.ID)), made.Account.Name, made.AccessKeyID, made.SecretAccessKey)
@@ -74,7 +74,7 @@ and this into ~/.aws/config
 
 and then works with: aws --profile %s …, and hearth --profile %s …
 To act as its root yourself, in this shell: eval "$(hearth env --account %s%s)"`,
-				args[0], made.AccessKeyID, made.SecretAccessKey, args[0], made.Region, r.endpoint, args[0], args[0], args[0], r.dataFlag())
+				args[0], made.AccessKeyID, made.SecretAccessKey, args[0], made.Region, firstOf(r.running.Public, r.endpoint), args[0], args[0], args[0], r.dataFlag())
 			return nil
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,6 +60,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	f := asFailure(err, cmd.CommandPath())
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return exitInterrupted // and the user knows why
+	}
+	if f.missing && f.way == "" {
+		f.way = whereToLook(f, cmd.CommandPath())
 	}
 	f.print(a)
 	return f.code
@@ -151,6 +155,19 @@ func between(low, high int) cobra.PositionalArgs {
 		if len(args) >= low && (len(args) <= high || high < 0) {
 			return nil
 		}
-		return usage(fmt.Sprintf("%s got %d arguments", cmd.CommandPath(), len(args)), "It is used as: "+cmd.UseLine())
+		if high == 0 && cmd.HasAvailableSubCommands() {
+			var names []string
+			for _, c := range cmd.Commands() {
+				if c.IsAvailableCommand() {
+					names = append(names, c.Name())
+				}
+			}
+			return usage(fmt.Sprintf("there is no %s %s", cmd.CommandPath(), args[0]), "There are: "+strings.Join(names, ", ")+"; see "+cmd.CommandPath()+" --help.")
+		}
+		plural := "s"
+		if len(args) == 1 {
+			plural = ""
+		}
+		return usage(fmt.Sprintf("%s got %d argument%s", cmd.CommandPath(), len(args), plural), "It is used as: "+cmd.UseLine())
 	}
 }

@@ -17,12 +17,15 @@ func (a *app) canCmd() *cobra.Command {
 		Short: "Tell whether somebody may do something, and by which statement",
 		Long: `Tell whether a user or role may do something with a resource, by the same
 evaluation that decides about requests: the policies that it has, its permissions
-boundary, and the policy of the function. WHO is a name, user/NAME, role/NAME, an
-ARN, or root. RESOURCE is an ARN, or for lambda: a function's name. Exit code 1 is
-that it may not.`,
+boundary, and the policy of the function, queue, layer version or role. WHO is a
+name, user/NAME, role/NAME, an ARN, or root. RESOURCE is an ARN, or for lambda: a
+function's name, and for sqs: a queue's. The tags of the resource are those that it
+has; what a request would say is given by --context. Exit code 1 is that it may
+not.`,
 		Example: `  hearth can ann lambda:InvokeFunction orders
   hearth can role/deployer iam:PassRole arn:aws:iam::111122223333:role/fn \
-      --context iam:PassedToService=lambda.amazonaws.com`,
+      --context iam:PassedToService=lambda.amazonaws.com
+  hearth can ann lambda:CreateFunction new --context aws:RequestTag/team=web --context aws:TagKeys=team`,
 		Args: between(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := a.connect()
@@ -31,7 +34,7 @@ that it may not.`,
 			}
 			v, err := r.control.Can(cmd.Context(), account, args[0], args[1], strings.Join(args[2:], ""), about)
 			if err != nil {
-				return failed("can't find out what "+args[0]+" may do", err, "")
+				return r.failure("can't find out what "+args[0]+" may do", err)
 			}
 			exit := &failure{code: exitFailed}
 			if a.json {

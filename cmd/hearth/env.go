@@ -12,12 +12,14 @@ import (
 func (a *app) envCmd() *cobra.Command {
 	var format, account string
 	var hours float64
+	var public bool
 	cmd := &cobra.Command{
 		Use:   "env",
 		Short: "Print the variables that point aws, boto3 and the SDKs at the server",
 		Example: `  eval "$(hearth env)"
   hearth env --format fish | source
-  eval "$(hearth env --account team-a)"    as the root of another account, for an hour`,
+  eval "$(hearth env --account team-a)"    as the root of another account, for an hour
+  hearth env --public --account team-a     for another machine`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.json {
@@ -35,6 +37,12 @@ func (a *app) envCmd() *cobra.Command {
 			if !r.running.Alive(cmd.Context()) {
 				return noServer(a.dataDir(), r.dataFlag())
 			}
+			endpoint := r.endpoint
+			if public {
+				if endpoint = r.running.Public; endpoint == "" {
+					return refused("the server does not tell where other machines reach it", "It needs --tls-listen, and a name: of its certificate, --acme-domains or --own-names.")
+				}
+			}
 			// Of a session that was there before nothing may be left.
 			token := [2]string{"AWS_SESSION_TOKEN", ""}
 			if account != "" {
@@ -50,7 +58,7 @@ func (a *app) envCmd() *cobra.Command {
 				token[1] = session.SessionToken
 			}
 			vars := [][2]string{
-				{"AWS_ENDPOINT_URL", r.endpoint},
+				{"AWS_ENDPOINT_URL", endpoint},
 				{"AWS_ACCESS_KEY_ID", r.credentials.AccessKeyID},
 				{"AWS_SECRET_ACCESS_KEY", r.credentials.SecretAccessKey},
 				{"AWS_REGION", r.region},
@@ -63,6 +71,7 @@ func (a *app) envCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&account, "account", "", "the `account` to act for, by its id or name (default the operator's own)")
+	cmd.Flags().BoolVar(&public, "public", false, "for another machine: name where such reach the server, under TLS")
 	cmd.Flags().Float64Var(&hours, "hours", 1, "how many `hours` the credentials of another account hold, at most 12")
 	cmd.Flags().StringVar(&format, "format", "sh", "`sh`, fish or json")
 	return cmd

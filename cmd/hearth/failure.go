@@ -35,6 +35,9 @@ type failure struct {
 	way    string // what to do about it; "" if nobody knows
 	code   int
 	cause  error
+	// missing is that there is not what was named: the command says where to
+	// look for what there is.
+	missing bool
 }
 
 func (f *failure) Error() string {
@@ -137,8 +140,10 @@ func (r *remote) failure(thing string, err error) error {
 	}
 	way := ""
 	switch errorName(err) {
-	case string(hearth.NotFound):
-		way = "hearth ls shows the functions that there are."
+	case string(hearth.NotFound), string(hearth.NoSuchEntity):
+		f := failed(thing, err, "")
+		f.missing = true
+		return f
 	case string(hearth.UnrecognizedClient), string(hearth.InvalidSignature), string(hearth.MissingToken):
 		way = `The credentials are not this server's; take them with: eval "$(hearth env` + r.dataFlag() + `)"`
 	case string(hearth.TooManyRequests):

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +19,7 @@ import (
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/identity"
+	"github.com/hearth-faas/hearth/server"
 	"github.com/hearth-faas/hearth/store"
 )
 
@@ -33,6 +37,7 @@ func (a *app) masterKey(file string) string {
 
 func (a *app) keyCmd() *cobra.Command {
 	file := ""
+	status := func(cmd *cobra.Command, _ []string) error { return a.keyStatus(cmd, a.masterKey(file)) }
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Where the master key is, which seals all secrets at rest; and how to replace it",
@@ -41,58 +46,157 @@ after each rotation, and those seal everything else: environments, access keys,
 event sources' secrets. Outside the data folder it keeps a copy of that folder
 from being of use to anybody.
 
-  hearth key
+  hearth key                                 where it is, and what the data keys seal
   hearth key rotate                          another key, in the same file
   hearth key rotate --to /etc/hearth/master.key   and in another file from now on`,
 		Args: exactly(0),
-		RunE: func(*cobra.Command, []string) error {
-			d, err := identity.OpenDataKeys(a.dataDir(), a.masterKey(file))
-			if err != nil {
-				return failed("can't read the keys of "+a.dataDir(), err, "")
-			}
-			return a.printMaster(d.Info())
-		},
+		RunE: status,
 	}
 	masterKeyFlag(cmd, &file, "")
-	to := ""
+	var r rotation
 	rotate := &cobra.Command{
 		Use:   "rotate",
-		Short: "Replace the master key, and seal what comes with a new data key",
+		Short: "Replace the master key, and have a new data key seal everything",
 		Long: `Replace the master key by a new one, and have a new data key seal what comes
-from now on. What older data keys have sealed goes on to open. The old master
-key opens nothing any more, and is removed, unless it is in a file of yours.
-Temporary credentials (sessions) end, and are to be asked for anew; access keys
-go on. The server must not be running. Whenever this is interrupted, a server
-can be started, and this can be done again.
+from now on. What older data keys have sealed is sealed anew by a server in the
+background; then the older keys are removed (hearth key status tells how far that
+is). The old master key opens nothing any more, and is removed, unless it is in a
+file of yours.
+
+A server that runs on the data folder does it while it goes on serving. Temporary
+credentials that it made before, those of functions among them, hold for 20
+minutes more, and functions' containers are replaced in that time; who has the old
+key could make such credentials as long. With --end-sessions they end at once, and
+what functions call here may fail until their containers are replaced. Access keys
+go on. If no server runs, the keys are replaced in the folder, and sessions end.
+
+Whenever this is interrupted, a server can be started, and this can be done again.
 
 With --to the new key goes into that file, which --master-key-file names to the
-server then. If there is a key in it already, that one becomes the new one.`,
+server from its next start on. If there is a key in it already, that one becomes
+the new one.`,
 		Args: exactly(0),
-		RunE: func(*cobra.Command, []string) error { return a.rotateKey(a.masterKey(file), to) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.rotateKey(cmd, a.masterKey(file), r) },
 	}
-	rotate.Flags().StringVar(&to, "to", "", "`file` that the new key is put into, or found in")
-	cmd.AddCommand(rotate)
+	rotate.Flags().StringVar(&r.to, "to", "", "`file` that the new key is put into, or found in")
+	rotate.Flags().BoolVar(&r.endSessions, "end-sessions", false, "end temporary credentials at once, as if the old key were known to others")
+	cmd.AddCommand(rotate, &cobra.Command{
+		Use:   "status",
+		Short: "Which keys there are, and how much each of them seals",
+		Args:  exactly(0),
+		RunE:  status,
+	})
 	return cmd
 }
 
-func (a *app) rotateKey(from, to string) (err error) {
+// rotation is how the key is to be rotated.
+type rotation struct {
+	to          string
+	endSessions bool
+}
+
+// runningHere is the server that runs on the data folder; nil if none does.
+func (a *app) runningHere(cmd *cobra.Command) (*remote, error) {
+	running, err := control.ReadRunning(a.dataDir())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !running.Alive(cmd.Context()) {
+		return nil, nil
+	}
+	r := &remote{}
+	if err := a.connectByFolder(r); err != nil {
+		return nil, err
+	}
+	r.dial()
+	return r, nil
+}
+
+func (a *app) keyStatus(cmd *cobra.Command, file string) error {
+	r, err := a.runningHere(cmd)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		d, err := identity.OpenDataKeys(a.dataDir(), file)
+		if err != nil {
+			return failed("can't read the keys of "+a.dataDir(), err, "Run this as the user that runs the server, or name its folder with --data.")
+		}
+		return a.printMaster(statusOf(d.Info()), false)
+	}
+	status, err := r.control.KeyStatus(cmd.Context())
+	if err != nil {
+		return r.failure("can't tell of the keys", err)
+	}
+	return a.printMaster(status, true)
+}
+
+func statusOf(i identity.MasterInfo) control.KeyStatus {
+	s := control.KeyStatus{ID: i.ID, File: i.File, Inside: i.Inside}
+	for _, k := range i.DataKeys {
+		s.DataKeys = append(s.DataKeys, control.DataKey{Generation: k.Generation, Created: k.Created, Current: k.Current})
+	}
+	return s
+}
+
+func (a *app) rotateKey(cmd *cobra.Command, from string, how rotation) error {
 	dir := a.dataDir()
 	if !fileExists(filepath.Join(dir, identity.CredentialsFile)) {
 		return refused("no server has started in "+dir+" yet", "Start one there, hearth up, or name another folder with --data.")
 	}
+	if how.to != "" {
+		var err error
+		if how.to, err = filepath.Abs(how.to); err != nil {
+			return err
+		}
+	}
+	r, err := a.runningHere(cmd)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return a.rotateHere(dir, from, how.to)
+	}
+	before, err := r.control.KeyStatus(cmd.Context())
+	if err != nil {
+		return r.failure("can't tell of the keys", err)
+	}
+	after, err := r.control.RotateKey(cmd.Context(), how.to, how.endSessions)
+	if err != nil {
+		return r.failure("can't rotate the key of "+dir, err)
+	}
+	if err := a.printMaster(after, true); err != nil {
+		return err
+	}
+	a.sayWhere(before.File, after)
+	return nil
+}
+
+// sayWhere tells what is left to do after a rotation.
+func (a *app) sayWhere(from string, after control.KeyStatus) {
+	if a.json || from == after.File {
+		return
+	}
+	if fileExists(from) {
+		a.say("The old key is still in %s. Remove it; it opens backups of before, and nothing else.", from)
+	}
+	if !after.Inside {
+		a.say("Start the server with: hearth up --master-key-file %s", after.File)
+	}
+}
+
+// rotateHere rotates the key of a folder in which no server runs.
+func (a *app) rotateHere(dir, from, to string) (err error) {
 	folder, err := store.OpenFolder(dir)
 	if inUse, ok := errors.AsType[*store.InUseError](err); ok {
-		return refused(fmt.Sprintf("a server (process %d) runs on %s", inUse.PID, dir), "Stop it first; it is started with the new key then.")
+		return refused(fmt.Sprintf("a server (process %d) that does not answer holds %s", inUse.PID, dir), "Wait until it has started, or stop it, and do this again.")
 	}
 	if err != nil {
 		return failed("can't rotate the key of "+dir, err, "")
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
+	if fileExists(filepath.Join(dir, server.DatabaseFile)) {
+		return refused("the records of "+dir+" are in a database, where the keys are too, and no server runs on it", "Start it, hearth up, and do this again while it runs.")
+	}
 	if to == "" {
 		to = from
-	}
-	if to, err = filepath.Abs(to); err != nil {
-		return err
 	}
 	info, err := identity.Rotate(folder.Path, from, to, time.Now(), slog.Default())
 	if err != nil {
@@ -101,15 +205,11 @@ func (a *app) rotateKey(from, to string) (err error) {
 	if err := a.auditRotation(folder.Path, to); err != nil {
 		return failed("the key was rotated, but that is not in the audit log", err, "")
 	}
-	if err := a.printMaster(info); err != nil {
+	after := statusOf(info)
+	if err := a.printMaster(after, false); err != nil {
 		return err
 	}
-	switch {
-	case from != to && fileExists(from):
-		a.say("The old key is still in %s. Remove it; it opens backups of before, and nothing else.\nStart the server with: hearth up --master-key-file %s", from, to)
-	case from != to && !info.Inside:
-		a.say("Start the server with: hearth up --master-key-file %s", to)
-	}
+	a.sayWhere(from, after)
 	return nil
 }
 
@@ -144,26 +244,54 @@ func (a *app) auditRotation(dir, masterKey string) error {
 	return errors.Join(err, log.Close())
 }
 
-func (a *app) printMaster(i identity.MasterInfo) error {
+// printMaster shows the keys, and what they seal if a server has counted that.
+func (a *app) printMaster(s control.KeyStatus, counted bool) error {
 	if a.json {
-		return a.printJSON(i)
+		return a.printJSON(s)
 	}
 	where := "outside the data folder"
-	if i.Inside {
+	if s.Inside {
 		where = "in the data folder: a copy of that has it too"
 	}
-	fmt.Fprintf(a.out, "master key %s in %s, %s\n", i.ID, i.File, where)
-	for _, g := range i.DataKeys {
-		made, seals := "with the data folder", "opens what it has sealed"
-		if !g.Created.IsZero() {
-			made = g.Created.Format(time.DateOnly)
+	fmt.Fprintf(a.out, "master key %s in %s, %s\n", s.ID, s.File, where)
+	left := 0
+	for _, k := range s.DataKeys {
+		made, does := "with the data folder", "opens what it has sealed"
+		if !k.Created.IsZero() {
+			made = k.Created.Format(time.DateOnly)
 		}
-		if g.Current {
-			seals = "seals what comes"
+		if k.Current {
+			does = "seals what comes"
 		}
-		fmt.Fprintf(a.out, "data key %d, made %s, %s\n", g.Generation, made, seals)
+		if counted {
+			does += "; " + sealedBy(k)
+			if !k.Current {
+				left += k.Total()
+			}
+		}
+		fmt.Fprintf(a.out, "data key %d, made %s, %s\n", k.Generation, made, does)
+	}
+	switch {
+	case !counted && len(s.DataKeys) > 1:
+		fmt.Fprintln(a.out, "no server runs: the next one seals anew what older keys have sealed, and removes them")
+	case s.Failing != "":
+		fmt.Fprintf(a.out, "%d are still sealed by older keys, which stay: %s\n", left, s.Failing)
+	case s.Resealing && left > 0:
+		fmt.Fprintf(a.out, "%d are to be sealed anew, %d have been\n", left, s.Resealed)
 	}
 	return nil
+}
+
+// sealedBy says how much a key seals, as in: seals 3: 2 access keys, 1 audit log.
+func sealedBy(k control.DataKey) string {
+	if k.Total() == 0 {
+		return "seals nothing"
+	}
+	var kinds []string
+	for _, kind := range slices.Sorted(maps.Keys(k.Records)) {
+		kinds = append(kinds, fmt.Sprintf("%s %d", kind, k.Records[kind]))
+	}
+	return fmt.Sprintf("seals %d (%s)", k.Total(), strings.Join(kinds, ", "))
 }
 
 func fileExists(path string) bool {

@@ -10,12 +10,12 @@ import (
 	"github.com/hearth-faas/hearth/identity"
 )
 
-func (a *app) keyring(masterKey string) (*identity.Keyring, error) {
-	keys, err := identity.OpenKeyring(a.dataDir(), a.masterKey(masterKey))
+func (a *app) keyring(masterKey string) (_ *identity.Keyring, done func(), _ error) {
+	keys, done, err := identity.OpenKeyring(a.dataDir(), a.masterKey(masterKey))
 	if err != nil {
-		return nil, failed("can't open the keys of "+a.dataDir(), err, "Start a server there first: hearth up.")
+		return nil, nil, failed("can't open the keys of "+a.dataDir(), err, "Start a server there first: hearth up.")
 	}
-	return keys, nil
+	return keys, done, nil
 }
 
 func (a *app) keysCmd() *cobra.Command {
@@ -36,10 +36,11 @@ is lost takes the environments under it with it.`,
 		Short: "Make a key and print its ARN",
 		Args:  exactly(0),
 		RunE: func(*cobra.Command, []string) error {
-			keys, err := a.keyring(masterKey)
+			keys, done, err := a.keyring(masterKey)
 			if err != nil {
 				return err
 			}
+			defer done()
 			k, err := keys.Create(hearth.Account(account), description, time.Now())
 			if err != nil {
 				return err
@@ -58,10 +59,11 @@ is lost takes the environments under it with it.`,
 		Short: "List the keys",
 		Args:  exactly(0),
 		RunE: func(*cobra.Command, []string) error {
-			keys, err := a.keyring(masterKey)
+			keys, done, err := a.keyring(masterKey)
 			if err != nil {
 				return err
 			}
+			defer done()
 			list, err := keys.List()
 			if err != nil {
 				return err
@@ -81,10 +83,11 @@ is lost takes the environments under it with it.`,
 		return &cobra.Command{
 			Use: use + " ARN", Short: short, Args: exactly(1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				keys, err := a.keyring(masterKey)
+				keys, done, err := a.keyring(masterKey)
 				if err != nil {
 					return err
 				}
+				defer done()
 				return keys.Enable(args[0], enabled)
 			},
 		}

@@ -21,6 +21,7 @@ import (
 // runner is what hearth up needs of a server.
 type runner interface {
 	Addr() net.Addr
+	Public() string // the endpoint for other machines; "" is none
 	Ready() <-chan struct{}
 	Serve(ctx context.Context) error
 }
@@ -201,7 +202,7 @@ func (a *app) up(ctx context.Context, cfg server.Config) error {
 	var unsaid error // a server that can't say that it is ready serves all the same
 	select {
 	case <-s.Ready():
-		unsaid = a.printReady(cfg, s.Addr())
+		unsaid = a.printReady(cfg, s.Addr(), s.Public())
 		err = <-ended
 	case err = <-ended:
 	}
@@ -213,17 +214,23 @@ func (a *app) up(ctx context.Context, cfg server.Config) error {
 
 // printReady says where the server is and what to type next. It is the first
 // line on standard output, for whoever waits for it.
-func (a *app) printReady(cfg server.Config, addr net.Addr) error {
+func (a *app) printReady(cfg server.Config, addr net.Addr, public string) error {
 	endpoint := "http://" + addr.String()
 	if a.json {
-		_, err := fmt.Fprintf(a.out, `{"endpoint":%q,"pid":%d,"version":%q}`+"\n", endpoint, os.Getpid(), cfg.Version)
+		if public != "" {
+			public = fmt.Sprintf(`"public":%q,`, public)
+		}
+		_, err := fmt.Fprintf(a.out, `{"endpoint":%q,%s"pid":%d,"version":%q}`+"\n", endpoint, public, os.Getpid(), cfg.Version)
 		return err
 	}
 	next := "hearth env"
 	if a.data != "" {
 		next += " --data " + shellQuote(a.data)
 	}
-	_, err := fmt.Fprintf(a.out, "Hearth %s is ready at %s. Next, in another shell: eval \"$(%s)\" && hearth deploy DIR\n", cfg.Version, a.bold(endpoint), next)
+	if public != "" {
+		public = ", for other machines at " + a.bold(public)
+	}
+	_, err := fmt.Fprintf(a.out, "Hearth %s is ready at %s%s. Next, in another shell: eval \"$(%s)\" && hearth deploy DIR\n", cfg.Version, a.bold(endpoint), public, next)
 	return err
 }
 

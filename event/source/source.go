@@ -78,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Sources, error) {
 	if cfg.Changed == nil {
 		cfg.Changed = func(hearth.Account, string) {}
 	}
-	return &Sources{cfg, t}, nil
+	return &Sources{cfg: cfg, table: t}, nil
 }
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
@@ -124,13 +124,12 @@ func (s *Sources) Add(ctx context.Context, account hearth.Account, name, rawURL 
 		}
 		now.URL = u.String()
 	}
-	if len(secret) > 0 {
-		var err error
-		if now.Sealed, err = s.cfg.Secret.Seal(secret, sealedTo(account, name)); err != nil {
-			return nil, err
+	made, err := s.table.Change(ctx, key(account, name), func(old *Source) (_ *Source, err error) {
+		if len(secret) > 0 {
+			if now.Sealed, err = s.cfg.Secret.Seal(secret, sealedTo(account, name)); err != nil {
+				return nil, err
+			}
 		}
-	}
-	made, err := s.table.Change(ctx, key(account, name), func(old *Source) (*Source, error) {
 		switch {
 		case old == nil && now.URL == "" && now.Sealed == nil:
 			return nil, invalid("An event source has a URL, or a secret, or both.")

@@ -108,6 +108,13 @@ func (t *Table[T]) Page(prefix, after string, max int, fits func(*T) bool) (page
 	return page, false
 }
 
+// Settled waits until the change that is under way, if there is one, is on disk.
+func (t *Table[T]) Settled() {
+	t.changing.Lock()
+	//lint:ignore SA2001 it is waited for
+	t.changing.Unlock()
+}
+
 // Change replaces the key's value by what change makes of it: nil is none,
 // before and after. The value that it is given must not be altered. Its error
 // is returned and changes nothing. It runs one at a time with all changes of
