@@ -455,10 +455,12 @@ func TestConnectionsEndWhenTheyAreIdleOldOrTooLarge(t *testing.T) {
 	// The server stops.
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := x.Drain(ctx); err != nil {
+	drained := make(chan error, 1)
+	go func() { drained <- x.Drain(ctx) }()
+	ends(c, websocket.StatusGoingAway)
+	if err := <-drained; err != nil {
 		t.Error(err)
 	}
-	ends(c, websocket.StatusGoingAway)
 	if _, status := x.dial(); status != 429 {
 		t.Error(status)
 	}
