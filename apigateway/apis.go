@@ -34,6 +34,15 @@ type Quick struct {
 	Credentials string // a role, as whom the function is called
 }
 
+// At is the URL under which clients reach the API, of that by which HTTP does:
+// WebSockets have schemes of their own.
+func (a *API) At(url string) string {
+	if a.Protocol == protocolWebSocket {
+		return "ws" + strings.TrimPrefix(url, "http") // wss of https
+	}
+	return url
+}
+
 // CreateAPI makes an API of what fill says.
 func (s *Service) CreateAPI(ctx context.Context, account hearth.Account, q Quick, fill func(*API) error) (*API, error) {
 	return s.create(ctx, account, func(r *record) error {
@@ -52,7 +61,7 @@ func (s *Service) CreateAPI(ctx context.Context, account hearth.Account, q Quick
 			if q != (Quick{}) {
 				return invalid("target, routeKey and credentialsArn are for HTTP APIs.")
 			}
-			r.API.Endpoint = "ws" + strings.TrimPrefix(r.API.Endpoint, "http") // wss of https
+			r.API.Endpoint = r.API.At(r.API.Endpoint)
 		}
 		return s.quickCreate(r, q)
 	})

@@ -23,7 +23,7 @@ func (a *api) shown(r *request, one *apigateway.API, err error) (*apigateway.API
 		return one, err
 	}
 	own := *one
-	own.Endpoint = a.Endpoint(r.HTTP, one.ID)
+	own.Endpoint = one.At(a.Endpoint(r.HTTP, one.ID))
 	return &own, nil
 }
 
