@@ -5,37 +5,43 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// sourcePackages have a benchmark each: of a source of events that is read through
-// the framework, for a function that does nothing, in turns with a bare consumer by
-// the source's own client. Each starts the real broker for that.
-var sourcePackages = []string{
-	"event/redis", "event/nats", "event/rabbitmq", "event/kafka", "event/mqtt", "event/postgres", "event/poll/objects", "event/poll/folder",
+// measuredSources are packages with a benchmark each: of a source of events that is
+// read through the framework, for a function that does nothing, in turns with a
+// bare consumer by the source's own client. Each starts the real broker for that.
+// messages are how many are read at once.
+var measuredSources = []struct {
+	pkg      string
+	messages int
+}{
+	{"event/redis", 3000}, {"event/nats", 3000}, {"event/rabbitmq", 3000}, {"event/kafka", 3000}, {"event/mqtt", 3000}, {"event/postgres", 3000},
+	{"event/poll/objects", 300}, {"event/poll/folder", 3000},
 }
-
-// sourceMessages are how many messages are read at once.
-const sourceMessages = 3000
 
 // sources: messages a second of each source, and how long after the beginning of
 // its publishing a single message comes to a warm function, both against the bare
 // consumer.
 func sources(*bench) (rows []row, err error) {
-	for _, pkg := range sourcePackages {
-		cmd := exec.Command("go", "test", "-run", "^$", "-bench", ".", "-benchtime", fmt.Sprintf("%dx", sourceMessages), "./"+pkg)
+	for _, s := range measuredSources {
+		began := time.Now()
+		cmd := exec.Command("go", "test", "-run", "^$", "-bench", ".", "-benchtime", fmt.Sprintf("%dx", s.messages), "./"+s.pkg)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w\n%s", pkg, err, out)
+			return nil, fmt.Errorf("%s: %w\n%s", s.pkg, err, out)
 		}
 		m, err := metrics(out)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w\n%s", pkg, err, out)
+			return nil, fmt.Errorf("%s: %w\n%s", s.pkg, err, out)
 		}
-		name := path.Base(pkg) + " source: "
+		fmt.Fprintf(os.Stderr, "%s: %v\n", s.pkg, time.Since(began).Round(time.Millisecond))
+		name := path.Base(s.pkg) + " source: "
 		rows = append(rows, row{
 			Name: name + "messages a second", Floor: fmt.Sprintf("%.0f/s", m["bare/s"]), Hearth: fmt.Sprintf("%.0f/s", m["events/s"]),
 			Value: m["of-bare"], Unit: "×", Aim: 0.25,
