@@ -40,6 +40,13 @@ const (
 	// fetchBytes and partitionBytes bound what is fetched at a time.
 	fetchBytes     = 8 << 20
 	partitionBytes = 1 << 20
+	// fetchWait is how long a broker waits for something to send. A partition
+	// that is read on after a pause waits for the fetch of the others that is
+	// under way.
+	fetchWait = 250 * time.Millisecond
+	// metadataAge is how soon it is asked again where partitions are, after a
+	// broker said that it has them no more, or not yet.
+	metadataAge = time.Second
 )
 
 func open(ctx context.Context, m *event.Mapping, at poll.Place) (poll.Source, error) {
@@ -88,8 +95,8 @@ func (s *stream) options(a *access.Access, at poll.Place, topics []string) ([]kg
 		kgo.AdjustFetchOffsetsFn(s.adjust),
 		kgo.OnPartitionsAssigned(s.assigned), kgo.OnPartitionsRevoked(s.lost), kgo.OnPartitionsLost(s.lost),
 		kgo.SessionTimeout(sessionTime), kgo.HeartbeatInterval(sessionTime / 4),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(partitionBytes),
-		kgo.RetryTimeout(sessionTime), kgo.MetadataMaxAge(time.Minute),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(partitionBytes), kgo.FetchMaxWait(fetchWait),
+		kgo.RetryTimeout(sessionTime), kgo.MetadataMaxAge(time.Minute), kgo.MetadataMinAge(metadataAge),
 	}
 	if a.TLS != nil {
 		config := a.TLS.Clone()

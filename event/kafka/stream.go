@@ -247,14 +247,15 @@ func (s *stream) fetch(ctx context.Context) {
 				full = append(full, p.topicPartition)
 			}
 		})
+		// Before anybody can read so much that it goes on.
+		for _, tp := range full {
+			s.client.PauseFetchPartitions(tp.set())
+		}
 		if failed != nil {
 			s.err = sentence(failed)
 		}
 		s.changed()
 		s.mu.Unlock()
-		for _, tp := range full {
-			s.client.PauseFetchPartitions(tp.set())
-		}
 		s.client.AllowRebalance()
 		if failed != nil {
 			return
