@@ -405,6 +405,7 @@ func TestS07SubPools(t *testing.T) {
 	const rounds = 3 // at most: a machine that does something else meanwhile decides one
 	var lates []time.Duration
 	var missed []int
+	var faults []string
 	for range rounds {
 		control := newS07(t, false)
 		s := newS07(t, true)
@@ -425,9 +426,7 @@ func TestS07SubPools(t *testing.T) {
 			victims[d.Instance] = true
 		}
 		cut, again := s.decided(hearth.DecisionWithdraw, "cut"), s.decided(hearth.DecisionWithdraw, "retry")
-		if len(victims) < 3 || len(cut) < 3 || len(again) < 3 {
-			t.Errorf("%d instances were withdrawn, %d invocations cut and %d run again", len(victims), len(cut), len(again))
-		}
+		shown := len(victims) >= 3 && len(cut) >= 3 && len(again) >= 3
 		// What could wait did, and did not all wait for the end.
 		cheap, fixed := 0, 0
 		for _, r := range s.ran {
@@ -450,12 +449,13 @@ func TestS07SubPools(t *testing.T) {
 		}
 		s.m.close()
 		control.m.close()
-		if lates[len(lates)-1] <= time.Second && s.misses == 0 || t.Failed() {
+		if lates[len(lates)-1] <= time.Second && s.misses == 0 && shown || t.Failed() {
 			return
 		}
 		missed = append(missed, s.misses)
+		faults = append(faults, fmt.Sprintf("%d instances withdrawn, %d invocations cut, %d run again", len(victims), len(cut), len(again)))
 	}
-	t.Errorf("V ran %v after the first suitable price, and %v of L's began late: wanted a second and none, once", lates, missed)
+	t.Errorf("V ran %v after the first suitable price, %v of L's began late, the fault had %q: wanted a second, none, and three of each, once", lates, missed, faults)
 }
 
 // TestS07TheServerFollowsItsFeed is the same through the program: a feed in a

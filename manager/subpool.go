@@ -226,13 +226,13 @@ func (m *Manager) priceOf(s *subpool) float64 {
 	return m.cfg.FixedPrice
 }
 
-// costOf is what a container costs that is busy from one time to another.
-func (m *Manager) costOf(s *subpool, mib int, from, to time.Time) float64 {
-	gib := float64(mib) / 1024
+// sumOf is what a GiB of the sub-pool has cost until now; what something costs
+// is the difference between its end and its beginning.
+func (m *Manager) sumOf(s *subpool, now time.Time) float64 {
 	if s.kind == hearth.CapacityVariable {
-		return gib * (m.meter.Sum(to) - m.meter.Sum(from))
+		return m.meter.Sum(now)
 	}
-	return gib * m.cfg.FixedPrice * to.Sub(from).Hours()
+	return m.cfg.FixedPrice * now.Sub(m.start).Hours()
 }
 
 // runMetered is run's part where it matters what capacity costs.
@@ -242,18 +242,20 @@ func (m *Manager) runMetered(ctx context.Context, c *container, inv *hearth.Invo
 	if _, wrapped := inv.Stream.(*begun); inv.Stream != nil && !wrapped && s.kind == hearth.CapacityVariable {
 		inv.Stream = &begun{ResponseStream: inv.Stream}
 	}
+	from := m.clock.Now()
+	before := m.sumOf(s, from)
 	r, *reusable, err = c.env.Invoke(ctx, inv)
 	m.learn(c.group, inv)
-	m.charge(c, inv, cutShort(c, r, err, inv))
+	to := m.clock.Now()
+	m.charge(c, inv, to.Sub(from), m.sumOf(s, to)-before, cutShort(c, r, err, inv))
 	return r, err
 }
 
-// charge notes what an invocation has used of its container.
-func (m *Manager) charge(c *container, inv *hearth.Invocation, cut bool) {
-	s, to := c.group.sub, m.clock.Now()
-	from := m.start.Add(time.Duration(c.began.Load()))
-	mib, held := c.mib(), max(to.Sub(from), 0)
-	cost := m.costOf(s, mib, from, to)
+// charge notes what an invocation has used of its container, which it has held
+// for so long, at so much a GiB.
+func (m *Manager) charge(c *container, inv *hearth.Invocation, held time.Duration, price float64, cut bool) {
+	s, mib := c.group.sub, c.mib()
+	cost := price * float64(mib) / 1024
 	inv.Placement.Cost += cost
 	s.used.invocations.Add(1)
 	s.used.mibMillis.Add(uint64(int64(mib) * held.Milliseconds()))

@@ -78,6 +78,31 @@ func quote(price float64, mib int) market.State {
 	return market.State{Quote: market.Quote{Price: price, AvailableMiB: mib}, Known: true, Fresh: true}
 }
 
+// A run costs what its capacity did while it ran, also if that changed
+// meanwhile.
+func TestARunAcrossPricesCostsTheirSum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKinds(t, nil)
+		defer drain(t, k.Manager, k.w)
+		k.w.invokeTime = 10 * time.Second
+		k.say(acct, "", &hearth.CapacityPolicy{Kind: "variable", MaxPrice: 5})
+		k.Market(quote(2, 1024))
+		done := make(chan *hearth.Invocation, 1)
+		go func() { done <- invoke(t, k.Manager, function(acct, "f", 256)) }()
+		time.Sleep(4 * time.Second)
+		k.Market(quote(4, 1024))
+		time.Sleep(3 * time.Second)
+		k.Market(quote(1, 1024))
+		inv := <-done
+		// 4 s less the making at 2, 3 s at 4, the rest of 10 s at 1.
+		first := 4*time.Second - inv.Timeline.Spent[hearth.StagePlace] - inv.Timeline.Spent[hearth.StageAttach] - inv.Timeline.Spent[hearth.StageBoot] - inv.Timeline.Spent[hearth.StageInit]
+		want := 0.25 * (2*first.Hours() + 4*(3*time.Second).Hours() + (7*time.Second - first).Hours())
+		if got := inv.Placement.Cost; got < want*0.999 || got > want*1.001 {
+			t.Errorf("it cost %v, want %v", got, want)
+		}
+	})
+}
+
 func (r *recorder) find(kind hearth.DecisionKind, chosen string) (found []hearth.Decision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

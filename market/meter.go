@@ -42,5 +42,6 @@ func (m *Meter) Price() float64 {
 	return 0
 }
 
-// Sum is what one GiB would have cost until now since the first Set.
+// Sum is what one GiB would have cost until now since the first Set. What it
+// was at an earlier time is not known any more once the price has changed.
 func (m *Meter) Sum(now time.Time) float64 { return m.at.Load().until(now) }
