@@ -105,7 +105,7 @@ func (e *evaluation) within(what string, doc *policy.Document) (bool, Verdict) {
 // keeps: everything in their account but, for the latter, Hearth's own API, and
 // elsewhere what they are allowed there.
 func (e *evaluation) wholeAccount(resource policy.Outcome, s *policy.Statement) Verdict {
-	who := "its role is not kept here, so that it may do all that its account may"
+	who := "its role is not kept here, so that it may do all that its account may but use Hearth's own API"
 	root := IsRoot(e.request.Caller)
 	if root {
 		who = "the root of an account may do everything in it"
