@@ -90,6 +90,7 @@ type scenario struct {
 	// instance is (its ids, its cgroup) outlives processes that somebody kills.
 	dead   map[string]bool
 	pooled string // the instance of the warming pool that was killed; "" if there is no pool
+	others int    // of its sort in the pool, which may be enough without it
 	killed uint64 // the last decision before they were
 }
 
@@ -216,9 +217,11 @@ func (s *scenario) fault(pooled bool) {
 	})
 	if pooled {
 		await(s.t, 20*time.Second, "a ready instance in the pool", func() bool {
+			s.others = -1
 			for _, in := range s.m.manager.Snapshot() {
 				if in.Account == "" && len(in.Containers) == 1 && in.Containers[0].Boot == "python3.11" {
 					s.pooled = in.ID
+					s.others++
 				}
 			}
 			return s.pooled != ""
