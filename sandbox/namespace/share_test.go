@@ -83,13 +83,15 @@ func TestAContainersShareOfTheProcessorsIsWhatItsCgroupCounts(t *testing.T) {
 		return u.CPU
 	}
 	// However busy the machine is, it gets no more; how much less says nothing
-	// of the limit.
+	// of the limit. The kernel may count a tick or a slice too much on each of
+	// its processors before it holds the group back, so that the bound is twice
+	// the share. Without a limit, it would get ten times as much.
 	start, from := time.Now(), usage()
-	for usage()-from < 100*time.Millisecond {
+	for usage()-from < 200*time.Millisecond {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if used, most := usage()-from, time.Since(start)/10+cpuPeriod/10+5*time.Millisecond; used > most {
-		t.Errorf("it got %v in %v", used, time.Since(start))
+	if used, took := usage()-from, time.Since(start); used > took/5 {
+		t.Errorf("it got %v in %v", used, took)
 	}
 }
 
