@@ -125,7 +125,7 @@ func (c *container) watch(env *environment) {
 // awaitEnd waits for the end of the process whose extension has reported an
 // error. If it does not end the report alone fails the environment.
 func (c *container) awaitEnd(env *environment) {
-	timer := time.NewTimer(reportGrace)
+	timer := time.NewTimer(c.w.patience.report)
 	defer timer.Stop()
 	select {
 	case <-env.sb.Exited():

@@ -207,18 +207,18 @@ func TestATimedOutInvocationIsKilledAndSaysSo(t *testing.T) {
 		p.next()
 		p.print("before\nhalf a line")
 		p.hang()
-	}, timeout(200*time.Millisecond))
+	}, timeout(2*time.Second)) // in which it gets so far, however busy the machine is
 	began := time.Now()
 	r, reusable := h.invoke(c, `{}`)
-	if d := time.Since(began); d < 200*time.Millisecond || d > 2*time.Second {
+	if d := time.Since(began); d < 2*time.Second || d > 2*time.Second+soon {
 		t.Errorf("it took %v", d)
 	}
 	if reusable {
 		t.Error("it is reusable")
 	}
 	await(t, "the process has ended", sb.exited)
-	h.wantFunctionError(r, `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: # Error: Task timed out after 0.20 seconds"}`)
-	h.wantLog(c, initStart, startLine(1), "before", "half a line", "#1 Task timed out after 0.20 seconds", "",
+	h.wantFunctionError(r, `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: # Error: Task timed out after 2.00 seconds"}`)
+	h.wantLog(c, initStart, startLine(1), "before", "half a line", "#1 Task timed out after 2.00 seconds", "",
 		endLine(1), reportLine(1, "Init Duration: t Status: timeout"))
 	if tail := string(r.LogTail); !strings.Contains(tail, "half a line") || !strings.Contains(tail, "Status: timeout") {
 		t.Errorf("the tail is %q", tail)
@@ -236,7 +236,7 @@ func TestATimeoutAmidAStreamIsKilledToo(t *testing.T) {
 			w.CloseWithError(io.ErrUnexpectedEOF)
 		}()
 		p.stream(e, r)
-	}, timeout(200*time.Millisecond))
+	}, timeout(2*time.Second)) // in which it gets so far, however busy the machine is
 	inv, to := h.invocation(c, `{}`), &receiver{takes: 100}
 	inv.Stream = to
 	r, reusable, err := c.Invoke(context.Background(), inv)
@@ -244,7 +244,7 @@ func TestATimeoutAmidAStreamIsKilledToo(t *testing.T) {
 		t.Fatalf("%+v %q, reusable %v, %v", r, to.got.String(), reusable, err)
 	}
 	await(t, "the process has ended", sb.exited)
-	h.wantFunctionError(r, `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: # Error: Task timed out after 0.20 seconds"}`)
+	h.wantFunctionError(r, `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: # Error: Task timed out after 2.00 seconds"}`)
 }
 
 // A kill that fails is told to the operator; the caller is answered all the

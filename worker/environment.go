@@ -25,12 +25,13 @@ import (
 // runtime API, and the pipe that takes its output. A container has one at a
 // time; when an init has to be run again it gets a new one.
 type environment struct {
-	sb     sandbox.Container
-	api    *runtimeapi.Environment
-	output *os.File // what the processes wrote, to be read
-	input  *os.File // its other end, which each process gets when it starts
-	ext    *extensions
-	main   atomic.Bool // there is, or was, a main process
+	sb       sandbox.Container
+	api      *runtimeapi.Environment
+	output   *os.File // what the processes wrote, to be read
+	input    *os.File // its other end, which each process gets when it starts
+	ext      *extensions
+	patience *patience
+	main     atomic.Bool // there is, or was, a main process
 	// atFirst is what was used until it was ready.
 	atFirst sandbox.Usage
 
@@ -74,7 +75,7 @@ func (in *instance) newEnvironment(ctx context.Context, boot hearth.Boot) (_ *en
 	if err != nil {
 		return fail(errors.Join(err, r.Close(), w.Close()))
 	}
-	env := &environment{sb: sb, output: r, input: w, ext: newExtensions(in.w.cfg.Clock, sb.Dial)}
+	env := &environment{sb: sb, output: r, input: w, patience: &in.w.patience, ext: newExtensions(in.w.cfg.Clock, sb.Dial)}
 	env.api = runtimeapi.Serve(sb.Listener(), runtimeapi.Options{OnNext: env.ext.set.RuntimeReady, Handlers: env.ext.mounts()})
 	env.main.Store(boot != "")
 	if boot != "" {
@@ -319,7 +320,7 @@ func (e *environment) broken(what string, err error) error {
 	select {
 	case <-e.sb.Exited():
 		kind = hearth.ContainerGone
-	case <-time.After(exitGrace):
+	case <-time.After(e.patience.exit):
 	}
 	return &hearth.Error{Op: "worker.Load", Subject: e.sb.ID(), Kind: kind, Message: fmt.Sprintf("%s: %v", what, err), Err: err}
 }

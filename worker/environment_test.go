@@ -104,7 +104,7 @@ func TestABootWhoseCallerHasGoneIsGivenUp(t *testing.T) {
 		if hearth.KindOf(err) != hearth.Service || !errors.Is(err, errTest) {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(soon):
 		t.Error("the boot is still waited for")
 		for _, c := range h.d.containers() {
 			c.end(sandbox.Exit{Code: 1})
@@ -149,6 +149,7 @@ func TestWhatTheDriverCannotDoLeavesNothing(t *testing.T) {
 			})
 			t.Run(method+" of a dead slot "+string(boot), func(t *testing.T) {
 				h := newHarness(t)
+				h.w.patience.exit = soon
 				c, _ := h.slot(boot)
 				h.d.hook(method, func(c *fakeContainer) error {
 					// Its end is known a little later than its silence.

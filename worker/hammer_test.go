@@ -19,6 +19,7 @@ import (
 func TestHammer(t *testing.T) {
 	const users, rounds = 16, 25
 	h := newHarness(t, freezesSoon, initWithin(time.Second), func(c *Config) { c.CodeCacheBytes = 500 })
+	h.w.patience.exit = soon
 	var failInit atomic.Int64
 	functions := make([]*hearth.Function, 4)
 	for i := range functions {

@@ -98,6 +98,10 @@ type harness struct {
 	complaints strings.Builder // what the worker told its operator
 }
 
+// soon is when what is about to happen has happened, however busy the machine
+// is: nothing waits for so long that is as it should be.
+const soon = time.Minute
+
 // never is a FreezeAfter for tests in which nothing may freeze by itself.
 const never = time.Hour
 
@@ -127,6 +131,7 @@ func newHarness(t testing.TB, change ...func(*Config)) *harness {
 		t.Fatal(err)
 	}
 	h.w.code.fetching.again = time.Microsecond
+	h.w.patience = patience{exit: exitGrace, report: soon, internal: soon, external: soon, runtime: soon}
 	h.before = before
 	t.Cleanup(h.end)
 	return h
@@ -182,7 +187,7 @@ func countResources() resources {
 // check waits until no more is in use than there was.
 func (r resources) check(t testing.TB) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(soon); ; time.Sleep(time.Millisecond) {
 		now := countResources()
 		if now.goroutines <= r.goroutines && now.files <= r.files {
 			return
@@ -198,7 +203,7 @@ func (r resources) check(t testing.TB) {
 // eventually waits for something that is about to happen in another goroutine.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(200 * time.Microsecond) {
+	for deadline := time.Now().Add(soon); !ok(); time.Sleep(200 * time.Microsecond) {
 		if time.Now().After(deadline) {
 			t.Errorf("never came true: %s", what)
 			return
@@ -211,7 +216,7 @@ func await(t testing.TB, what string, event <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-event:
-	case <-time.After(5 * time.Second):
+	case <-time.After(soon):
 		t.Fatalf("never happened: %s", what)
 	}
 }

@@ -126,10 +126,10 @@ func TestAnInitThatFailsTwiceIsReportedToTheCaller(t *testing.T) {
 
 func TestAnInitThatTakesTooLongIsRunAgainUnderTheFunctionsTimeout(t *testing.T) {
 	h := newHarness(t, initWithin(20*time.Millisecond))
-	c, _ := h.started(func(p *process) {
+	c, _ := h.started(inTurn((*process).hang, func(p *process) {
 		time.Sleep(60 * time.Millisecond) // more than init has, less than the function
 		echo(p)
-	})
+	}), timeout(soon))
 	h.serves(c)
 	h.wantLog(c, initStart, initReportLine("init", "timeout"), startLine(1), initStart, endLine(1), reportLine(1, ""))
 }

@@ -92,7 +92,7 @@ type life struct {
 // settle waits for what follows from the last step, and checks what always
 // holds.
 func (l *life) settle(t *rapid.T) {
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(soon)
 	for !l.consistent() {
 		if time.Now().After(deadline) {
 			l.c.mu.Lock()

@@ -40,7 +40,7 @@ func TestRenewedCredentialsAreNewContainers(t *testing.T) {
 	h.w.Renew()
 	select {
 	case <-provisioned.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(soon):
 		t.Error("a provisioned container of before goes on")
 	}
 }

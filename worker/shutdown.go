@@ -43,9 +43,9 @@ func (e *environment) shutdown(reason string) {
 	e.ext.hub.Flush(true)
 	external := e.ext.set.External()
 	began := time.Now()
-	budget, share := internalShutdown, internalShutdown
+	budget, share := e.patience.internal, e.patience.internal
 	if external {
-		budget, share = externalShutdown, runtimeShutdown
+		budget, share = e.patience.external, e.patience.runtime
 	}
 	if e.main.Load() {
 		e.endMain(share, external)

@@ -97,6 +97,17 @@ type Worker struct {
 
 	renewed     atomic.Int64 // when credentials were made anew, in Unix nanoseconds
 	renewSpread time.Duration
+	patience    patience
+}
+
+// patience is how long the processes of a container may take to end. Tests
+// change it: how quickly one ends on a loaded machine is not theirs to say.
+type patience struct {
+	exit     time.Duration // exitGrace
+	report   time.Duration // reportGrace
+	internal time.Duration // internalShutdown
+	external time.Duration // externalShutdown
+	runtime  time.Duration // runtimeShutdown
 }
 
 // New makes a worker; nothing runs yet.
@@ -113,7 +124,10 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.CodeCacheBytes == 0 {
 		cfg.CodeCacheBytes = DefaultCodeCacheBytes
 	}
-	w := &Worker{cfg: cfg, slots: map[hearth.Boot]float64{}, renewSpread: renewSpread}
+	w := &Worker{cfg: cfg, slots: map[hearth.Boot]float64{}, renewSpread: renewSpread, patience: patience{
+		exit: exitGrace, report: reportGrace,
+		internal: internalShutdown, external: externalShutdown, runtime: runtimeShutdown,
+	}}
 	code, err := newCodeCache(filepath.Join(cfg.DataDir, "code"), cfg.CodeCacheBytes, w.fetching(), cfg.Unpack)
 	if err != nil {
 		return nil, err
