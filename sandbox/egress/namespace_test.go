@@ -260,12 +260,12 @@ func forEachKind(t *testing.T, f func(t *testing.T, kind sandbox.LinkKind)) {
 	}
 }
 
-// soon waits until a condition holds, which it does within milliseconds.
+// soon waits until a condition holds, which it mostly does within milliseconds.
 func soon(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(brief); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not in 10 s: %s", what)
+			t.Fatalf("not in %v: %s", brief, what)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func awaitExit(t testing.TB, what string, exited <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-exited:
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("%s does not end", what)
 	}
 }
@@ -113,7 +113,7 @@ func TestDialReachesALoopbackPortOfItsOwnContainer(t *testing.T) {
 	b.run(`exec perl -MIO::Socket::INET -e '
 		my $l = IO::Socket::INET->new(LocalAddr => "sandbox.localdomain", LocalPort => 4243, Listen => 9, ReuseAddr => 1) or die "listen: $!";
 		while (my $c = $l->accept) { my $line = <$c>; print $c "got $line"; close $c }'`, o)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		c, err := b.Dial(ctx, 4243)

@@ -192,7 +192,7 @@ func (b *box) start(argv ...string) {
 // itself.
 func (b *box) wait() (sandbox.Exit, string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
 	defer cancel()
 	select {
 	case <-b.Exited():

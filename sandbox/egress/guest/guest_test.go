@@ -153,7 +153,7 @@ func answer(request []byte) []byte {
 }
 
 func read(t *testing.T, link *os.File) []byte {
-	if err := link.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := link.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Errorf("the link does not poll: %v", err)
 	}
 	b := make([]byte, 1<<17)
@@ -186,7 +186,7 @@ func TestLoopbackUpServesLoopback(t *testing.T) {
 			return
 		}
 		defer l.Close()
-		conn, err := net.DialTimeout("tcp4", l.Addr().String(), 5*time.Second)
+		conn, err := net.DialTimeout("tcp4", l.Addr().String(), time.Minute)
 		if err != nil {
 			t.Error(err)
 			return
