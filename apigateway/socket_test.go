@@ -99,7 +99,7 @@ func (x *socketWorld) dial(header ...string) (*websocket.Conn, int) {
 	for i := 0; i+1 < len(header); i += 2 {
 		h.Set(header[i], header[i+1])
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	conn, resp, err := websocket.Dial(ctx, x.url+"?name=ada", &websocket.DialOptions{HTTPHeader: h, Subprotocols: []string{"chat"}})
 	if err != nil && resp == nil {
@@ -121,7 +121,7 @@ func (x *socketWorld) say(c *websocket.Conn, text string) {
 
 func (x *socketWorld) hear(c *websocket.Conn) string {
 	x.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	_, b, err := c.Read(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (x *socketWorld) hear(c *websocket.Conn) string {
 // closed is the status with which the server ends a connection.
 func (x *socketWorld) closed(c *websocket.Conn) websocket.StatusCode {
 	x.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for {
 		if _, _, err := c.Read(ctx); err != nil {
@@ -147,7 +147,7 @@ func (x *socketWorld) event() events.APIGatewayWebsocketProxyRequest {
 	select {
 	case e := <-x.events:
 		return e
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		x.t.Fatal("no function was run")
 	}
 	panic("unreachable")
@@ -453,7 +453,7 @@ func TestConnectionsEndWhenTheyAreIdleOldOrTooLarge(t *testing.T) {
 	x.hear(c)
 
 	// The server stops.
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- x.Drain(ctx) }()

@@ -236,9 +236,9 @@ func hashOf(body string) string {
 // await polls for what happens by itself.
 func await(t testing.TB, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); {
 		if time.Now().After(deadline) {
-			t.Fatal("it has not happened after 30 s")
+			t.Fatal("it has not happened after 2 minutes")
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

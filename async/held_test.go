@@ -78,7 +78,7 @@ func holding(h *weather, rec hearth.Recorder) func(*Config) {
 
 func (w *world) await(what string, cond func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(50 * time.Microsecond) {
+	for end := time.Now().Add(2 * time.Minute); !cond(); time.Sleep(50 * time.Microsecond) {
 		if time.Now().After(end) {
 			w.t.Fatalf("waited for %s in vain: %+v", what, w.Counts())
 		}

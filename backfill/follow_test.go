@@ -44,10 +44,28 @@ func (g *growing) Page(_ context.Context, position string, most int) (items []It
 }
 
 // TestWhatIsNewIsDoneBeforeTheBacklog goes by when the function was called: the
-// backlog alone would take longer than the period.
+// backlog alone would take longer than the period. On a machine that is so busy
+// that it can't keep up with what is new, some of that becomes backlog, as it
+// should: then fewer new items come.
 func TestWhatIsNewIsDoneBeforeTheBacklog(t *testing.T) {
+	for most := 150; ; most /= 3 {
+		s, after := followed(t, most)
+		if s.New.Deferred > 0 && most > 10 {
+			t.Logf("of %d new items %d were deferred", most, s.New.Deferred)
+			continue
+		}
+		if s.New.Deferred > 0 || after == 0 {
+			t.Errorf("%d of the backlog were called after the new ones: %+v", after, s.New)
+		}
+		return
+	}
+}
+
+// followed runs a job while so many new items come within three seconds. It
+// also returns how many of the backlog were called after the last of those.
+func followed(t *testing.T, most int) (s Status, after int) {
 	w := newWorld(t)
-	g := &growing{old: 4000, began: time.Now(), every: 20 * time.Millisecond, most: 150}
+	g := &growing{old: 4000, began: time.Now(), every: 3 * time.Second / time.Duration(most), most: most}
 	w.source = g
 	var mu sync.Mutex
 	called := map[string]time.Time{}
@@ -62,25 +80,22 @@ func TestWhatIsNewIsDoneBeforeTheBacklog(t *testing.T) {
 	}
 	w.open()
 	id := w.start(Spec{Parallel: 2, Within: 2})
-	w.until(id, func(s Status) bool { return s.New != nil && s.New.Done > 20 })
+	w.until(id, func(s Status) bool { return s.New != nil && s.New.Done > most/7 })
 	if err := w.Jobs.Close(); err != nil { // a restart goes on with both
 		t.Fatal(err)
 	}
 	w.open()
-	s := w.until(id, func(s Status) bool { return s.Status == Finished })
+	s = w.until(id, func(s Status) bool { return s.Status == Finished })
 	if s.Found != g.old+g.most || s.Succeeded != s.Found || s.New.Found+s.New.Deferred < g.most {
 		t.Errorf("%+v, new %+v", s, s.New)
 	}
-	// Most of the backlog was called after what was new.
-	after, last := 0, called[strconv.Itoa(g.old+g.most-1)]
+	last := called[strconv.Itoa(g.old+g.most-1)]
 	for i := range g.old {
 		if called[strconv.Itoa(i)].After(last) {
 			after++
 		}
 	}
-	if after == 0 {
-		t.Errorf("none of the backlog was called after the new ones: %+v", s.New)
-	}
+	return s, after
 }
 
 func TestTheBacklogKeepsItsShareOfTheCalls(t *testing.T) {

@@ -208,7 +208,7 @@ func TestARuleWithAScheduleFires(t *testing.T) {
 	for i := range 3 {
 		w.clock.Advance(5 * time.Minute)
 		var got []delivery.Delivery
-		for end := time.Now().Add(30 * time.Second); len(got) == 0; got = w.arrived() {
+		for end := time.Now().Add(2 * time.Minute); len(got) == 0; got = w.arrived() {
 			if time.Now().After(end) {
 				t.Fatal("it does not fire")
 			}

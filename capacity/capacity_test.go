@@ -86,7 +86,7 @@ func (w *world) create(name string) *capacity.Provider {
 // await waits for a state; "" is that there is none.
 func (w *world) await(name string, want capacity.State) {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p, err := w.Get(account, name)
 		if want == "" && hearth.KindOf(err) == hearth.NotFound || err == nil && p.State == want {
 			return

@@ -96,7 +96,7 @@ func TestCallsAreInTheAuditLog(t *testing.T) {
 	list := func(account string, want int) (found AuditList) {
 		t.Helper()
 		// What is not waited for is written in a moment.
-		for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 			if do("GET", "/audit?action=hearth:*edrive*", account, &found); len(found.Events) == want {
 				return found
 			}

@@ -266,7 +266,7 @@ func TestASlowTargetLeavesPlacesForOthers(t *testing.T) {
 	free := make(chan struct{})
 	q.cfg.Targets = map[string]Target{"lambda": w, "sqs": blocked{free}}
 	q.Start()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		w.mu.Lock()
 		n := w.got[here+" x"]
 		w.mu.Unlock()

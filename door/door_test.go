@@ -161,7 +161,7 @@ func serve(t *testing.T, c *Conns, handler http.Handler, config *tls.Config) str
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("waited in vain for " + what)
 		}
@@ -298,8 +298,9 @@ func TestAnAddressMakesSoManyRequests(t *testing.T) {
 	if len(h.buckets) > maxBuckets {
 		t.Errorf("%d addresses are kept", len(h.buckets))
 	}
+	// Eleven, unless the machine is so busy that others are allowed meanwhile.
 	w := httptest.NewRecorder()
-	for range 11 {
+	for n := 0; n < 1000 && w.Code == http.StatusOK; n++ {
 		w = httptest.NewRecorder()
 		r := httptest.NewRequest("GET", "/", nil)
 		r.RemoteAddr = "192.0.2.77:1"

@@ -65,7 +65,7 @@ func (w *world) open() {
 // to wait on but the state itself.
 func (w *world) until(id string, want event.State) *event.Mapping {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		m, err := w.Get(account, id)
 		if err != nil && want == "" || err == nil && m.State == want {
 			return m

@@ -112,7 +112,7 @@ func TestAFullNodeGivesToTheNextAndAFullFleetToTheOther(t *testing.T) {
 // await waits for a condition that another goroutine brings about.
 func await(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

@@ -74,7 +74,7 @@ func providerInput() *sdk.CreateCapacityProviderInput {
 
 func (w *world) awaitProvider(name string) {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		out, err := w.lambda.GetCapacityProvider(w.t.Context(), &sdk.GetCapacityProviderInput{CapacityProviderName: &name})
 		if err != nil {
 			w.t.Fatal(err)

@@ -111,7 +111,7 @@ func (plain) Open(b, _ []byte) ([]byte, error) { return b, nil }
 // settled waits until nothing of f is in progress and returns what it is then.
 // The registry's jobs give no event to wait on but the state itself.
 func (r testRegistry) settled(f *hearth.Function, err error) (*hearth.Function, error) {
-	for end := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(2 * time.Minute); err == nil && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		latest, err := r.Get(context.Background(), f.Account, f.Name, "")
 		if err != nil {
 			return nil, err

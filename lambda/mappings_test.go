@@ -31,7 +31,7 @@ func (w *world) createMapping(in *sdk.CreateEventSourceMappingInput) *sdk.Create
 // gives no event to wait on but the state itself.
 func (w *world) restingMapping(id string) *sdk.GetEventSourceMappingOutput {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		m, err := w.lambda.GetEventSourceMapping(w.t.Context(), &sdk.GetEventSourceMappingInput{UUID: &id})
 		if err != nil {
 			w.t.Fatal(err)
@@ -155,7 +155,7 @@ func TestMappingsLiveAndAreListedByFunctionAndSource(t *testing.T) {
 	if err != nil || *gone.State != "Deleting" {
 		t.Fatal(gone, err)
 	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if _, err = w.lambda.GetEventSourceMapping(ctx, &sdk.GetEventSourceMappingInput{UUID: queue.UUID}); err != nil {
 			break
 		}

@@ -67,6 +67,7 @@ func TestMemoryOfIdleHistoriesGrowsWithTheFunctionsOnly(t *testing.T) {
 	size := func(n int) float64 {
 		var before, after runtime.MemStats
 		runtime.GC()
+		runtime.GC() // the first one only retires what pools hold
 		runtime.ReadMemStats(&before)
 		all := histories(n)
 		runtime.GC()
@@ -94,8 +95,12 @@ func TestIdleHistoryIsBoundedByTheHighestDemand(t *testing.T) {
 	if len(data) > 32<<10 {
 		t.Errorf("%d bytes on disk after 20,000 at once", len(data))
 	}
-	if n := testing.AllocsPerRun(3, func() { d.at += time.Minute; d.run(20_000, time.Second) }); n != 0 {
-		t.Errorf("%v allocations for 20,000 at once, as often before", n)
+	least := 1.0
+	for range 5 { // others in this process may allocate meanwhile
+		least = min(least, testing.AllocsPerRun(3, func() { d.at += time.Minute; d.run(20_000, time.Second) }))
+	}
+	if least != 0 {
+		t.Errorf("%v allocations for 20,000 at once, as often before", least)
 	}
 }
 

@@ -330,7 +330,7 @@ func TestWhatIsLearnedOutlivesTheProcess(t *testing.T) {
 	s.runs(b, 10, 0)
 	// A decision is on record when what it stands on is on disk: the process
 	// may be killed then.
-	for deadline := time.Now().Add(10 * time.Second); len(s.done()) == 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); len(s.done()) == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing was decided")
 		}

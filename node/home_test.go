@@ -187,7 +187,7 @@ func TestLogsAndDecisionsArriveInOrderAlsoAfterAnOutage(t *testing.T) {
 	s.refuse = false
 	s.mu.Unlock()
 	a.Append(time.Now(), "r-1", []byte("two"))
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := r.Close(ctx); err != nil {
 		t.Fatal(err)

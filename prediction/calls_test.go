@@ -327,8 +327,12 @@ func TestMemoryIsBoundedWhateverIsSeen(t *testing.T) {
 func TestAnObservationAllocatesNothing(t *testing.T) {
 	predict(t, func(w *world) {
 		inv := w.make(account, "a", nil, "")
-		if n := testing.AllocsPerRun(100, func() { w.p.Arrived(inv) }); n > 0.5 { // what takes it in may run meanwhile
-			t.Errorf("%v allocations", n)
+		least := 1.0
+		for range 20 { // what takes it in may run meanwhile, and allocate
+			least = min(least, testing.AllocsPerRun(100, func() { w.p.Arrived(inv) }))
+		}
+		if least > 0 {
+			t.Errorf("%v allocations", least)
 		}
 	})
 }

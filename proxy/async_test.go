@@ -136,7 +136,7 @@ func TestAResultIsSentToWhoIsCalledBack(t *testing.T) {
 		if string(body) != `{"n":3}` || r.URL.Path != "/here" || r.Header.Get("X-Hearth-Status") != "201" || !strings.HasSuffix(a.header.Get("Location"), r.Header.Get("X-Hearth-Call")) {
 			t.Errorf("%s %+v", body, r)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("nothing is sent")
 	}
 	for _, bad := range []string{"ftp://x/", "http://u:p@x/", "nowhere", "http:///"} {

@@ -1,8 +1,10 @@
 package proxy_test
 
 import (
+	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"golang.org/x/sys/unix"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/clock"
@@ -99,14 +102,38 @@ func TestCallsAreTriedAgainWhileTheServiceIsDown(t *testing.T) {
 	}
 }
 
-func TestNoConnectionMeansThatNothingHasRun(t *testing.T) {
-	// A port at which nobody listens, until somebody does.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// laterListener is an address at which nobody listens until listen is called, and
+// which is the test's all the while.
+func laterListener(t *testing.T) (at string, listen func() net.Listener) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := l.Addr().String()
-	l.Close()
+	file := os.NewFile(uintptr(fd), "listener")
+	t.Cleanup(func() { file.Close() })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port), func() net.Listener {
+		t.Helper()
+		if err := unix.Listen(fd, 16); err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.FileListener(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+}
+
+func TestNoConnectionMeansThatNothingHasRun(t *testing.T) {
+	at, listen := laterListener(t)
 	w := newWorld(t, func(c *proxy.Config) { c.Execution.Endpoint = "http://" + at })
 	w.resource("l", "lamp", `{}`)
 	w.exec.function("f", echo)
@@ -117,9 +144,7 @@ func TestNoConnectionMeansThatNothingHasRun(t *testing.T) {
 	}
 	got := make(chan answer, 1)
 	go func() { got <- w.call("POST", "/l", "") }()
-	if l, err = net.Listen("tcp", at); err != nil {
-		t.Fatal(err)
-	}
+	l := listen()
 	server := &http.Server{Handler: w.exec}
 	go func() { _ = server.Serve(l) }() // until it is closed
 	defer server.Close()

@@ -234,9 +234,9 @@ func (w *world) send(ctx context.Context, method, path, body string, headers ...
 // await polls for what happens by itself.
 func await(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 30 s still not: %s", what)
+			t.Fatalf("after 2 minutes still not: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

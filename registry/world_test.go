@@ -96,7 +96,7 @@ func (w *world) got(f *hearth.Function, err error) *hearth.Function {
 // no event to wait on but the state itself.
 func (w *world) settled(name string) *hearth.Function {
 	w.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		fs, _, err := w.Versions(ctx, account, name, "", 50)
 		w.must(err)
 		busy := false
@@ -143,7 +143,7 @@ func (w *world) create(name string) *hearth.Function {
 // job's package is held a moment longer than the job's function is Pending.
 func (w *world) blobs(want int) (n int) {
 	w.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		if n = w.stored(); n == want {
 			break
 		}

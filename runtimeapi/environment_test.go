@@ -46,7 +46,7 @@ func dial(t *testing.T, e *Environment) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	nc.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &peer{t, nc, bufio.NewReader(nc)}
 }
 

@@ -170,7 +170,7 @@ func FuzzConnection(f *testing.F) {
 			ev.Stream = &stream{}
 			e.Invoke(t.Context(), ev)
 		}()
-		nc.SetDeadline(time.Now().Add(5 * time.Second))
+		nc.SetDeadline(time.Now().Add(2 * time.Minute))
 		nc.Write(b)
 		nc.(*net.TCPConn).CloseWrite()
 		io.Copy(io.Discard, nc)

@@ -12,8 +12,10 @@ const (
 	// maxStreamed bounds a streamed response, in bytes: the service's 200 MB.
 	maxStreamed = 200 << 20
 	// exitGrace is how long a response that broke off waits to hear that the
-	// runtime has ended, which is the better reason to report.
-	exitGrace = 100 * time.Millisecond
+	// runtime has ended, which is the better reason to report. The news are no
+	// later than that where the processors are kept busy by others, or are held
+	// back by a quota.
+	exitGrace = time.Second
 )
 
 // Invoke gives the runtime one event, as soon as it asks for one, and returns

@@ -126,7 +126,7 @@ func TestClientsUnderstandAllOfHTTP(t *testing.T) {
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
 				}
-				watch := time.AfterFunc(10*time.Second, func() { l.Close() })
+				watch := time.AfterFunc(time.Minute, func() { l.Close() })
 				answers, err := serveOddly(l, o, events)
 				watch.Stop()
 				if err := cmd.Process.Kill(); err != nil {

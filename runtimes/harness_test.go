@@ -323,7 +323,7 @@ func (ch *child) invoke(payload string, change ...func(*runtimeapi.Event)) answe
 	ch.next++
 	ev := &runtimeapi.Event{
 		RequestID: "8476a536-e9f4-11e8-9739-2dfe598c3f" + string("0123456789"[ch.next/10%10]) + string("0123456789"[ch.next%10]),
-		Deadline:  time.Now().Add(10 * time.Second),
+		Deadline:  time.Now().Add(2 * time.Minute),
 		ARN:       "arn:aws:lambda:us-east-1:000000000000:function:f",
 		TraceID:   "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Sampled=0",
 		Payload:   []byte(payload),
@@ -331,7 +331,7 @@ func (ch *child) invoke(payload string, change ...func(*runtimeapi.Event)) answe
 	for _, f := range change {
 		f(ev)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	select {
 	case <-ch.api.Ready():
@@ -349,7 +349,7 @@ func (ch *child) invoke(payload string, change ...func(*runtimeapi.Event)) answe
 // and may be later than the answer.
 func (ch *child) waitLog(text string) {
 	ch.t.Helper()
-	for end := time.Now().Add(5 * time.Second); !strings.Contains(ch.output.String(), text); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !strings.Contains(ch.output.String(), text); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			ch.t.Fatalf("the log lacks %q:\n%s", text, ch.output.String())
 		}
@@ -362,7 +362,7 @@ func (ch *child) waitExit() *os.ProcessState {
 	select {
 	case <-ch.exited:
 		return ch.state
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		ch.t.Fatalf("still alive: %s", ch.output.String())
 		return nil
 	}

@@ -261,7 +261,7 @@ func TestAnObjectOutlivesItsFetch(t *testing.T) {
 	backend, srv := newServer(t)
 	put(t, backend, "big", strings.Repeat("x", 3<<20))
 	b := open(t, s3.Config{Endpoint: srv.URL, Region: "eu-west-1", PathStyle: true, Credentials: keys})
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	got, release, err := b.Fetch(t.Context(), "code", "big", "", 4<<20)
 	if err != nil {
 		t.Fatal(err)

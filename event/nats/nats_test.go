@@ -53,7 +53,7 @@ func source(t *testing.T) (sourcetest.Source, jetstream.JetStream) {
 			}
 			m := &event.Mapping{ID: name, Function: "f", Source: "arn:aws:hearth:us-east-1:000000000000:source/" + name, Region: "us-east-1",
 				From: "TRIM_HORIZON", Settings: event.Settings{BatchSize: 10, WindowSeconds: new(0)}}
-			return m, poll.Place{URL: &url.URL{Scheme: "nats", Host: b.Addr, RawQuery: "ackWait=2s&stream=" + name}}
+			return m, poll.Place{URL: &url.URL{Scheme: "nats", Host: b.Addr, RawQuery: "ackWait=5s&stream=" + name}}
 		},
 		Publish: func(t *testing.T, m *event.Mapping, ids []string) {
 			for _, id := range ids {

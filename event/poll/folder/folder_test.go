@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long what must come may take.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func openStore(t testing.TB) store.Store {
 	t.Helper()

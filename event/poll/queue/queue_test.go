@@ -53,7 +53,7 @@ func must(t *testing.T, err error) {
 func take(t *testing.T, q poll.Queue, n int) (all []*poll.Record) {
 	t.Helper()
 	for len(all) < n {
-		got, err := q.Take(t.Context(), n-len(all), 30*time.Second)
+		got, err := q.Take(t.Context(), n-len(all), 2*time.Minute)
 		must(t, err)
 		if len(got) == 0 {
 			t.Fatalf("%d of %d came", len(all), n)
