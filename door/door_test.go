@@ -365,6 +365,11 @@ func certificate(t testing.TB, dir string, serial int64, names ...string) (cert,
 		if err := os.WriteFile(path+".new", pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		// One after the other, however coarse the kernel's stamps are.
+		at := time.Now().Add(time.Duration(serial) * time.Second)
+		if err := os.Chtimes(path+".new", at, at); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.Rename(path+".new", path); err != nil {
 			t.Fatal(err)
 		}

@@ -188,7 +188,11 @@ func TestAFileIsKnownByItsStampsOnceTheyAreOld(t *testing.T) {
 	if got := state(t, s, r); got.Value == one.Value {
 		t.Error("a change is not seen")
 	}
-	now := open(t, Config{Paths: []string{dir}, Clock: clock.NewFake(time.Now())})
+	info, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := open(t, Config{Paths: []string{dir}, Clock: clock.NewFake(info.ModTime())})
 	if !state(t, now, r).Unsettled {
 		t.Error("a file that was written just now has settled")
 	}
