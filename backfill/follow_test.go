@@ -65,7 +65,7 @@ func TestWhatIsNewIsDoneBeforeTheBacklog(t *testing.T) {
 // also returns how many of the backlog were called after the last of those.
 func followed(t *testing.T, most int) (s Status, after int) {
 	w := newWorld(t)
-	g := &growing{old: 4000, began: time.Now(), every: 3 * time.Second / time.Duration(most), most: most}
+	g := &growing{old: 6000, began: time.Now(), every: 3 * time.Second / time.Duration(most), most: most}
 	w.source = g
 	var mu sync.Mutex
 	called := map[string]time.Time{}
