@@ -46,7 +46,11 @@ type AdviceList struct {
 }
 
 func (h *Handler) advice(ctx context.Context, a ask) (any, error) {
-	list, err := h.Sizes.Advice(ctx, a.account, a.q.Get("function"))
+	function, err := ofAll(a.q)
+	if err != nil {
+		return nil, err
+	}
+	list, err := h.Sizes.Advice(ctx, a.account, function)
 	return AdviceList{some(list)}, err
 }
 

@@ -76,10 +76,8 @@ func (h *Handler) mayUse(ctx context.Context, id hearth.Identity, path string, q
 		return hearth.Errorf(hearth.AccessDenied, "%s is not the account's root, who alone may look here.", id.ARN)
 	}
 	resource := "*"
-	if f := q.Get("function"); f != "" && !strings.HasPrefix(f, "arn:") {
+	if f := q.Get("function"); f != "" {
 		resource = "arn:aws:lambda:" + h.Region + ":" + string(id.Account) + ":function:" + f
-	} else if f != "" {
-		resource = f
 	}
 	return h.Authorize(ctx, id, action, resource)
 }

@@ -244,9 +244,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	q := r.URL.Query()
 	id, err := h.Authenticate(r, body)
 	if err == nil {
-		err = h.mayUse(r.Context(), id, path, r.URL.Query())
+		err = h.named(q, id.Account)
+	}
+	if err == nil {
+		err = h.mayUse(r.Context(), id, path, q)
 	}
 	if err == nil && machine[path] && id.Account != h.Operator {
 		err = hearth.Errorf(hearth.AccessDenied, "%s%s is of the whole machine, and for the operator's account alone.", Prefix, path)
@@ -259,7 +263,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, rec.ended(err))
 		return
 	}
-	q := r.URL.Query()
 	if path == "/logs" || path == "/events" {
 		_ = rec.ended(nil) // it only reads, and goes on
 	}
@@ -323,10 +326,14 @@ func (h *Handler) decisions(ctx context.Context, a ask) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	function, err := ofAll(a.q)
+	if err != nil {
+		return nil, err
+	}
 	ds, err := h.Decisions.Query(ctx, DecisionQuery{
 		Account:   a.account,
 		RequestID: a.q.Get("request"),
-		Function:  a.q.Get("function"),
+		Function:  function,
 		Kind:      hearth.DecisionKind(a.q.Get("kind")),
 		Limit:     limit,
 	})
@@ -379,7 +386,12 @@ func (h *Handler) redrive(ctx context.Context, a ask) (any, error) {
 // logs streams one JSON document a line. An error after the first line ends
 // the stream with a line that has only "error".
 func (h *Handler) logs(w http.ResponseWriter, r *http.Request, account hearth.Account, q url.Values) {
-	query := LogQuery{Account: account, Function: q.Get("function"), RequestID: q.Get("request")}
+	function, err := ofAll(q)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	query := LogQuery{Account: account, Function: function, RequestID: q.Get("request")}
 	if query.Function == "" {
 		h.fail(w, r, hearth.Errorf(hearth.InvalidParameter, "Whose log? Add ?function=NAME."))
 		return
@@ -413,7 +425,7 @@ func (h *Handler) logs(w http.ResponseWriter, r *http.Request, account hearth.Ac
 			return // the client is gone
 		}
 	}
-	err := h.Logs.Read(r.Context(), query, func(l LogLine) error {
+	err = h.Logs.Read(r.Context(), query, func(l LogLine) error {
 		if !started {
 			if err := start(); err != nil {
 				return err

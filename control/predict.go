@@ -71,7 +71,10 @@ type LearnedOf struct {
 }
 
 func (h *Handler) learned(ctx context.Context, a ask) (any, error) {
-	function, err := needed(a, "function")
+	if _, err := needed(a, "function"); err != nil {
+		return nil, err
+	}
+	function, err := ofAll(a.q)
 	if err != nil {
 		return nil, err
 	}

@@ -265,6 +265,9 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 	if denied := f.authorize(inv, fn); denied != nil {
 		return denied
 	}
+	if hearth.KindOf(err) == hearth.AccessDenied { // which is said of shared names alone
+		inv.Placement.Why = notLetIn
+	}
 	if err != nil {
 		return err
 	}

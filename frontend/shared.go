@@ -16,6 +16,9 @@ type Shares interface {
 	Leave(inv *hearth.Invocation)
 }
 
+// notLetIn is why a run of another account's code was refused.
+const notLetIn = "the shared function's owner or its terms do not let it in"
+
 // placeShared has another account's code run. A run that was let in runs to its
 // end, whatever the owner does meanwhile.
 func (f *Frontend) placeShared(ctx context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
@@ -23,7 +26,7 @@ func (f *Frontend) placeShared(ctx context.Context, inv *hearth.Invocation) (*he
 		return nil, refusal(inv, hearth.AccessDenied, "Nothing is shared here.")
 	}
 	if err := f.shares.Enter(ctx, inv); err != nil {
-		inv.Placement.Why = "the shared function's owner or its terms do not let it in"
+		inv.Placement.Why = notLetIn
 		return nil, err
 	}
 	defer f.shares.Leave(inv)

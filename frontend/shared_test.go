@@ -56,6 +56,26 @@ func TestARefusedSharedRunDoesNotReachTheManager(t *testing.T) {
 	}
 }
 
+// taken are the names that an owner has taken back.
+type taken struct{ hearth.Functions }
+
+func (taken) Resolve(context.Context, hearth.Account, string, string) (*hearth.Function, error) {
+	return nil, hearth.Errorf(hearth.AccessDenied, "withdrawn")
+}
+
+func TestADecisionSaysThatANameWasTakenBackAndBlamesNoPolicy(t *testing.T) {
+	r := &recorder{}
+	f := newFrontend(t, echo, func(c *frontend.Config) { c.Functions, c.Recorder = taken{}, r })
+	inv := request()
+	if _, err := f.Invoke(t.Context(), inv); hearth.KindOf(err) != hearth.AccessDenied {
+		t.Fatal(err)
+	}
+	f.Done(inv)
+	if len(r.all) != 1 || r.all[0].Kind != hearth.DecisionRefuse || !strings.Contains(r.all[0].Why, "owner") {
+		t.Errorf("%+v", r.all)
+	}
+}
+
 func TestWhatCouldTellOfSharedCodeIsWithheld(t *testing.T) {
 	g, r := &gate{}, &recorder{}
 	fail := func(_ context.Context, inv *hearth.Invocation) (*hearth.Result, error) {

@@ -20,9 +20,11 @@ func (l learned) systems() []func(hearth.Account, string) []control.Section {
 
 // Learned implements control.Learned.
 func (l learned) Learned(ctx context.Context, account hearth.Account, function string) (all []control.Section, err error) {
-	if _, err := l.s.registry.Resolve(ctx, account, function, ""); err != nil {
-		return nil, err
+	_, refused := l.s.tasks.Resolve(ctx, account, function, "")
+	if refused != nil && (!l.s.claimed(account, function) || hearth.KindOf(refused) == hearth.NotFound) {
+		return nil, refused
 	}
+	all = l.shared(account, function, refused)
 	for _, of := range l.systems() {
 		all = append(all, of(account, function)...)
 	}
@@ -42,9 +44,9 @@ func (l learned) foretold(account hearth.Account, function string) (all []contro
 
 // latest is the function as an unqualified invocation finds it, or nil.
 func (l learned) latest(account hearth.Account, function string) *hearth.Function {
-	f, err := l.s.registry.Resolve(context.Background(), account, function, "")
+	f, err := l.s.tasks.Resolve(context.Background(), account, function, "")
 	if err != nil {
-		return nil // deleted meanwhile
+		return nil // deleted meanwhile, or withdrawn
 	}
 	return f
 }

@@ -87,7 +87,7 @@ func (p *Proxy) openEndpoints(ctx context.Context) error {
 			claim, err := verifier.Verify(r, body)
 			return claim.Identity, err
 		},
-		Decisions: decisions{p.decisions}, Proxies: p.proxies, Operator: p.Server.cfg.Account, Log: p.log,
+		Decisions: decisions{p.decisions}, Proxies: p.proxies, Operator: p.Server.cfg.Account, Region: p.Server.cfg.Region, Log: p.log,
 		Serves: func(path string) bool {
 			return strings.HasPrefix(path, "/proxy/") || path == "/decisions" || path == "/openapi.json"
 		},

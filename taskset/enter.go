@@ -158,7 +158,7 @@ func (u *sub) find(secret string) *Key {
 func (s *Sets) Enter(ctx context.Context, inv *hearth.Invocation) error {
 	for range 16 {
 		x := inv.Function
-		alias, task, _ := strings.Cut(x.Name, separator)
+		alias, task, _ := strings.Cut(x.Name, Separator)
 		st := s.state.Load()
 		u := st.subs[key{x.Account, alias}]
 		if u == nil || u.ID != x.Shared.Subscription {

@@ -109,7 +109,7 @@ func (g *Gateway) take(w http.ResponseWriter, r *http.Request, began time.Time) 
 	if len(body) > 0 && !json.Valid(body) {
 		return nil, hearth.Errorf(hearth.InvalidContent, "The event is no JSON.")
 	}
-	inv.Account, inv.Name = u.Account, u.Alias+separator+task
+	inv.Account, inv.Name = u.Account, u.Alias+Separator+task
 	return inv, nil
 }
 

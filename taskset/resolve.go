@@ -83,7 +83,7 @@ func (u *sub) refusal() error {
 // subscription is not active, or the owner's function is gone; ResourceNotFound
 // if there is no such stage or task. None tells anything of the code.
 func (s *Sets) Resolve(ctx context.Context, account hearth.Account, name, qualifier string) (*hearth.Function, error) {
-	alias, task, ok := strings.Cut(name, separator)
+	alias, task, ok := strings.Cut(name, Separator)
 	if !ok {
 		return s.cfg.Next.Resolve(ctx, account, name, qualifier)
 	}
@@ -218,7 +218,7 @@ func (s *Sets) derived(ctx context.Context, u *sub, m member, set *stage, f *hea
 		return nil, hearth.Errorf(hearth.Service, "The task %s of the API %s cannot be made ready: %w", m.task, u.API, err)
 	}
 	return &hearth.Function{
-		Account: u.Account, Region: s.cfg.Region, Name: u.Alias + separator + m.task, Version: f.Version, Generation: g,
+		Account: u.Account, Region: s.cfg.Region, Name: u.Alias + Separator + m.task, Version: f.Version, Generation: g,
 		Runtime: f.Runtime, Handler: f.Handler, MemoryMiB: f.MemoryMiB, Timeout: f.Timeout, TmpMiB: f.TmpMiB,
 		Architectures: f.Architectures, Env: share.Environment(f.Env, set.parameters, values), PackageType: f.PackageType, Package: f.Package, Layers: f.Layers, Image: f.Image,
 		// The owner's format and levels could tell of the code; its group is its own.

@@ -27,8 +27,8 @@ const (
 // keyPrefix begins a key's secret, so that a leaked one is recognised.
 const keyPrefix = "hk-"
 
-// separator stands between a subscription's alias and a task's name.
-const separator = "--"
+// Separator stands between a subscription's alias and a task's name.
+const Separator = "--"
 
 func noSubscription(alias string) error {
 	return hearth.Errorf(hearth.NotFound, "The account has no subscription %q.", alias)
@@ -102,8 +102,8 @@ func (s *Sets) Subscribe(ctx context.Context, account, owner hearth.Account, nam
 	case was == nil && mine >= maxSubscriptions:
 		return nil, invalid("The account has %d subscriptions, which is the limit.", maxSubscriptions)
 	case was == nil:
-		if taken := s.cfg.Taken(account, alias+separator); taken != "" {
-			return nil, hearth.Errorf(hearth.Conflict, "The account has a function %s, and names that begin with %s are to be the API's: take another alias.", taken, alias+separator)
+		if taken := s.cfg.Taken(account, alias+Separator); taken != "" {
+			return nil, hearth.Errorf(hearth.Conflict, "The account has a function %s, and names that begin with %s are to be the API's: take another alias.", taken, alias+Separator)
 		}
 	}
 	r, err := s.subs.Change(ctx, key{account, alias}.String(), func(was *Subscription) (*Subscription, error) {
@@ -324,7 +324,7 @@ func (s *Sets) Parameters(account hearth.Account, alias string) map[string][]hea
 // Claimed reports whether a name of the account's is one of an API's, so that no
 // function may be called that.
 func (s *Sets) Claimed(account hearth.Account, name string) bool {
-	alias, _, ok := strings.Cut(name, separator)
+	alias, _, ok := strings.Cut(name, Separator)
 	return ok && s.state.Load().subs[key{account, alias}] != nil
 }
 

@@ -20,6 +20,13 @@ func (a *app) explainCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain REQUEST_ID | FUNCTION | --last NAME | --updates NAME",
 		Short: "Tell the story of an invocation: its way, why, and where its time went; or what was learned about a function",
+		Long: `Tell the story of an invocation: its way, why, and where its time went; or what
+was learned about a function.
+
+A function is named by its name or its ARN, and so is what another account
+shares: a shared alias, or ALIAS--TASK of a task API. Of that an account is told
+what became of its own calls; the owner is told of its function how often each
+account called it and how that ended, and no more.`,
 		Example: `  hearth explain --last hello
   hearth explain hello
   hearth explain --updates hello    how its new code took over from old, step by step
@@ -126,6 +133,10 @@ func (r *remote) decision(ctx context.Context, request, function string) (hearth
 		if len(ds) > 0 && (best == nil || ds[0].Seq > best.Seq) {
 			best = &ds[0]
 		}
+	}
+	if best == nil && request != "" && !isRequestID(request) {
+		return hearth.Decision{}, refused("nothing is called "+request+" here, and no invocation has that request id",
+			"hearth ls shows the functions, hearth shared-alias those of other accounts, hearth explain --last NAME what ran under a name that is gone.")
 	}
 	if best == nil && request != "" {
 		return hearth.Decision{}, refused("no invocation with request id "+request+" is recorded",

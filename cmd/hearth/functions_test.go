@@ -215,7 +215,8 @@ func TestExplainTellsTheWayAndTheTime(t *testing.T) {
 	}
 	f.hearth("explain", "--last", "echo").want(t, 0, "TooManyRequestsException")
 	f.hearth("explain", "--last", "echo", "--json").want(t, 0, `"requestId": "r2"`)
-	f.hearth("explain", "r9").want(t, 1, "", "no invocation with request id r9")
+	f.hearth("explain", "r9").want(t, 1, "", "nothing is called r9 here")
+	f.hearth("explain", "6f0c2a54-9c1e-4b0a-8f55-0d5a5f2b7c11").want(t, 1, "", "no invocation with request id 6f0c2a54")
 	f.hearth("explain", "--updates", "echo").want(t, 1, "", "no update of echo is recorded")
 	f.decisions = []hearth.Decision{
 		{Seq: 6, Kind: hearth.DecisionUpdate, Function: "echo", Version: hearth.Latest, Chosen: "switched", Instance: "i-1", Why: "2 of 2 are ready"},
