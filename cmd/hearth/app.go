@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -126,10 +127,13 @@ Exit codes: 0 done; 1 it could not be done; 2 the command line is wrong;
 
 // dataDir is the folder in use.
 func (a *app) dataDir() string {
-	if a.data != "" {
-		return a.data
+	if a.data == "" {
+		return defaultDataDir(a.getenv, os.Geteuid())
 	}
-	return defaultDataDir(a.getenv, os.Geteuid())
+	if dir, err := filepath.Abs(a.data); err == nil {
+		return dir
+	}
+	return a.data // of a folder that is gone, and the error of using it says that
 }
 
 // printJSON writes v to standard output as one indented document.
