@@ -4,8 +4,22 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
+	"github.com/hearth-faas/hearth/server"
 	"github.com/hearth-faas/hearth/store/postgres"
 )
+
+// databaseFlags bind the database of a command that works on it while no server
+// does.
+func databaseFlags(cmd *cobra.Command, cfg *server.Config) {
+	f := cmd.Flags()
+	f.StringVar(&cfg.Database, "database", cfg.Database, "`URL` of the PostgreSQL, postgres://USER@HOST/NAME")
+	f.StringVar(&cfg.DatabasePassword, "database-password", cfg.DatabasePassword, "`file` with its password; it may also be in HEARTH_DATABASE's URL")
+	for _, name := range []string{"database", "database-password"} {
+		markSetting(f.Lookup(name), upGroups[0])
+	}
+}
 
 // noPassword refuses a database's password among the arguments, which every
 // user of the machine can read.

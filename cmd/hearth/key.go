@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,6 +23,7 @@ import (
 	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/server"
 	"github.com/hearth-faas/hearth/store"
+	"github.com/hearth-faas/hearth/store/postgres"
 )
 
 // masterKeyFlag is the flag of all commands that need the master key.
@@ -53,7 +56,7 @@ from being of use to anybody.
 		RunE: status,
 	}
 	masterKeyFlag(cmd, &file, "")
-	var r rotation
+	r := rotation{cfg: server.DefaultConfig()}
 	rotate := &cobra.Command{
 		Use:   "rotate",
 		Short: "Replace the master key, and have a new data key seal everything",
@@ -68,7 +71,9 @@ credentials that it made before, those of functions among them, hold for 20
 minutes more, and functions' containers are replaced in that time; who has the old
 key could make such credentials as long. With --end-sessions they end at once, and
 what functions call here may fail until their containers are replaced. Access keys
-go on. If no server runs, the keys are replaced in the folder, and sessions end.
+go on. If no server runs, the keys are replaced in the folder, and sessions end;
+of a folder whose records are in a database that is named as for hearth up, and
+must be in no server's use, on no machine.
 
 Whenever this is interrupted, a server can be started, and this can be done again.
 
@@ -80,6 +85,7 @@ the new one.`,
 	}
 	rotate.Flags().StringVar(&r.to, "to", "", "`file` that the new key is put into, or found in")
 	rotate.Flags().BoolVar(&r.endSessions, "end-sessions", false, "end temporary credentials at once, as if the old key were known to others")
+	databaseFlags(rotate, &r.cfg)
 	cmd.AddCommand(rotate, &cobra.Command{
 		Use:   "status",
 		Short: "Which keys there are, and how much each of them seals",
@@ -93,6 +99,7 @@ the new one.`,
 type rotation struct {
 	to          string
 	endSessions bool
+	cfg         server.Config // says of the database, for where no server runs
 }
 
 // runningHere is the server that runs on the data folder; nil if none does.
@@ -152,7 +159,7 @@ func (a *app) rotateKey(cmd *cobra.Command, from string, how rotation) error {
 		return err
 	}
 	if r == nil {
-		return a.rotateHere(dir, from, how.to)
+		return a.rotateHere(cmd.Context(), dir, from, how)
 	}
 	before, err := r.control.KeyStatus(cmd.Context())
 	if err != nil {
@@ -183,26 +190,38 @@ func (a *app) sayWhere(from string, after control.KeyStatus) {
 }
 
 // rotateHere rotates the key of a folder in which no server runs.
-func (a *app) rotateHere(dir, from, to string) (err error) {
-	folder, err := store.OpenFolder(dir)
-	if inUse, ok := errors.AsType[*store.InUseError](err); ok {
-		return refused(fmt.Sprintf("a server (process %d) that does not answer holds %s", inUse.PID, dir), "Wait until it has started, or stop it, and do this again.")
-	}
-	if err != nil {
-		return failed("can't rotate the key of "+dir, err, "")
-	}
-	defer func() { err = errors.Join(err, folder.Close()) }()
-	if fileExists(filepath.Join(dir, server.DatabaseFile)) {
-		return refused("the records of "+dir+" are in a database, where the keys are too, and no server runs on it", "Start it, hearth up, and do this again while it runs.")
-	}
+func (a *app) rotateHere(ctx context.Context, dir, from string, how rotation) error {
+	to, cfg := how.to, how.cfg
 	if to == "" {
 		to = from
 	}
-	info, err := identity.Rotate(folder.Path, from, to, time.Now(), slog.Default())
+	cfg.DataDir, cfg.MasterKeyFile = dir, from
+	database, err := server.DatabaseOf(dir)
+	if err != nil {
+		return failed("can't rotate the key of "+dir, err, "")
+	}
+	if database != "" && cfg.Database == "" {
+		return refused("the records of "+dir+" are in the database "+database+", where the keys are too", "Name it with --database, as for hearth up, or do this while the server runs.")
+	}
+	if err := noPassword(os.Args, cfg.Database); err != nil {
+		return err
+	}
+	var info identity.MasterInfo
+	if database != "" {
+		info, err = server.RotateKey(ctx, cfg, to)
+	} else {
+		info, err = rotateFolder(dir, from, to)
+	}
+	if inUse, ok := errors.AsType[*store.InUseError](err); ok {
+		return refused(fmt.Sprintf("a server (process %d) that does not answer holds %s", inUse.PID, dir), "Wait until it has started, or stop it, and do this again.")
+	}
+	if inUse, ok := errors.AsType[*postgres.InUseError](err); ok {
+		return refused("another server works on the database "+inUse.Database+" ("+cmp.Or(inUse.Holder, "it is not known which")+")", "Do this where that one runs, with its data folder, or stop it first.")
+	}
 	if err != nil {
 		return failed("can't rotate the key of "+dir, err, "Nothing that was sealed is lost; do it again.")
 	}
-	if err := a.auditRotation(folder.Path, to); err != nil {
+	if err := a.auditRotation(dir, to); err != nil {
 		return failed("the key was rotated, but that is not in the audit log", err, "")
 	}
 	after := statusOf(info)
@@ -211,6 +230,16 @@ func (a *app) rotateHere(dir, from, to string) (err error) {
 	}
 	a.sayWhere(from, after)
 	return nil
+}
+
+// rotateFolder rotates the key of a folder that has its records itself.
+func rotateFolder(dir, from, to string) (info identity.MasterInfo, err error) {
+	folder, err := store.OpenFolder(dir)
+	if err != nil {
+		return info, err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	return identity.Rotate(folder.Path, from, to, time.Now(), slog.Default())
 }
 
 // auditRotation records who rotated the key, as the system knows it.

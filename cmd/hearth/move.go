@@ -56,11 +56,6 @@ kept beside, under another name.`,
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&cfg.Database, "database", cfg.Database, "`URL` of the PostgreSQL, postgres://USER@HOST/NAME")
-	f.StringVar(&cfg.DatabasePassword, "database-password", cfg.DatabasePassword, "`file` with its password; it may also be in HEARTH_DATABASE's URL")
-	for _, name := range []string{"database", "database-password"} {
-		markSetting(f.Lookup(name), upGroups[0])
-	}
+	databaseFlags(cmd, &cfg)
 	return cmd
 }
