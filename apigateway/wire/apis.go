@@ -13,7 +13,7 @@ type quick struct {
 
 func (r *request) quick() (q apigateway.Quick, err error) {
 	var in quick
-	err = r.read(&in)
+	err = r.Read(&in)
 	return apigateway.Quick{Target: in.Target, RouteKey: in.RouteKey, Credentials: in.CredentialsArn}, err
 }
 
@@ -80,7 +80,7 @@ func (a *api) deleteCORS(r *request) (answer, error) {
 // document is the OpenAPI document of an import.
 func (r *request) document() (d apigateway.Import, err error) {
 	var in struct{ Body string }
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return d, err
 	}
 	d.Document = []byte(in.Body)
@@ -138,7 +138,7 @@ func (a *api) listTags(r *request) (answer, error) {
 
 func (a *api) tag(r *request) (answer, error) {
 	var in struct{ Tags map[string]string }
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return answer{}, err
 	}
 	return created(struct{}{}, a.APIs.Tag(r.ctx, r.account(), r.parts[1], in.Tags, nil))

@@ -163,7 +163,7 @@ func (a *api) resetAuthorizers(r *request) (answer, error) {
 
 func (a *api) createDeployment(r *request) (answer, error) {
 	var in struct{ Description, StageName string }
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return answer{}, err
 	}
 	return created(a.APIs.Deploy(r.ctx, r.account(), r.parts[1], in.StageName, in.Description))
@@ -171,7 +171,7 @@ func (a *api) createDeployment(r *request) (answer, error) {
 
 func (a *api) updateDeployment(r *request) (answer, error) {
 	var in struct{ Description string }
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return answer{}, err
 	}
 	return ok(a.APIs.UpdateDeployment(r.ctx, r.account(), r.parts[1], r.parts[3], in.Description))
@@ -196,7 +196,7 @@ func (a *api) deleteDeployment(r *request) (answer, error) {
 func domain(r *request) func(*apigateway.Domain) error {
 	return func(n *apigateway.Domain) error {
 		var in struct{ MutualTlsAuthentication *struct{} }
-		if err := r.read(&in); err != nil {
+		if err := r.Read(&in); err != nil {
 			return err
 		}
 		if in.MutualTlsAuthentication != nil {

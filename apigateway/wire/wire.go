@@ -4,12 +4,10 @@ package wire
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/hearth-faas/hearth"
@@ -258,33 +256,10 @@ func invalid(format string, args ...any) error {
 	return hearth.Errorf(hearth.Validation, format, args...)
 }
 
-// read decodes a request's body.
-func (r *request) read(into any) error {
-	if len(r.Body) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(r.Body, into); err != nil {
-		return invalid("The request's body can't be read: %s", err)
-	}
-	return nil
-}
-
 // page reads what a request says of the page that it wants.
-func (r *request) page() (p apigateway.Page, _ error) {
-	p.Max = 500
-	if text := r.query.Get("maxResults"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 500 {
-			return p, invalid("maxResults must be between 1 and 500: %.20q", text)
-		}
-		p.Max = n
-	}
-	b, err := base64.RawURLEncoding.DecodeString(r.query.Get("nextToken"))
-	if err != nil {
-		return p, invalid("Invalid nextToken.")
-	}
-	p.After = string(b)
-	return p, nil
+func (r *request) page() (p apigateway.Page, err error) {
+	p.Max, p.After, err = r.Page("maxResults", "nextToken", 500)
+	return p, err
 }
 
 // list is a page of resources.
@@ -294,5 +269,5 @@ type list struct {
 }
 
 func listed[T any](items []T, next string, err error) (answer, error) {
-	return ok(list{items, base64.RawURLEncoding.EncodeToString([]byte(next))}, err)
+	return ok(list{items, awsjson.Token(next)}, err)
 }

@@ -98,7 +98,7 @@ func (a *api) listRules(ctx context.Context, r *awsjson.Request, in *ruleInput) 
 	if err != nil {
 		return nil, err
 	}
-	out := &rulesOutput{Rules: []ruleOutput{}, NextToken: token(last)}
+	out := &rulesOutput{Rules: []ruleOutput{}, NextToken: awsjson.Token(last)}
 	for _, rule := range list {
 		out.Rules = append(out.Rules, ruleOf(rule))
 	}
@@ -125,7 +125,7 @@ func (a *api) listRuleNames(ctx context.Context, r *awsjson.Request, in *ruleInp
 	if err != nil {
 		return nil, err
 	}
-	out := &ruleNamesOutput{RuleNames: []string{}, NextToken: token(last)}
+	out := &ruleNamesOutput{RuleNames: []string{}, NextToken: awsjson.Token(last)}
 	for _, rule := range list {
 		out.RuleNames = append(out.RuleNames, rule.Name)
 	}
@@ -311,7 +311,7 @@ func (a *api) listTargets(ctx context.Context, r *awsjson.Request, in *ruleInput
 			continue
 		}
 		if len(out.Targets) == max {
-			out.NextToken = token(out.Targets[max-1].Id)
+			out.NextToken = awsjson.Token(out.Targets[max-1].Id)
 			break
 		}
 		out.Targets = append(out.Targets, targetOf(t))

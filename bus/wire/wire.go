@@ -75,8 +75,6 @@ func page(limit *int, token string) (max int, after string, _ error) {
 	return max, string(b), nil
 }
 
-func token(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }
-
 type nothing = awsjson.Nothing
 
 type putEventsInput struct {
@@ -355,7 +353,7 @@ func (a *api) listBuses(ctx context.Context, r *awsjson.Request, in *busInput) (
 	if err != nil {
 		return nil, err
 	}
-	out := &busesOutput{EventBuses: []busOutput{}, NextToken: token(last)}
+	out := &busesOutput{EventBuses: []busOutput{}, NextToken: awsjson.Token(last)}
 	for _, b := range list {
 		one := described(b)
 		one.DeadLetterConfig, one.KmsKeyIdentifier = nil, ""

@@ -65,7 +65,7 @@ type retry struct {
 // schedule reads a schedule from a request.
 func (r *request) schedule() (n schedule.Schedule, _ error) {
 	var in body
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return n, err
 	}
 	n = schedule.Schedule{
@@ -225,7 +225,7 @@ func (a *api) list(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := listOutput{Schedules: []summary{}, NextToken: token(last)}
+	out := listOutput{Schedules: []summary{}, NextToken: awsjson.Token(last)}
 	for _, n := range list {
 		b := bodyOf(n)
 		s := summary{Arn: b.Arn, GroupName: b.GroupName, Name: b.Name, State: b.State, CreationDate: b.CreationDate, LastModificationDate: b.LastModificationDate}

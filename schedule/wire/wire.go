@@ -4,12 +4,10 @@ package wire
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/hearth-faas/hearth"
@@ -124,35 +122,10 @@ func invalid(format string, args ...any) error {
 	return hearth.Errorf(hearth.Validation, format, args...)
 }
 
-// read decodes a request's body.
-func (r *request) read(into any) error {
-	if len(r.Body) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(r.Body, into); err != nil {
-		return invalid("The request's body can't be read: %s", err)
-	}
-	return nil
-}
-
 // page reads what a request says of the page that it wants.
 func (r *request) page() (max int, after string, _ error) {
-	max = 100
-	if text := r.query.Get("MaxResults"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 100 {
-			return 0, "", invalid("MaxResults must be between 1 and 100.")
-		}
-		max = n
-	}
-	b, err := base64.RawURLEncoding.DecodeString(r.query.Get("NextToken"))
-	if err != nil {
-		return 0, "", invalid("Invalid NextToken.")
-	}
-	return max, string(b), nil
+	return r.Page("MaxResults", "NextToken", 100)
 }
-
-func token(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }
 
 type tag struct{ Key, Value string }
 
@@ -187,7 +160,7 @@ func groupOf(g *schedule.Group) groupOutput {
 
 func (a *api) createGroup(ctx context.Context, r *request) (any, error) {
 	var in groupBody
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return nil, err
 	}
 	m, err := tagMap(in.Tags)
@@ -227,7 +200,7 @@ func (a *api) listGroups(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := groupsOutput{ScheduleGroups: []groupOutput{}, NextToken: token(last)}
+	out := groupsOutput{ScheduleGroups: []groupOutput{}, NextToken: awsjson.Token(last)}
 	for _, g := range list {
 		out.ScheduleGroups = append(out.ScheduleGroups, groupOf(g))
 	}
@@ -261,7 +234,7 @@ func (a *api) tagged(ctx context.Context, r *request, change func(map[string]str
 
 func (a *api) tag(ctx context.Context, r *request) (any, error) {
 	var in groupBody
-	if err := r.read(&in); err != nil {
+	if err := r.Read(&in); err != nil {
 		return nil, err
 	}
 	more, err := tagMap(in.Tags)
