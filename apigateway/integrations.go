@@ -82,13 +82,17 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 		return invalid("timeoutInMillis must be between 50 and %d.", maxTimeout)
 	case len(i.Description) > 1024:
 		return invalid("description must have at most 1024 characters.")
-	case i.URI == "" || len(i.URI) > 2048:
+	case i.URI == "" && i.Type != "MOCK" || len(i.URI) > 2048:
 		return invalid("integrationUri is required, and has at most 2048 characters.")
 	case i.PayloadFormat != "1.0" && i.PayloadFormat != "2.0":
 		return invalid("payloadFormatVersion must be 1.0 or 2.0.")
 	}
-	if r.websocket() && (i.Type != "AWS_PROXY" || i.PayloadFormat != "1.0" || len(i.RequestParameters)+len(i.ResponseParameters) > 0) {
-		return invalid("Integrations of WebSocket APIs are functions here: AWS_PROXY with the payloadFormatVersion 1.0, without requestParameters and responseParameters.")
+	if r.websocket() {
+		if err := checkSocketIntegration(i); err != nil {
+			return err
+		}
+	} else if len(i.RequestTemplates) > 0 || i.TemplateSelection != "" {
+		return invalid("requestTemplates and templateSelectionExpression are for WebSocket APIs.")
 	}
 	switch i.Type {
 	case "AWS_PROXY":
@@ -124,13 +128,21 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 		if err := checkURL(i.URI); err != nil {
 			return err
 		}
+	case "MOCK":
+		if r.websocket() {
+			break
+		}
+		fallthrough
 	default:
 		return invalid("Invalid integrationType %.40q: an HTTP API has AWS_PROXY and HTTP_PROXY.", i.Type)
 	}
-	if _, err := compileMappings(i); err != nil {
-		return err
-	}
-	return nil
+	return i.compiles(r.websocket())
+}
+
+// compiles refuses mappings and templates that can't be read.
+func (i *Integration) compiles(websocket bool) error {
+	n := &integration{Integration: i}
+	return n.compile(websocket)
 }
 
 // message is what a caller is told of an error.

@@ -83,6 +83,9 @@ func (c *call) runFunction(ctx context.Context, f function, role, source string,
 // outgoing is the request as the integration gets it: with the changes that
 // its mappings make.
 func (c *call) outgoing(i *integration) outgoing {
+	if c.socket != nil {
+		return c.outgoingOfSocket(i)
+	}
 	o := outgoing{query: c.http.URL.RawQuery, header: c.http.Header}
 	if len(i.request) > 0 {
 		o.header = maps.Clone(o.header)

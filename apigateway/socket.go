@@ -79,7 +79,7 @@ func (c *call) connect(w http.ResponseWriter) error {
 				return err
 			}
 			if a.Status/100 != 2 {
-				return &refusal{status: a.Status, message: http.StatusText(a.Status), sort: "INTEGRATION_FAILURE", reason: "the function of " + connectRoute + " lets nobody in"}
+				return &refusal{status: a.Status, message: http.StatusText(a.Status), sort: "INTEGRATION_FAILURE", reason: "what serves " + connectRoute + " does not let the caller in"}
 			}
 			options.Subprotocols = a.Header.Values("Sec-Websocket-Protocol")
 		}
@@ -196,7 +196,7 @@ func (c *call) failed(r *refusal) {
 	}
 }
 
-// reply runs the function of a message, and returns what the client is sent:
+// reply runs what serves a message, and returns what the client is sent:
 // nil is nothing.
 func (c *call) reply() ([]byte, error) {
 	key := c.stage.selection.text(c.value)
@@ -219,7 +219,7 @@ func (c *call) reply() ([]byte, error) {
 	return a.Body, nil
 }
 
-// ended runs the function of the end of a connection.
+// ended runs what serves the end of a connection.
 func (c *call) ended(n *socket, end disconnect) {
 	m := c.next("DISCONNECT")
 	if m.stage == nil {
@@ -238,12 +238,21 @@ func (c *call) ended(n *socket, end disconnect) {
 	m.note()
 }
 
-// runRoute runs the function of the route. What it returned is read where
-// somebody waits for it.
+// runRoute runs what serves the route. What it returned is read where somebody
+// waits for it.
 func (c *call) runRoute() (*gateway.Answer, error) {
 	i := c.route.integration
 	if i.broken != "" {
 		return nil, errInternal.because("the integration " + i.ID + " can't be called: " + i.broken)
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, time.Duration(i.TimeoutMillis)*time.Millisecond)
+	defer cancel()
+	switch i.Type {
+	case "MOCK":
+		c.returned = i.mock.status(c)
+		return &gateway.Answer{Status: c.returned}, nil
+	case "HTTP_PROXY":
+		return c.askBackend(ctx, i)
 	}
 	payload, err := gateway.Encode(c.socketEvent())
 	if err != nil {
@@ -252,8 +261,6 @@ func (c *call) runRoute() (*gateway.Answer, error) {
 	if len(payload) > hearth.MaxPayload {
 		return nil, errTooLarge
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, time.Duration(i.TimeoutMillis)*time.Millisecond)
-	defer cancel()
 	began := c.s.Clock.Now()
 	result, err := c.runFunction(ctx, i.function, i.Credentials, c.sourceARN(), payload)
 	c.integrated = c.s.Clock.Now().Sub(began)

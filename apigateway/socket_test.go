@@ -545,10 +545,6 @@ func TestWhatAWebSocketAPICannotHaveIsRefused(t *testing.T) {
 		return nil
 	})
 	_, stage := x.CreateStage(ctx, owner, x.id, func(s *Stage) error { s.Name = "$default"; return nil })
-	_, http := x.PutIntegration(ctx, owner, x.id, "", func(i *Integration) error {
-		i.Type, i.Method, i.URI, i.PayloadFormat = "HTTP_PROXY", "POST", "https://a.example", "1.0"
-		return nil
-	})
 	_, token := x.PutAuthorizer(ctx, owner, x.id, "", func(a *Authorizer) error { a.Name, a.Type = "j", "JWT"; return nil })
 	_, export := x.Export(owner, x.id, Export{})
 	for what, err := range map[string]error{
@@ -556,7 +552,6 @@ func TestWhatAWebSocketAPICannotHaveIsRefused(t *testing.T) {
 		"a selection by header":    api(func(a *API) { a.RouteSelection = "$request.header.x" }),
 		"a target":                 quick,
 		"a stage without a name":   stage,
-		"an HTTP backend":          http,
 		"a JWT authorizer":         token,
 		"an export":                export,
 		"a route twice":            route("a", func(*Route) {}),

@@ -55,6 +55,7 @@ type integration struct {
 	mappings
 	function function  // of AWS_PROXY
 	url      *template // of HTTP_PROXY; only variables of the path are left
+	mock     *mock     // of MOCK
 	broken   string    // why it can't be called; "" if it can
 }
 
@@ -94,7 +95,7 @@ func (s *Service) compile(r *record, n *Stage, c *shown, was *stage) *stage {
 	}
 	integrations := map[string]*integration{}
 	for id, i := range c.Integrations {
-		integrations[id] = s.compileIntegration(i, n.Variables)
+		integrations[id] = s.compileIntegration(i, n.Variables, r.websocket())
 	}
 	for _, decl := range c.Routes {
 		key, err := r.routeKey(decl.Key)
@@ -142,11 +143,13 @@ func fill(text string, variables map[string]string, allowed sources) (string, er
 	}), nil
 }
 
-func (s *Service) compileIntegration(i *Integration, variables map[string]string) *integration {
+func (s *Service) compileIntegration(i *Integration, variables map[string]string, websocket bool) *integration {
 	n := &integration{Integration: i}
-	var err error
-	if n.mappings, err = compileMappings(i); err != nil {
+	if err := n.compile(websocket); err != nil {
 		n.broken = message(err)
+		return n
+	}
+	if i.Type == "MOCK" {
 		return n
 	}
 	if i.Type == "AWS_PROXY" {
@@ -168,6 +171,19 @@ func (s *Service) compileIntegration(i *Integration, variables map[string]string
 		n.broken = message(err)
 	}
 	return n
+}
+
+// compile reads the mappings and templates.
+func (i *integration) compile(websocket bool) (err error) {
+	switch {
+	case !websocket:
+		i.mappings, err = compileMappings(i.Integration)
+	case i.Type == "MOCK":
+		i.mock, err = compileMock(i.Integration)
+	default:
+		i.mappings, err = compileSocketMappings(i.Integration)
+	}
+	return err
 }
 
 // find is the route for a request, or nil, and the values of its variables.

@@ -57,7 +57,8 @@ type RouteResponse struct {
 	Key string `json:"routeResponseKey"` // $default
 }
 
-// Integration is what answers: a function or an HTTP server.
+// Integration is what answers: a function, an HTTP server, or of a WebSocket API
+// nothing.
 type Integration struct {
 	Managed            bool                         `json:"apiGatewayManaged,omitempty"`
 	ConnectionID       string                       `json:"connectionId,omitempty"`
@@ -67,11 +68,13 @@ type Integration struct {
 	ID                 string                       `json:"integrationId"`
 	Method             string                       `json:"integrationMethod,omitempty"`
 	Subtype            string                       `json:"integrationSubtype,omitempty"`
-	Type               string                       `json:"integrationType"` // AWS_PROXY or HTTP_PROXY
+	Type               string                       `json:"integrationType"` // AWS_PROXY, HTTP_PROXY or MOCK
 	URI                string                       `json:"integrationUri,omitempty"`
 	PayloadFormat      string                       `json:"payloadFormatVersion"` // 1.0 or 2.0
 	RequestParameters  map[string]string            `json:"requestParameters,omitempty"`
-	ResponseParameters map[string]map[string]string `json:"responseParameters,omitempty"` // by status
+	RequestTemplates   map[string]string            `json:"requestTemplates,omitempty"`            // of MOCK
+	ResponseParameters map[string]map[string]string `json:"responseParameters,omitempty"`          // by status
+	TemplateSelection  string                       `json:"templateSelectionExpression,omitempty"` // of MOCK
 	TimeoutMillis      int                          `json:"timeoutInMillis"`
 	TLS                *TLS                         `json:"tlsConfig,omitempty"`
 }

@@ -58,7 +58,7 @@ func (a *api) deleteRouteResponse(r *request) (answer, error) {
 }
 
 func (r *request) integration(n *apigateway.Integration) error {
-	return apigateway.Patch(n, r.Body, "requestParameters", "responseParameters")
+	return apigateway.Patch(n, r.Body, "requestParameters", "responseParameters", "requestTemplates")
 }
 
 func (a *api) createIntegration(r *request) (answer, error) {

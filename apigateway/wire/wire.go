@@ -112,6 +112,9 @@ func (a *api) run(raw *awsjson.Request) (answer, error) {
 	if ok {
 		op, ok = operationOf(raw.HTTP.Method, parts)
 	}
+	if why := refused(parts); !ok && why != "" {
+		return answer{}, hearth.Errorf(hearth.UnknownOperation, "%s", why)
+	}
 	if !ok {
 		return answer{}, hearth.Errorf(hearth.UnknownOperation, "API Gateway has no operation %s %s here: Hearth has HTTP and WebSocket APIs (v2), not REST APIs", raw.HTTP.Method, raw.HTTP.URL.Path)
 	}
@@ -207,6 +210,22 @@ var operations = map[string]operation{
 	"GET tags/*":                               {"GetTags", (*api).listTags},
 	"POST tags/*":                              {"TagResource", (*api).tag},
 	"DELETE tags/*":                            {"UntagResource", (*api).untag},
+}
+
+// refused is why there is nothing of what a path names, which the service has; ""
+// if that is not known.
+func refused(parts []string) string {
+	for _, p := range parts {
+		switch p {
+		case "integrationresponses":
+			return "Integration responses are not supported by Hearth, which does not have their templates (VTL): with a route response the client is sent what a function or an HTTP_PROXY answers."
+		case "models":
+			return "Models are not supported by Hearth: what serves a route checks what it gets."
+		case "vpclinks":
+			return "VPC links are not supported by Hearth, which reaches private addresses as it is."
+		}
+	}
+	return ""
 }
 
 // partsOf are the parts of a path below /v2, decoded; false if it is none.

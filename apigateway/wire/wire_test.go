@@ -66,6 +66,8 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 		{"PATCH /v2/apis/@a", `{"corsConfiguration":{"allowOrigins":["*"],"allowCredentials":true}}`, 400, "BadRequestException", `allowCredentials`, ""},
 		{"POST /v2/apis/@a/integrations", `{"integrationType":"AWS_PROXY","integrationUri":"` + f + `","payloadFormatVersion":"2.0","requestParameters":{"append:header.a":"1","append:header.b":"2"}}`, 201, "", `"connectionType":"INTERNET"`, `@i "integrationId":"(\w+)"`},
 		{"PATCH /v2/apis/@a/integrations/@i", `{"requestParameters":{"append:header.a":"","append:header.c":"3"}}`, 200, "", `"requestParameters":{"append:header.b":"2","append:header.c":"3"}`, ""},
+		{"POST /v2/apis/@a/integrations/@i/integrationresponses", `{"integrationResponseKey":"$default"}`, 404, "UnknownOperationException", `route response`, ""},
+		{"POST /v2/apis/@a/integrations", `{"integrationType":"MOCK"}`, 400, "BadRequestException", `an HTTP API has`, ""},
 		{"POST /v2/apis/@a/integrations", `{"integrationType":"AWS_PROXY","integrationSubtype":"SQS-SendMessage","payloadFormatVersion":"1.0"}`, 400, "BadRequestException", `integrationSubtype`, ""},
 		{"POST /v2/apis/@a/routes", `{"routeKey":"GET /p/{id}","target":"integrations/@i"}`, 201, "", `"apiKeyRequired":false,"authorizationType":"NONE"`, `@r "routeId":"(\w+)"`},
 		{"POST /v2/apis/@a/routes", `{"routeKey":"GET /p/{other}"}`, 409, "ConflictException", `already exists`, ""},
@@ -113,8 +115,9 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 		{"DELETE /v2/apis/@a", ``, 204, "", ``, ""},
 		{"GET /v2/apis/@a/routes", ``, 404, "NotFoundException", ``, ""},
 		{"GET /restapis", ``, 404, "UnknownOperationException", `not REST APIs`, ""},
-		{"POST /v2/vpclinks", ``, 404, "UnknownOperationException", `no operation`, ""},
-		{"POST /v2/apis/@a/models", ``, 404, "UnknownOperationException", `no operation`, ""},
+		{"POST /v2/portals", ``, 404, "UnknownOperationException", `no operation`, ""},
+		{"POST /v2/vpclinks", ``, 404, "UnknownOperationException", `VPC links are not supported`, ""},
+		{"POST /v2/apis/@a/models", ``, 404, "UnknownOperationException", `Models are not supported`, ""},
 	} {
 		for name, id := range ids {
 			x.request, x.body = strings.ReplaceAll(x.request, name, id), strings.ReplaceAll(x.body, name, id)
