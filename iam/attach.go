@@ -24,29 +24,14 @@ func (d *Directory) Attach(ctx context.Context, account hearth.Account, role, ar
 		if err := d.attachable(account, arn); err != nil {
 			return err
 		}
-		i, found := slices.BinarySearch(r.Attached, arn)
-		switch {
-		case found:
-			return nil
-		case len(r.Attached) >= MaxAttached:
-			return hearth.Errorf(hearth.LimitExceeded, "Cannot exceed quota for PoliciesPerRole: %d", MaxAttached)
-		}
-		r.Attached = slices.Insert(slices.Clone(r.Attached), i, arn)
-		return nil
+		return r.attach(arn, "PoliciesPerRole")
 	})
 	return err
 }
 
 // Detach detaches a managed policy from a role. Errors: NoSuchEntity.
 func (d *Directory) Detach(ctx context.Context, account hearth.Account, role, arn string) error {
-	_, err := d.changeRole(ctx, account, role, func(r *Role) error {
-		i, found := slices.BinarySearch(r.Attached, arn)
-		if !found {
-			return noPolicy(arn)
-		}
-		r.Attached = slices.Delete(slices.Clone(r.Attached), i, i+1)
-		return nil
-	})
+	_, err := d.changeRole(ctx, account, role, func(r *Role) error { return r.detach(arn) })
 	return err
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/hearth-faas/hearth/policy"
 )
 
-// Grants are the policies that a user or a group has. Its JSON is what is on
+// Grants are the policies that a user, a group or a role has. Its JSON is what is on
 // disk.
 type Grants struct {
 	Inline   []Inline `json:"inline,omitempty"`   // by name
@@ -20,7 +20,7 @@ func (g *Grants) find(name string) (int, bool) {
 	return slices.BinarySearchFunc(g.Inline, name, func(p Inline, name string) int { return strings.Compare(p.Name, name) })
 }
 
-// Named is the inline policy of a name. what is whose it is: user or group.
+// Named is the inline policy of a name. what is whose it is: user, group or role.
 // Errors: NoSuchEntity.
 func (g *Grants) Named(what, name string) (Inline, error) {
 	i, found := g.find(name)

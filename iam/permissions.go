@@ -102,7 +102,7 @@ func (d *Directory) workOut(id hearth.Identity) (*Permissions, bool) {
 		return nil, true // another of the same name
 	}
 	p := &Permissions{ARN: r.ARN(), Tags: r.Tags, Boundary: d.boundary(r.Account, r.Boundary)}
-	d.grant(p, r.Account, "", &Grants{r.Inline, r.Attached})
+	d.grant(p, r.Account, "", &r.Grants)
 	return p, true
 }
 

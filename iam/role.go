@@ -21,13 +21,12 @@ type Role struct {
 	MaxSession  int            `json:"maxSession"` // seconds
 	Created     time.Time      `json:"created"`
 	Boundary    string         `json:"boundary,omitempty"` // ARN of a managed policy
-	Inline      []Inline       `json:"inline,omitempty"`   // by name
-	Attached    []string       `json:"attached,omitempty"` // ARNs of managed policies, sorted
 	Tags        []Tag          `json:"tags,omitempty"`     // by key
 	Used        time.Time      `json:"used,omitzero"`      // when it was last taken on, to some minutes
+	Grants
 }
 
-// Inline is a policy that belongs to one role.
+// Inline is a policy that belongs to one role, user or group.
 type Inline struct {
 	Name     string `json:"name"`
 	Document string `json:"document"` // as it was given
@@ -213,15 +212,10 @@ func (d *Directory) DeleteRole(ctx context.Context, account hearth.Account, name
 	defer d.changing.Unlock()
 	defer d.changed()
 	_, err := d.roles.Change(ctx, key(account, name), func(r *Role) (*Role, error) {
-		switch {
-		case r == nil:
+		if r == nil {
 			return nil, noRole(name)
-		case len(r.Attached) > 0:
-			return nil, hearth.Errorf(hearth.DeleteConflict, "Cannot delete entity, must detach all policies first.")
-		case len(r.Inline) > 0:
-			return nil, hearth.Errorf(hearth.DeleteConflict, "Cannot delete entity, must delete policies first.")
 		}
-		return nil, nil
+		return nil, r.empty()
 	})
 	return err
 }
