@@ -134,7 +134,7 @@ func (s *Shares) Enter(ctx context.Context, inv *hearth.Invocation) error {
 			g.use.Refused++
 			g.dirty = true
 			g.mu.Unlock()
-			s.saveSoon()
+			s.saver.Soon()
 			return err
 		}
 		g.running++
@@ -143,7 +143,7 @@ func (s *Shares) Enter(ctx context.Context, inv *hearth.Invocation) error {
 		g.dirty = true
 		g.mu.Unlock()
 		inv.Function = fresh
-		s.saveSoon()
+		s.saver.Soon()
 		return nil
 	}
 	return hearth.Errorf(hearth.TooManyRequests, "The shared alias %s is being changed again and again: try again.", inv.Function.Name)
@@ -153,7 +153,7 @@ func (s *Shares) Enter(ctx context.Context, inv *hearth.Invocation) error {
 func (s *Shares) Leave(inv *hearth.Invocation) {
 	f := inv.Function
 	g := s.grant(grantKey{f.Shared.Offer, f.Account})
-	defer s.saveSoon()
+	defer s.saver.Soon()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.running--
@@ -179,26 +179,6 @@ func (s *Shares) Uses(account hearth.Account) (list []hearth.SharedUse) {
 		g.mu.Unlock()
 	}
 	return sorted(list)
-}
-
-// saveEvery is how often counts are stored: what a crash can lose of them.
-const saveEvery = time.Second
-
-func (s *Shares) saveSoon() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.saving != nil || s.closed {
-		return
-	}
-	s.saving = s.cfg.Clock.AfterFunc(saveEvery, func() {
-		s.mu.Lock()
-		s.saving = nil
-		s.mu.Unlock()
-		if err := s.save(context.Background()); err != nil {
-			s.cfg.Log.Error("the counts of shared functions could not be stored; they are tried again", "error", err)
-			s.saveSoon()
-		}
-	})
 }
 
 // save stores the counts that have changed.

@@ -82,10 +82,9 @@ type Shares struct {
 	changing sync.Mutex // of offers and aliases, one at a time
 	index    atomic.Pointer[map[key]*alias]
 
-	mu     sync.Mutex // of grants and saving
+	mu     sync.Mutex // of grants
 	grants map[grantKey]*grant
-	saving hearth.Timer // nil: nothing is to be saved
-	closed bool
+	saver  *table.Saver // of what they count
 }
 
 // key names a shared alias.
@@ -116,6 +115,9 @@ func Open(ctx context.Context, cfg Config) (s *Shares, err error) {
 		cfg.Usable = func(hearth.Account) error { return nil }
 	}
 	s = &Shares{cfg: cfg, grants: map[grantKey]*grant{}}
+	s.saver = table.NewSaver(cfg.Clock, s.save, func(err error) {
+		cfg.Log.Error("the counts of shared functions could not be stored; they are tried again", "error", err)
+	})
 	if s.offers, err = table.Open[hearth.Offer](ctx, cfg.Store, offersBucket); err == nil {
 		if s.records, err = table.Open[record](ctx, cfg.Store, aliasesBucket); err == nil {
 			s.counted, err = table.Open[hearth.SharedUse](ctx, cfg.Store, usesBucket)
@@ -141,15 +143,7 @@ func Open(ctx context.Context, cfg Config) (s *Shares, err error) {
 }
 
 // Close saves the counts. No method may be called after it.
-func (s *Shares) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	if s.saving != nil {
-		s.saving.Stop()
-	}
-	s.mu.Unlock()
-	return s.save(context.Background())
-}
+func (s *Shares) Close() error { return s.saver.Close() }
 
 // alias is a shared alias, as long as there is one.
 type alias struct {

@@ -4,29 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"time"
 )
-
-// saveEvery is how often counts are stored: what a process that is killed loses
-// of them.
-const saveEvery = time.Second
-
-func (s *Sets) saveSoon() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.saving != nil || s.closed {
-		return
-	}
-	s.saving = s.cfg.Clock.AfterFunc(saveEvery, func() {
-		s.mu.Lock()
-		s.saving = nil
-		s.mu.Unlock()
-		if err := s.save(context.Background()); err != nil {
-			s.cfg.Log.Error("the counts of task APIs could not be stored; they are tried again", "error", err)
-			s.saveSoon()
-		}
-	})
-}
 
 // save stores the counts that have changed, and removes those of what is gone.
 func (s *Sets) save(ctx context.Context) error {

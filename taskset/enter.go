@@ -183,7 +183,7 @@ func (s *Sets) Enter(ctx context.Context, inv *hearth.Invocation) error {
 		if err != nil {
 			return err
 		}
-		s.saveSoon()
+		s.saver.Soon()
 		inv.Function = fresh
 		return nil
 	}

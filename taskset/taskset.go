@@ -80,10 +80,9 @@ type Sets struct {
 
 	looks sync.WaitGroup // at budgets
 
-	mu     sync.Mutex // of lives and saving
-	lives  map[string]*live
-	saving hearth.Timer
-	closed bool
+	mu    sync.Mutex // of lives
+	lives map[string]*live
+	saver *table.Saver // of what they count
 }
 
 // The buckets of the records, and the version of their form.
@@ -148,6 +147,9 @@ func Open(ctx context.Context, cfg Config) (s *Sets, err error) {
 		cfg.Taken = func(hearth.Account, string) string { return "" }
 	}
 	s = &Sets{cfg: cfg, lives: map[string]*live{}}
+	s.saver = table.NewSaver(cfg.Clock, s.save, func(err error) {
+		cfg.Log.Error("the counts of task APIs could not be stored; they are tried again", "error", err)
+	})
 	if s.apis, err = table.Open[API](ctx, cfg.Store, apisBucket); err == nil {
 		if s.subs, err = table.Open[Subscription](ctx, cfg.Store, subsBucket); err == nil {
 			s.counts, err = table.Open[Counts](ctx, cfg.Store, countsBucket)
@@ -243,12 +245,6 @@ func (s *Sets) now() time.Time { return s.cfg.Clock.Now().UTC().Round(0) }
 
 // Close saves the counts. No method may be called after it.
 func (s *Sets) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	if s.saving != nil {
-		s.saving.Stop()
-	}
-	s.mu.Unlock()
 	s.looks.Wait()
-	return s.save(context.Background())
+	return s.saver.Close()
 }

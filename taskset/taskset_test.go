@@ -17,6 +17,7 @@ import (
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/store/storetest"
+	"github.com/hearth-faas/hearth/store/table"
 )
 
 const owner, alice, bob, carol hearth.Account = "000000000000", "111122223333", "444455556666", "777788889999"
@@ -405,7 +406,7 @@ func TestQuotasOfSubscriptionsAndKeys(t *testing.T) {
 	if e, ok := errors.AsType[*hearth.Error](err); !ok || e.Kind != hearth.TooManyRequests || e.RetryAfter > 12*time.Hour || e.RetryAfter < 11*time.Hour {
 		t.Errorf("%v", err)
 	}
-	h.clock.Advance(saveEvery)
+	h.clock.Advance(table.SaveEvery)
 	h.reopen() // a kill: the counts are there
 	h.want(hearth.TooManyRequests, alice, "img--thumb")
 	if err := h.Unsubscribe(ctx, alice, "img"); err != nil {
