@@ -35,7 +35,7 @@ func TestTwoTeamsShareOneHearth(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	text := string(out)
-	for _, want := range []string{"SIGNING_KEY* PREFIX", `"signature":`, "v1:", "KeyError", "withheld", "REPORT RequestId", "by that offer this account has called 2 times, error 1, ok 1", "has called it 2 times, error 1, ok 1", "has withdrawn", "active"} {
+	for _, want := range []string{"SIGNING_KEY* PREFIX", `"signature":`, "v1:", "KeyError", "withheld", "REPORT RequestId", "by that offer this account has called 2 times, error 1, ok 1", "has called it 2 times, error 1, ok 1", "Of other accounts: sign.", "has withdrawn", "active"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q:\n%s", want, text)
 		}

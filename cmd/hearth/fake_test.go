@@ -69,6 +69,7 @@ func newFake(t *testing.T) *fake {
 		},
 		Instances: f, Decisions: f, Runtimes: f, Logs: f, Policies: newPolicies(t, f.dir), Predictions: foretold{f}, Learned: foretold{f}, Capacities: f,
 		Operator: hearth.DefaultAccount, Log: slog.New(slog.DiscardHandler),
+		Serves: func(path string) bool { return path != "/shared-aliases" }, // of which it has none
 	}
 	f.schedules, f.control.BusEvents = newSchedules(), f
 	srv := httptest.NewServer(f)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -50,6 +51,7 @@ func (a *app) lsCmd() *cobra.Command {
 			}
 			if len(list) == 0 {
 				a.say("There are no functions yet. Make one with: hearth deploy DIR%s", r.dataFlag())
+				a.sayShared(cmd.Context(), r)
 				return nil
 			}
 			t := table{header: []string{"FUNCTION", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "MODIFIED"}}
@@ -58,9 +60,24 @@ func (a *app) lsCmd() *cobra.Command {
 					size(f.CodeSize), modified(f.LastModified))
 			}
 			t.print(a.out, a)
+			a.sayShared(cmd.Context(), r)
 			return nil
 		},
 	}
+}
+
+// sayShared tells of the account's names for functions of others, which are no
+// functions to the API that lists these.
+func (a *app) sayShared(ctx context.Context, r *remote) {
+	shared, err := r.control.SharedAliases(ctx, "")
+	if err != nil || len(shared.Aliases) == 0 {
+		return // who may list functions need not be one who may list these
+	}
+	names := make([]string, len(shared.Aliases))
+	for i, s := range shared.Aliases {
+		names[i] = s.Name
+	}
+	a.say("Of other accounts: %s. More with: hearth shared-alias%s", strings.Join(names, ", "), r.dataFlag())
 }
 
 // modified is the API's time as its age.
