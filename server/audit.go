@@ -23,6 +23,11 @@ func (s *Server) openAudit(context.Context) (err error) {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("audit log", s.audit.Close)
+	return nil
+}
+
+// watchDoor has it be told what comes to the door.
+func (s *Server) watchDoor(context.Context) error {
 	s.guard.Recorder, s.guard.Account = s.decisions, s.cfg.Account
 	s.metrics.MustRegister(doorMetrics{s})
 	return nil

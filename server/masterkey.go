@@ -85,9 +85,11 @@ func (m masterKey) Rotate(ctx context.Context, to string, endSessions bool) (con
 	now, err := m.s.authority.Rotate(context.WithoutCancel(ctx), to, grace)
 	if now.ID != was.ID {
 		m.s.log.Info("the master key was rotated", "key", now.ID, "file", now.File, "sessionsEndIn", grace)
-		node := ownNode{m.s.manager, m.s.worker}
-		node.Renew()
-		m.s.tellNodes(func(n hearth.Node) { n.Renew() })
+		if m.s.manager != nil { // who runs functions has given them credentials
+			node := ownNode{m.s.manager, m.s.worker}
+			node.Renew()
+			m.s.tellNodes(func(n hearth.Node) { n.Renew() })
+		}
 		m.s.resealing.begin()
 	}
 	switch {

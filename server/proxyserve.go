@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ func NewProxy(ctx context.Context, cfg ProxyConfig) (_ *Proxy, err error) {
 		return nil, err
 	}
 	p := &Proxy{cfg: cfg, Server: &Server{
-		cfg: cfg.Config, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), taken: make(chan error, 1), metrics: prometheus.NewRegistry(),
+		cfg: cfg.Config, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), taken: make(chan error, 1), resealing: resealing{due: make(chan struct{}, 1)}, metrics: prometheus.NewRegistry(),
 	}}
 	defer func() {
 		if err != nil {
@@ -69,13 +70,16 @@ func NewProxy(ctx context.Context, cfg ProxyConfig) (_ *Proxy, err error) {
 		}
 	}()
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, open := range []func(context.Context) error{p.openFolder, p.listen, p.openRecords, p.openStore, p.joinKeys, p.openEndpoints} {
+	for _, open := range []func(context.Context) error{p.openFolder, p.listen, p.openRecords, p.openAudit, p.openStore, p.joinKeys, p.openEndpoints} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
 }
+
+// proxyPaths are the paths of the control API that are served beside /proxy/.
+var proxyPaths = []string{"/decisions", "/audit", "/audit/verify", "/key", "/key/rotate", "/openapi.json"}
 
 func (p *Proxy) openEndpoints(ctx context.Context) error {
 	if err := p.openProxiesFor(ctx, refusesCallback(p.cfg.CallbackHosts), nil); err != nil {
@@ -87,9 +91,9 @@ func (p *Proxy) openEndpoints(ctx context.Context) error {
 			claim, err := verifier.Verify(r, body)
 			return claim.Identity, err
 		},
-		Decisions: decisions{p.decisions}, Proxies: p.proxies, Operator: p.Server.cfg.Account, Region: p.Server.cfg.Region, Log: p.log,
+		Decisions: decisions{p.decisions}, Proxies: p.proxies, Audits: audits{p.Server}, MasterKey: masterKey{p.Server}, Audit: p.audit, Operator: p.Server.cfg.Account, Region: p.Server.cfg.Region, Log: p.log,
 		Serves: func(path string) bool {
-			return strings.HasPrefix(path, "/proxy/") || path == "/decisions" || path == "/openapi.json"
+			return strings.HasPrefix(path, "/proxy/") || slices.Contains(proxyPaths, path)
 		},
 	}
 	metrics := promhttp.HandlerFor(p.metrics, promhttp.HandlerOpts{})
@@ -125,6 +129,7 @@ func (p *Proxy) Serve(ctx context.Context) (err error) {
 		return store.Explain(p.Server.cfg.DataDir, err)
 	}
 	p.opened("server.json", func() error { return control.RemoveRunning(p.Server.cfg.DataDir) })
+	p.startResealing()
 	p.proxies.Start()
 	close(p.ready)
 	select {

@@ -38,16 +38,21 @@ type sealedKind struct {
 
 func (s *Server) sealedKinds() []sealedKind {
 	key := s.authority.Key()
-	return []sealedKind{
-		{"environments", key, s.registry.Reseal},
-		{"access keys", key, s.accounts.Keys().Reseal},
-		{"event sources", key, s.sources.Reseal},
-		{"shared aliases", key, s.shares.Reseal},
-		{"idempotent functions", key, s.avoider.Reseal},
+	all := []sealedKind{
 		{"audit log", key, s.audit.Reseal},
-		{"certificates", key, s.acmeCertificates().Reseal},
 		{"customer keys", s.authority.Keys().Sealing(), s.authority.Keys().Reseal},
 	}
+	if s.registry == nil { // proxy endpoints alone, of which nothing else is secret
+		return all
+	}
+	return append(all,
+		sealedKind{"environments", key, s.registry.Reseal},
+		sealedKind{"access keys", key, s.accounts.Keys().Reseal},
+		sealedKind{"event sources", key, s.sources.Reseal},
+		sealedKind{"shared aliases", key, s.shares.Reseal},
+		sealedKind{"idempotent functions", key, s.avoider.Reseal},
+		sealedKind{"certificates", key, s.acmeCertificates().Reseal},
+	)
 }
 
 // acmeCertificates are those that were had by ACME, now or in an earlier start.

@@ -168,6 +168,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.listenTLS,
 		s.openRecords,
 		s.openAudit,
+		s.watchDoor,
 		s.openRuntimes,
 		s.openSandboxes,
 		s.openImages,

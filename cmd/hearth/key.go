@@ -185,7 +185,7 @@ func (a *app) sayWhere(from string, after control.KeyStatus) {
 		a.say("The old key is still in %s. Remove it; it opens backups of before, and nothing else.", from)
 	}
 	if !after.Inside {
-		a.say("Start the server with: hearth up --master-key-file %s", after.File)
+		a.say("Start the server with --master-key-file %s from now on.", after.File)
 	}
 }
 

@@ -24,7 +24,7 @@ type proxyRunner interface {
 // proxySettings are the settings of hearth up that proxy endpoints alone have as
 // well.
 var proxySettings = []string{
-	"database", "database-password", "region", "account", "execution-endpoint", "execution-region", "execution-credentials", "http-backends",
+	"database", "database-password", "master-key-file", "region", "account", "execution-endpoint", "execution-region", "execution-credentials", "http-backends",
 	"decisions", "decision-log", "shutdown-grace", "metrics", "log-level", "log-format",
 }
 
@@ -50,6 +50,7 @@ by --data. SIGTERM or SIGINT lets running calls end, and exits.`,
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.DataDir, cfg.Version = a.dataDir(), ownVersion()
+			cfg.MasterKeyFile = a.masterKey(cfg.MasterKeyFile)
 			if err := noPassword(os.Args, cfg.Database); err != nil {
 				return err
 			}
