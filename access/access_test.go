@@ -193,6 +193,24 @@ func TestWhoMay(t *testing.T) {
 	}
 }
 
+func TestAVerdictTellsTheConditionForWhichAPolicyDidNotAllow(t *testing.T) {
+	w := newWorld(t, false)
+	who := w.user(us, "remote", doc(`{"Effect":"Allow","Action":"sqs:*","Resource":"*"}`), doc(`{"Effect":"Allow","Action":"lambda:*","Resource":"`+fn+`","Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}}`))
+	for want, r := range map[string]*access.Request{
+		"inline policy p1 would, were it not for its condition IpAddress of aws:SourceIp, which is 198.51.100.1":             {Resource: fn, Context: map[string][]string{"aws:sourceip": {"198.51.100.1"}}},
+		"inline policy p1 would, were it not for its condition IpAddress of aws:SourceIp, which is not known of the request": {Resource: fn},
+		"none of the caller's policies allows it": {Resource: fn + "2"},
+	} {
+		r.Caller, r.Action, r.Account = who, invoke, us
+		if v := w.judge.Judge(r); v.Allowed || !strings.HasSuffix(v.Why, want) {
+			t.Errorf("%q, want %q", v.Why, want)
+		}
+		if err := w.judge.Check(r); err == nil || strings.Contains(err.Error(), "condition") {
+			t.Errorf("who is refused is told %v", err)
+		}
+	}
+}
+
 func TestStrictRolesRefuseWhatNobodyKeeps(t *testing.T) {
 	w := newWorld(t, true)
 	v := w.judge.Judge(&access.Request{Caller: hearth.Identity{Account: us, ARN: "arn:aws:sts::111122223333:assumed-role/unkept/f", UserID: "AROAX:f"}, Action: invoke, Resource: fn})

@@ -67,11 +67,31 @@ func (e *evaluation) verdict() Verdict {
 	case e.own && resource == policy.Allowed && e.direct() && bounded && limited:
 		return allowed("the resource's policy", resourceStatement)
 	case identity != policy.Allowed:
-		return none("none of the caller's policies allows it", identityBased)
+		return none("none of the caller's policies allows it"+e.almost(), identityBased)
 	case !bounded:
 		return v
 	}
 	return w
+}
+
+// almost tells which of the caller's policies would allow the request but for a
+// condition; "" if none would.
+func (e *evaluation) almost() string {
+	if e.permissions == nil {
+		return ""
+	}
+	for _, g := range e.permissions.Policies {
+		_, c := g.Document.Almost(&e.asked)
+		if c == nil {
+			continue
+		}
+		is := "is not known of the request"
+		if values := e.asked.Context[strings.ToLower(c.Key)]; len(values) > 0 {
+			is = "is " + strings.Join(values, ", ")
+		}
+		return fmt.Sprintf("; %s would, were it not for its condition %s of %s, which %s", g.Name, c.Operator, c.Key, is)
+	}
+	return ""
 }
 
 // boundary is what bounds the caller; nil is nothing.

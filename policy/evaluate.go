@@ -52,7 +52,30 @@ func (d *Document) Evaluate(r *Request) (Outcome, *Statement) {
 	return outcome, decided
 }
 
+// Almost is the first statement that would allow a request but for a condition
+// of its own, and that condition; nil if there is none.
+func (d *Document) Almost(r *Request) (*Statement, *Condition) {
+	if d == nil {
+		return nil, nil
+	}
+	for i := range d.Statements {
+		s := &d.Statements[i]
+		if s.Effect != Allow || !s.about(r, d.Version == variables) {
+			continue
+		}
+		if c := s.unmet(r, d.Version == variables); c != nil {
+			return s, c
+		}
+	}
+	return nil, nil
+}
+
 func (s *Statement) applies(r *Request, withVariables bool) bool {
+	return s.about(r, withVariables) && s.unmet(r, withVariables) == nil
+}
+
+// about tells whether the statement applies where its conditions hold.
+func (s *Statement) about(r *Request, withVariables bool) bool {
 	switch {
 	case s.Principal != nil && !s.Principal.include(&r.Principal),
 		s.NotPrincipal != nil && s.NotPrincipal.include(&r.Principal),
@@ -62,12 +85,17 @@ func (s *Statement) applies(r *Request, withVariables bool) bool {
 		s.NotResource != nil && fitsAny(s.NotResource, r.Resource, r.Context, withVariables, false):
 		return false
 	}
-	for _, c := range s.Conditions {
-		if !c.holds(r, withVariables) {
-			return false
+	return true
+}
+
+// unmet is the first condition that does not hold; nil is that all do.
+func (s *Statement) unmet(r *Request, withVariables bool) *Condition {
+	for i := range s.Conditions {
+		if c := &s.Conditions[i]; !c.holds(r, withVariables) {
+			return c
 		}
 	}
-	return true
+	return nil
 }
 
 func fitsAny(patterns []string, s string, context map[string][]string, withVariables, fold bool) bool {
