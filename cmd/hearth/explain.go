@@ -45,7 +45,7 @@ account called it and how that ended, and no more.`,
 			}
 			if len(args) == 1 && !isRequestID(args[0]) {
 				sections, err := r.control.Learned(cmd.Context(), args[0])
-				if f, ok := errors.AsType[*control.Failure](err); !ok || f.Kind != hearth.NotFound {
+				if f, ok := errors.AsType[*control.Failure](err); !ok || f.Kind != hearth.NotFound || strings.HasPrefix(args[0], "arn:") {
 					return a.explainFunction(r, args[0], sections, err)
 				}
 			}
