@@ -2,7 +2,6 @@ package share
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/store/sqlite"
+	"github.com/hearth-faas/hearth/store/storetest"
 )
 
 const (
@@ -19,29 +19,6 @@ const (
 	a1    hearth.Account = "444455556666"
 	a2    hearth.Account = "777788889999"
 )
-
-// seal seals by turning bits over, and opens only what belongs where it is.
-type seal struct{}
-
-func (seal) Seal(plain, associated []byte) ([]byte, error) {
-	out := append([]byte{byte(len(associated))}, associated...)
-	for _, b := range plain {
-		out = append(out, ^b)
-	}
-	return out, nil
-}
-
-func (seal) Open(sealed, associated []byte) ([]byte, error) {
-	n := int(sealed[0])
-	if len(sealed) <= n || string(sealed[1:1+n]) != string(associated) {
-		return nil, errors.New("sealed for another")
-	}
-	var out []byte
-	for _, b := range sealed[1+n:] {
-		out = append(out, ^b)
-	}
-	return out, nil
-}
 
 // code is what accounts have of functions.
 type code struct {
@@ -134,7 +111,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) open() {
 	w.t.Helper()
 	s, err := Open(context.Background(), Config{
-		Store: w.store, Functions: w.code, Seal: seal{}, Clock: w.clk, Region: "us-east-1", Log: slog.New(slog.DiscardHandler),
+		Store: w.store, Functions: w.code, Seal: storetest.Sealer{}, Clock: w.clk, Region: "us-east-1", Log: slog.New(slog.DiscardHandler),
 		Changed: func(_, now *hearth.Function) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -2,7 +2,6 @@ package taskset
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,7 +80,7 @@ func newHarness(t testing.TB) *harness {
 // reopen is as if the process had been killed.
 func (h *harness) reopen() {
 	s, err := Open(context.Background(), Config{
-		Store: h.store, Functions: h.fns, Seal: seal{}, Clock: h.clock, Region: "us-east-1", Changed: h.fns.changed,
+		Store: h.store, Functions: h.fns, Seal: storetest.Sealer{}, Clock: h.clock, Region: "us-east-1", Changed: h.fns.changed,
 		Publish: func(context.Context, hearth.Account, string) (string, error) { return "7", nil },
 		Taken: func(a hearth.Account, prefix string) string {
 			if a == carol && prefix == "taken--" {
@@ -172,26 +171,3 @@ func scan(t testing.TB, s store.Store, bucket string) map[string]bool {
 }
 
 func errorOf[T any](_ T, err error) error { return err }
-
-// seal seals by turning bits over, and opens only what belongs where it is.
-type seal struct{}
-
-func (seal) Seal(plain, associated []byte) ([]byte, error) {
-	out := append([]byte{byte(len(associated))}, associated...)
-	for _, b := range plain {
-		out = append(out, ^b)
-	}
-	return out, nil
-}
-
-func (seal) Open(sealed, associated []byte) ([]byte, error) {
-	n := int(sealed[0])
-	if len(sealed) <= n || string(sealed[1:1+n]) != string(associated) {
-		return nil, errors.New("sealed for another")
-	}
-	var out []byte
-	for _, b := range sealed[1+n:] {
-		out = append(out, ^b)
-	}
-	return out, nil
-}
