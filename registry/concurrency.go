@@ -260,10 +260,17 @@ func (v *view) provisions(qualifier string, n int) (ps []hearth.Provision) {
 
 // tellConcurrency calls Concurrent if the function's concurrency changed.
 func (r *Registry) tellConcurrency(k key, old, new *view) {
+	if !old.configured() && !new.configured() {
+		return // as most are
+	}
 	if was, is := old.concurrency(k), new.concurrency(k); !sameConcurrency(was, is) {
 		r.cfg.Concurrent(is)
 	}
 }
+
+// configured tells whether there are any settings, without which a function has
+// no concurrency of its own.
+func (v *view) configured() bool { return v != nil && len(v.settings) > 0 }
 
 func sameConcurrency(a, b *hearth.Concurrency) bool {
 	return reflect.DeepEqual(a.Reserved, b.Reserved) && slices.Equal(a.Provisions, b.Provisions) && slices.Equal(a.Scaling, b.Scaling)

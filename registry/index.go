@@ -72,6 +72,20 @@ func (r *Registry) setView(k key, v *view) {
 	s.m.Store(&next)
 }
 
+// firstView is setView of a function that is not there yet, before anybody but
+// the caller looks at the index: the map needs no copy.
+func (r *Registry) firstView(k key, v *view) {
+	s := r.shard(k)
+	m := s.m.Load()
+	if m == nil {
+		m = &map[key]*entry{}
+		s.m.Store(m)
+	}
+	e := &entry{}
+	e.view.Store(v)
+	(*m)[k] = e
+}
+
 // all yields every function, in no order.
 func (r *Registry) all() iter.Seq2[key, *view] {
 	return func(yield func(key, *view) bool) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 
@@ -15,12 +14,11 @@ import (
 
 // How the memory is filled from the records at a start.
 
-// load fills the memory from the store.
+// load fills the memory from the store, before anybody else looks at it.
 func (r *Registry) load(ctx context.Context) error {
-	views := map[key]*view{}
 	err := r.cfg.Store.View(ctx, func(tx store.Reader) error {
-		err := decodeAll(tx, functionsBucket, func(rec store.Record) (*view, error) {
-			v, err := decodeView(rec.Value, r.vault())
+		err := decodeAll(tx, r.vault(), functionsBucket, func(d *decoder, rec store.Record) (*view, error) {
+			v, err := d.view(rec.Value)
 			if err != nil {
 				return nil, fmt.Errorf("the record of function %s is damaged: %w", rec.Key, err)
 			}
@@ -30,91 +28,106 @@ func (r *Registry) load(ctx context.Context) error {
 			if k.record() != rec.Key {
 				return fmt.Errorf("the record of function %s is that of %s", rec.Key, k.record())
 			}
-			views[k] = v
+			r.firstView(k, v)
+			a := r.account(k.account)
+			a.names = append(a.names, k.name) // in order
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		err = decodeAll(tx, versionsBucket, func(rec store.Record) (version, error) {
-			ver, err := decodeVersion(rec.Value, r.vault())
+		err = decodeAll(tx, r.vault(), versionsBucket, func(d *decoder, rec store.Record) (version, error) {
+			ver, err := d.publishedVersion(rec.Value)
 			if err != nil {
 				return ver, fmt.Errorf("the record of version %s is damaged: %w", rec.Key, err)
 			}
 			return ver, nil
 		}, func(rec store.Record, ver version) error {
 			k := key{ver.f.Account, ver.f.Name}
-			if views[k] == nil || k.versionKey(ver.number) != rec.Key {
+			v := r.view(k)
+			if v == nil || k.versionKey(ver.number) != rec.Key {
 				return fmt.Errorf("the version %s belongs to no function", rec.Key)
 			}
-			views[k].versions = append(views[k].versions, ver) // in order
+			v.versions = append(v.versions, ver) // in order
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		return loadBeside(tx, views)
+		return r.loadBeside(tx)
 	})
 	if err != nil {
 		return err
 	}
-	for k, v := range views {
+	for k, v := range r.all() {
 		r.packages.refer(nil, v)
-		a := r.account(k.account)
-		a.names = append(a.names, k.name)
-		a.code += v.codeBytes()
+		r.account(k.account).code += v.codeBytes()
 		r.denials.Add(v.denials())
-		r.setView(k, v)
-	}
-	for _, a := range r.accounts {
-		slices.Sort(a.names)
 	}
 	return nil
 }
 
-// decodeAll reads the records of a bucket, has them decoded by all processors,
-// and gives what came of each to take, one at a time and in their order.
-func decodeAll[T any](tx store.Reader, bucket string, decode func(store.Record) (T, error), take func(store.Record, T) error) error {
-	const some = 1024 // in memory at once
-	records, decoded, errs := make([]store.Record, 0, some), make([]T, some), make([]error, some)
-	flush := func() error {
-		var wg sync.WaitGroup
-		for w, n := 0, runtime.GOMAXPROCS(0); w < n; w++ {
-			wg.Go(func() {
-				for i := w; i < len(records); i += n {
-					decoded[i], errs[i] = decode(records[i])
-				}
-			})
-		}
-		wg.Wait()
-		for i, rec := range records {
-			err := errs[i]
+// batch is records that are decoded together.
+type batch[T any] struct {
+	records  []store.Record
+	values   []T
+	errs     []error
+	decoding sync.WaitGroup
+}
+
+// decodeAll reads the records of a bucket, has them decoded by all processors
+// while it reads on, and gives what came of each to take, one at a time and in
+// their order.
+func decodeAll[T any](tx store.Reader, secrets vault, bucket string, decode func(*decoder, store.Record) (T, error), take func(store.Record, T) error) error {
+	const some = 1024 // in a batch; two of them are in memory at once
+	decoders := make([]*decoder, runtime.GOMAXPROCS(0))
+	for w := range decoders {
+		decoders[w] = newDecoder(secrets)
+	}
+	read, begun := &batch[T]{}, &batch[T]{}
+	defer func() { begun.decoding.Wait() }()
+	turn := func() error {
+		begun.decoding.Wait()
+		for i, rec := range begun.records {
+			err := begun.errs[i]
 			if err == nil {
-				err = take(rec, decoded[i])
+				err = take(rec, begun.values[i])
 			}
 			if err != nil {
 				return err
 			}
 		}
-		records = records[:0]
+		b := read
+		b.values, b.errs = make([]T, len(b.records)), make([]error, len(b.records))
+		for w, d := range decoders {
+			b.decoding.Go(func() {
+				for i := w; i < len(b.records); i += len(decoders) {
+					b.values[i], b.errs[i] = decode(d, b.records[i])
+				}
+			})
+		}
+		read, begun = &batch[T]{records: begun.records[:0]}, b
 		return nil
 	}
 	for rec, err := range tx.Scan(bucket, "", "") {
 		if err == nil {
-			if records = append(records, rec); len(records) == some {
-				err = flush()
+			if read.records = append(read.records, rec); len(read.records) == some {
+				err = turn()
 			}
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return flush()
+	if err := turn(); err != nil {
+		return err
+	}
+	return turn() // nothing was read since, so that this takes the last
 }
 
 // loadBeside reads what is kept beside functions and versions: aliases and
 // settings.
-func loadBeside(tx store.Reader, views map[key]*view) error {
+func (r *Registry) loadBeside(tx store.Reader) error {
 	for _, part := range []struct {
 		bucket, what string
 		take         func(v *view, k key, last string, value []byte) error
@@ -145,10 +158,11 @@ func loadBeside(tx store.Reader, views map[key]*view) error {
 			i := strings.LastIndexByte(rec.Key, '/')
 			account, name, ok := strings.Cut(rec.Key[:max(i, 0)], "/")
 			k := key{hearth.Account(account), name}
-			if !ok || views[k] == nil {
+			v := r.view(k)
+			if !ok || v == nil {
 				return fmt.Errorf("the %s %s belongs to no function", part.what, rec.Key)
 			}
-			if err := part.take(views[k], k, rec.Key[i+1:], rec.Value); err != nil {
+			if err := part.take(v, k, rec.Key[i+1:], rec.Value); err != nil {
 				return fmt.Errorf("the record of %s %s is damaged: %w", part.what, rec.Key, err)
 			}
 		}

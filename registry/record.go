@@ -368,63 +368,6 @@ func (v *view) encode(secrets vault) (rec functionRecord, err error) {
 	return rec, nil
 }
 
-func decodeView(data []byte, secrets vault) (*view, error) {
-	var rec functionRecord
-	if err := json.Unmarshal(data, &rec); err != nil {
-		return nil, err
-	}
-	newest, err := decode(&rec.Newest, secrets)
-	if err != nil {
-		return nil, err
-	}
-	v := &view{newest: newest, active: newest, next: rec.Next, tags: rec.Tags}
-	switch {
-	case rec.None:
-		v.active = nil
-	case rec.Active != nil:
-		if v.active, err = decode(rec.Active, secrets); err != nil {
-			return nil, err
-		}
-	}
-	if rec.Published != nil {
-		if v.published, err = decodePublished(&rec, secrets); err != nil {
-			return nil, err
-		}
-	}
-	return v, nil
-}
-
-func decodePublished(rec *functionRecord, secrets vault) (*published, error) {
-	f, err := decode(&rec.Published.Function, secrets)
-	if err != nil {
-		return nil, err
-	}
-	p := &published{newest: f, description: rec.Published.Description}
-	switch {
-	case rec.Running != nil:
-		p.active, err = decode(rec.Running, secrets)
-	case f.State == hearth.Active:
-		p.active = f
-	}
-	return p, err
-}
-
-func decodeVersion(data []byte, secrets vault) (version, error) {
-	var rec versionRecord
-	if err := json.Unmarshal(data, &rec); err != nil {
-		return version{}, err
-	}
-	f, err := decode(&rec.Function, secrets)
-	if err != nil {
-		return version{}, err
-	}
-	n := number(f.Version)
-	if n == 0 {
-		return version{}, fmt.Errorf("the version %q", f.Version)
-	}
-	return version{n, f, rec.Description}, nil
-}
-
 // generations gives out Generation numbers. The store holds a number that
 // none given out has reached, so that a crash skips some and repeats none.
 type generations struct {
