@@ -78,15 +78,19 @@ func (s *Server) openRecords(context.Context) (err error) {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("decisions", s.decisions.Close)
-	s.logs, err = logs.Open(logs.Options{
+	s.logs = logs.Begin(logs.Options{
 		Dir: s.dir("logs"), Clock: s.clock, Log: s.log,
 		MaxBytes: int64(s.cfg.LogMiB) << 20, Retention: s.cfg.LogRetention,
 	})
-	if err != nil {
-		return store.Explain(s.cfg.DataDir, err)
-	}
 	s.opened("logs", s.logs.Close)
 	return nil
+}
+
+// awaitLogs waits for what began in openRecords: there may be logs of very many
+// functions, and finding them is for the disk what reading the functions is for
+// the processor.
+func (s *Server) awaitLogs(context.Context) error {
+	return store.Explain(s.cfg.DataDir, s.logs.Loaded())
 }
 
 func (s *Server) openRuntimes(ctx context.Context) (err error) {

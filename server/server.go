@@ -200,6 +200,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		s.openHTTPAPIs,
 		s.openAPI,
 		s.openNodes,
+		s.awaitLogs,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, err

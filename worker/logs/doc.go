@@ -19,5 +19,6 @@
 // # Locks
 //
 // Sink.mu is taken before Store.queue.mu; Store.disk is taken by the writer and
-// by readers, never together with either.
+// by readers, never together with either. From Begin until it is known what is
+// on disk, Store.disk is held.
 package logs

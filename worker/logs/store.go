@@ -50,6 +50,9 @@ type Store struct {
 	flushes chan chan struct{} // somebody wants to know when it is done
 	stopped chan struct{}
 
+	loaded  chan struct{} // closed when what is on disk is known
+	failure error         // to find it out; read after loaded
+
 	disk    sync.RWMutex
 	groups  map[groupKey]*group
 	bytes   int64         // of all segments
@@ -103,6 +106,18 @@ type Stream struct {
 
 // Open opens the store in opt.Dir.
 func Open(opt Options) (*Store, error) {
+	s := Begin(opt)
+	if err := s.Loaded(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Begin is Open that does not wait until it is known what is on disk, which may
+// be files of many thousands of functions. Until then what is appended waits in
+// memory, and so does who reads. Loaded must be called, and the store be closed
+// if it fails.
+func Begin(opt Options) *Store {
 	if opt.MaxBytes == 0 {
 		opt.MaxBytes = 512 << 20
 	}
@@ -118,17 +133,36 @@ func Open(opt Options) (*Store, error) {
 		hurry:   make(chan struct{}, 1),
 		flushes: make(chan chan struct{}),
 		stopped: make(chan struct{}),
+		loaded:  make(chan struct{}),
 		groups:  make(map[groupKey]*group),
 		changed: make(chan struct{}),
 	}
 	s.queue.space = make(chan struct{})
-	if err := s.load(); err != nil {
-		return nil, &hearth.Error{Op: "logs.Open", Subject: opt.Dir, Kind: hearth.Service, Message: "the logs can't be opened", Err: err}
-	}
-	s.tidy()
+	s.disk.Lock() // until it is known what is there
+	go func() {
+		err := s.load()
+		if err == nil {
+			s.tidyLocked()
+		} else {
+			s.failure = &hearth.Error{Op: "logs.Open", Subject: opt.Dir, Kind: hearth.Service, Message: "the logs can't be opened", Err: err}
+		}
+		s.disk.Unlock()
+		close(s.loaded)
+		if err != nil {
+			close(s.stopped) // nothing is written over what can't be read
+			return
+		}
+		s.write()
+	}()
 	s.scheduleTidy()
-	go s.write()
-	return s, nil
+	return s
+}
+
+// Loaded waits until it is known what is on disk, and returns why that could
+// not be found out.
+func (s *Store) Loaded() error {
+	<-s.loaded
+	return s.failure
 }
 
 // load finds the groups that are on disk.

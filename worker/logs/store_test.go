@@ -3,6 +3,7 @@ package logs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,6 +72,66 @@ func TestEventsSurviveARestartAndATornLastRecordIsDropped(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+func TestWhatIsAppendedBeforeTheDiskIsKnownIsKeptAfterWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	s.Stream(account, groupF, "a").Append(start, "", []byte("one\n"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The group's file is a pipe, so that the store waits for what is in it.
+	path := filepath.Join(dir, string(account), dirOf(groupF), metaFile)
+	meta, err := os.ReadFile(path)
+	if err == nil {
+		err = errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = Begin(Options{Dir: dir, Clock: clock.NewFake(start)})
+	s.Stream(account, groupF, "b").Append(start, "", []byte("two\n"))
+	select {
+	case <-s.loaded:
+		t.Fatal("the disk is known before it was read")
+	default:
+	}
+	if err := os.WriteFile(path, meta, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Loaded(); err != nil {
+		t.Fatal(err)
+	}
+	page, _, err := s.Filter(t.Context(), account, groupF, FilterQuery{})
+	if err != nil || len(page) != 2 || page[0].Message+page[1].Message != "one\ntwo\n" {
+		t.Errorf("%v %v", page, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLogsThatCannotBeReadAreToldAndLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, string(account), dirOf(groupF), metaFile)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("{"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s := Begin(Options{Dir: dir, Clock: clock.NewFake(start)})
+	s.Stream(account, groupF, "a").Append(start, "", []byte("one\n"))
+	if err := s.Loaded(); hearth.KindOf(err) != hearth.Service || !strings.Contains(err.Error(), metaFile) {
+		t.Errorf("the error is %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(path); string(b) != "{" || err != nil {
+		t.Errorf("the group's file is %q %v", b, err)
+	}
+	if r, err := Open(Options{Dir: dir, Clock: clock.NewFake(start)}); r != nil || err == nil {
+		t.Errorf("opened: %v %v", r, err)
 	}
 }
 
