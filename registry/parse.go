@@ -4,9 +4,9 @@ import "encoding/json"
 
 // parser reads JSON as json.Marshal writes it, in one pass and without a copy
 // of what is not kept: a start reads every record. Where it meets anything
-// else (a space, a null, what has to be unescaped) it gives up, and the caller
-// leaves the whole to encoding/json, which knows all of the language and says
-// what is wrong with what is not of it.
+// else (a space, a null, a name that it does not know) it gives up, and the
+// caller leaves the whole to encoding/json, which knows all of the language and
+// says what is wrong with what is not of it.
 type parser struct {
 	data  []byte
 	at    int
