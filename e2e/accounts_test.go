@@ -74,7 +74,7 @@ func (i member) deploy(name, role string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := lambda.NewFunctionActiveV2Waiter(i.lambda()).Wait(t.Context(), &lambda.GetFunctionInput{FunctionName: &name}, time.Minute); err != nil {
+	if err := lambda.NewFunctionActiveV2Waiter(i.lambda()).Wait(t.Context(), &lambda.GetFunctionInput{FunctionName: &name}, patience); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -367,7 +367,7 @@ func TestASuspendedAccountKeepsEverythingAndGoesOn(t *testing.T) {
 	}
 	awaitSeen := func(text string) {
 		t.Helper()
-		for deadline := time.Now().Add(60 * time.Second); !saw(text); time.Sleep(200 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); !saw(text); time.Sleep(200 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("the function did not see %s", text)
 			}

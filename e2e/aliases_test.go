@@ -22,14 +22,14 @@ func TestAnAliasWithWeightsSharesItsInvocations(t *testing.T) {
 		if _, err := c.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: new("shared"), Description: &description}); err != nil {
 			t.Fatal(err)
 		}
-		if err := lambda.NewFunctionUpdatedV2Waiter(c).Wait(ctx, &lambda.GetFunctionInput{FunctionName: new("shared")}, time.Minute); err != nil {
+		if err := lambda.NewFunctionUpdatedV2Waiter(c).Wait(ctx, &lambda.GetFunctionInput{FunctionName: new("shared")}, patience); err != nil {
 			t.Fatal(err)
 		}
 		v, err := c.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: new("shared")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := active.Wait(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: new("shared"), Qualifier: v.Version}, time.Minute); err != nil {
+		if err := active.Wait(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: new("shared"), Qualifier: v.Version}, patience); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 func (s *server) loggedTimes(function string, times map[string]int) {
 	s.t.Helper()
 	var log string
-	for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		var err error
 		if log, err = s.hearth("logs", function); err != nil {
 			continue // its first line has not been written
@@ -45,7 +45,7 @@ def handler(event, context):
     if event.get("fail"): raise ValueError("asked to")
     time.sleep(event.get("sleep", 0))
 `})
-	s.deploy(function{name: "events", runtime: "python3.11", handler: "app.handler", zip: code})
+	s.deploy(function{name: "events", runtime: "python3.11", handler: "app.handler", zip: code, memory: 128, timeout: 30})
 	s.deploy(function{name: "told", runtime: "python3.11", handler: "app.handler", zip: code})
 	send := func(payload string) {
 		t.Helper()
@@ -58,7 +58,7 @@ def handler(event, context):
 	for i := range 20 {
 		// None has ended when the server is killed: of one that has, the last
 		// lines of the log may be lost, and it is not run again.
-		send(fmt.Sprintf(`{"n":%d,"sleep":5}`, i))
+		send(fmt.Sprintf(`{"n":%d,"sleep":12}`, i))
 		accepted[fmt.Sprintf("GOT<%d>", i)] = 1
 	}
 	s.kill9()
@@ -83,7 +83,7 @@ def handler(event, context):
 	send(`{"n":"park","fail":true}`)
 	s.loggedTimes("events", map[string]int{"GOT<park>": 3})
 	var parked []struct{ ID, Function, Reason string }
-	for end := time.Now().Add(60 * time.Second); len(parked) == 0; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); len(parked) == 0; time.Sleep(100 * time.Millisecond) {
 		out, err := s.hearth("parked", "--json")
 		if err != nil || time.Now().After(end) {
 			t.Fatal(out, err)

@@ -23,7 +23,7 @@ func TestUseOnOtherNodesIsBilled(t *testing.T) {
 		}
 	}
 	billed := func() meter.Line { return s06Bill(t, s.controlClient(), meter.Query{}).Total }
-	await(t, 60*time.Second, "the node's use to be billed", func() bool { return billed().Calls == calls })
+	await(t, patience, "the node's use to be billed", func() bool { return billed().Calls == calls })
 	soon := billed()
 	if soon.CPUSeconds < 0.05*calls || soon.Starts == 0 || soon.AllottedMiBSeconds <= 0 {
 		t.Errorf("%+v", soon)

@@ -64,7 +64,7 @@ func (s *server) publish(name string) string {
 	s.t.Helper()
 	v, err := s.client().PublishVersion(s.t.Context(), &lambda.PublishVersionInput{FunctionName: &name})
 	if err == nil {
-		err = lambda.NewPublishedVersionActiveWaiter(s.client()).Wait(s.t.Context(), &lambda.GetFunctionConfigurationInput{FunctionName: &name, Qualifier: v.Version}, time.Minute)
+		err = lambda.NewPublishedVersionActiveWaiter(s.client()).Wait(s.t.Context(), &lambda.GetFunctionConfigurationInput{FunctionName: &name, Qualifier: v.Version}, patience)
 	}
 	if err != nil {
 		s.t.Fatal(err)
@@ -84,7 +84,7 @@ func (s *server) provision(name, qualifier string, n int32) {
 // provisioned waits until the provisioned concurrency is in the given status.
 func (s *server) provisioned(name, qualifier string, want types.ProvisionedConcurrencyStatusEnum) (out *lambda.GetProvisionedConcurrencyConfigOutput) {
 	s.t.Helper()
-	await(s.t, time.Minute, fmt.Sprintf("%s:%s to be %s", name, qualifier, want), func() (done bool) {
+	await(s.t, patience, fmt.Sprintf("%s:%s to be %s", name, qualifier, want), func() (done bool) {
 		var err error
 		out, err = s.client().GetProvisionedConcurrencyConfig(s.t.Context(), &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &qualifier})
 		if err != nil {
@@ -221,7 +221,7 @@ func (s *server) provisionedIsWarm(t *testing.T) {
 	}
 	s.provisioned("ready", "live", "READY")
 	before := warm(s, "2")
-	await(t, time.Minute, "the old version's to go", func() bool {
+	await(t, patience, "the old version's to go", func() bool {
 		n := 0
 		for _, in := range s.ps().Instances {
 			for _, c := range in.Containers {
@@ -244,7 +244,7 @@ func (s *server) provisionedIsWarm(t *testing.T) {
 	if _, err := s.client().DeleteProvisionedConcurrencyConfig(t.Context(), &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: new("ready"), Qualifier: new("live")}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, time.Minute, "those not asked for any more to go", func() bool { return s.busiest("ready") == 0 })
+	await(t, patience, "those not asked for any more to go", func() bool { return s.busiest("ready") == 0 })
 	if p := s.mustProbe("ready:live"); p.Init != string(hearth.InitOnDemand) {
 		t.Errorf("after that: %+v", p)
 	}
@@ -325,7 +325,7 @@ func (s *server) publishedLast(name string) {
 	nothing()
 	v, err := c.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: &name, PublishTo: types.FunctionVersionLatestPublishedLatestPublished})
 	if err == nil {
-		err = lambda.NewPublishedVersionActiveWaiter(c).Wait(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name, Qualifier: v.Version}, time.Minute)
+		err = lambda.NewPublishedVersionActiveWaiter(c).Wait(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name, Qualifier: v.Version}, patience)
 	}
 	if err != nil {
 		s.t.Fatal(err)
@@ -373,7 +373,7 @@ func (s *server) providerIsAShare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, time.Minute, "the least number of environments to be there", func() bool { return s.busiest(name) == 1 })
+	await(t, patience, "the least number of environments to be there", func() bool { return s.busiest(name) == 1 })
 	if p := s.mustProbe(name + ":" + version); p.Init != string(hearth.InitManaged) {
 		t.Errorf("served by %+v", p)
 	}

@@ -337,7 +337,7 @@ func TestLogsFollowNewLinesUntilInterrupted(t *testing.T) {
 		if n > 1 {
 			s.mustInvoke("talker", fmt.Sprintf(`{"n":%d}`, n))
 		}
-		for want, deadline := fmt.Sprintf("said %d", n), time.After(10*time.Second); ; {
+		for want, deadline := fmt.Sprintf("said %d", n), time.After(patience); ; {
 			select {
 			case l, ok := <-lines:
 				if !ok {
@@ -347,7 +347,7 @@ func TestLogsFollowNewLinesUntilInterrupted(t *testing.T) {
 					continue
 				}
 			case <-deadline:
-				t.Fatalf("%q was not seen within ten seconds", want)
+				t.Fatalf("%q was not seen within %v", want, patience)
 			}
 			break
 		}

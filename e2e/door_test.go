@@ -245,7 +245,7 @@ func TestTLSBeyondLoopback(t *testing.T) {
 	}
 	old := serial()
 	selfSigned(t, dir)
-	for end := time.Now().Add(30 * time.Second); serial().Cmp(old) == 0; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); serial().Cmp(old) == 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the new certificate is not taken up")
 		}

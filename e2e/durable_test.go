@@ -134,10 +134,10 @@ func story(events []types.Event) string {
 // eventually polls, as the API wants it.
 func (s *server) eventually(what string, ok func() bool) {
 	s.t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("after a minute still not: %s", what)
+			s.t.Fatalf("after %v still not: %s", patience, what)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}

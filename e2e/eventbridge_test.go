@@ -163,7 +163,7 @@ import boto3, datetime
 c = boto3.client("scheduler")
 def at(seconds): return "at(%s)" % (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 def say(what): return {"Arn": "arn:aws:lambda:us-east-1:000000000000:function:tick", "RoleArn": "arn:aws:iam::000000000000:role/r", "Input": '{"what": "%s"}' % what}
-c.create_schedule(Name="now", ScheduleExpression=at(2), FlexibleTimeWindow={"Mode": "OFF"}, Target=say("now"), ActionAfterCompletion="DELETE")
+c.create_schedule(Name="now", ScheduleExpression=at(5), FlexibleTimeWindow={"Mode": "OFF"}, Target=say("now"), ActionAfterCompletion="DELETE")
 c.create_schedule(Name="later", ScheduleExpression=at(3600), FlexibleTimeWindow={"Mode": "OFF"}, Target=say("later"))
 c.create_schedule_group(Name="g", Tags=[{"Key": "a", "Value": "b"}])
 t = {"Arn": "arn:aws:lambda:us-east-1:000000000000:function:tick", "RoleArn": "arn:aws:iam::000000000000:role/r", "RetryPolicy": {"MaximumRetryAttempts": 3, "MaximumEventAgeInSeconds": 600}}
@@ -195,13 +195,13 @@ import boto3, datetime
 c = boto3.client("scheduler")
 try: c.get_schedule(Name="now"); raise SystemExit("there after its last time")
 except c.exceptions.ResourceNotFoundException: pass
-at = "at(%s)" % (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=3)).strftime("%Y-%m-%dT%H:%M:%S")
+at = "at(%s)" % (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=6)).strftime("%Y-%m-%dT%H:%M:%S")
 print(c.create_schedule(Name="down", ScheduleExpression=at, FlexibleTimeWindow={"Mode": "OFF"}, Target={"Arn": "arn:aws:lambda:us-east-1:000000000000:function:tick", "RoleArn": "arn:aws:iam::000000000000:role/r", "Input": '{"what": "down"}'})["ScheduleArn"])
 `
 	if out := s.run(dir, "python3", "-c", script); strings.TrimSpace(out) != "arn:aws:scheduler:us-east-1:000000000000:schedule/default/down" {
 		t.Fatal(out)
 	}
-	due := time.Now().Add(3 * time.Second)
+	due := time.Now().Add(6 * time.Second)
 	s.kill9()
 	time.Sleep(time.Until(due)) // the time must pass while nothing runs
 	s = startIn(t, s.dir)

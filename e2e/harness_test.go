@@ -9,12 +9,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,9 +55,25 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		scratch = dir
+		if err := fewAtOnce(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		defer printFigures(os.Stdout)
 		return m.Run()
 	}())
+}
+
+// fewAtOnce bounds how many tests run at once, however many processors there
+// are: each has servers of its own, of which each takes the machine for its own.
+func fewAtOnce() error {
+	const most = 4
+	flag.Parse()
+	asked := flag.Lookup("test.parallel").Value
+	if n, err := strconv.Atoi(asked.String()); err != nil || n <= most {
+		return err
+	}
+	return asked.Set(strconv.Itoa(most))
 }
 
 // scratch is a folder that lives as long as the test run.
@@ -175,8 +193,8 @@ func (s *server) awaitReady(ready <-chan struct{}) {
 	case <-ready:
 	case <-s.stopped:
 		t.Fatalf("hearth up ended: %v\n%s", s.err, s.log)
-	case <-time.After(60 * time.Second):
-		t.Fatalf("hearth up is not ready after a minute\n%s", s.log)
+	case <-time.After(patience):
+		t.Fatalf("hearth up is not ready after %v\n%s", patience, s.log)
 	}
 	out, err := s.hearth("env", "--format", "json")
 	if err != nil {
@@ -214,7 +232,7 @@ func (s *server) awaitStop() {
 		if s.err != nil {
 			s.t.Errorf("hearth up after SIGTERM: %v", s.err)
 		}
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience):
 		s.t.Errorf("hearth up does not stop")
 		_ = s.cmd.Process.Kill()
 		<-s.stopped
@@ -312,7 +330,7 @@ func (s *server) deploy(f function) {
 
 func (s *server) waitActive(name string) {
 	s.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		out, err := s.client().GetFunctionConfiguration(context.Background(), &lambda.GetFunctionConfigurationInput{FunctionName: &name})
 		if err != nil {

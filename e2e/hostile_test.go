@@ -371,7 +371,7 @@ func TestHostileCodeLeavesNothingBehindAndHarmsOnlyItself(t *testing.T) {
 	if _, err := h.client().DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: ptr("hostile")}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, 10*time.Second, "the processes of a deleted function to end", func() bool { return len(processesNamed(name)) == 0 })
+	await(t, patience, "the processes of a deleted function to end", func() bool { return len(processesNamed(name)) == 0 })
 	h.deploy("hostile")
 	if r := h.does("nothing", nil); r["left"] != false {
 		t.Errorf("another function has what the deleted one left: %v", r)

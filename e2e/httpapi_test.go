@@ -255,7 +255,7 @@ func TestBoto3MakesAnHTTPAPIOfAllParts(t *testing.T) {
 		}
 	})
 	t.Run("the access log has it all", func(t *testing.T) {
-		wait := time.Now().Add(30 * time.Second)
+		wait := time.Now().Add(patience)
 		for {
 			out := s.run(t.TempDir(), "aws", "logs", "filter-log-events", "--log-group-name", "/access/all", "--query", "events[].message", "--output", "json")
 			if strings.Contains(out, `\"route\":\"GET /one\",\"status\":\"200\"`) && strings.Contains(out, `\"route\":\"GET /limited\",\"status\":\"429\"`) && strings.Contains(out, `\"route\":\"-\",\"status\":\"404\"`) {

@@ -248,7 +248,7 @@ func TestFunctionsComeAsImages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(30 * time.Second); len(s.layersOnDisk()) > 0; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); len(s.layersOnDisk()) > 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("layers that nothing needs are left: %v", s.layersOnDisk())
 		}

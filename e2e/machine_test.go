@@ -223,7 +223,7 @@ func (m *machine) deploy(account hearth.Account, f function) *hearth.Function {
 	if err != nil {
 		m.t.Fatalf("create %s of %s: %v", f.name, account, err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		fn, err := m.registry.Resolve(ctx, account, f.name, "")
 		if err == nil {
 			return fn
@@ -265,11 +265,16 @@ func (m *machine) records() []hearth.Decision {
 // awaitPool waits until the warming pool holds what it holds at least.
 func (m *machine) awaitPool() {
 	m.t.Helper()
-	await(m.t, 30*time.Second, "the warming pool to be full", func() bool {
+	await(m.t, patience, "the warming pool to be full", func() bool {
 		s := m.manager.Stats()
 		return s.PoolReady[""] >= 4 && s.PoolReady["node20"] >= 1 && s.PoolReady["python3.11"] >= 1
 	})
 }
+
+// patience is how long a test waits for what has to come about. It costs nothing
+// when all is well, so that it is enough for a machine that is slow or has much
+// else to do.
+const patience = 2 * time.Minute
 
 // await waits until cond holds. It asks again and again: what it waits for
 // announces itself to nobody.

@@ -96,7 +96,7 @@ func (n *joined) stop(t testing.TB) {
 		if err != nil {
 			t.Errorf("hearth node %s after SIGTERM: %v", n.name, err)
 		}
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience):
 		t.Errorf("hearth node %s does not stop", n.name)
 		_ = n.cmd.Process.Kill()
 		<-n.err
@@ -119,7 +119,7 @@ func (n *joined) kill9(t testing.TB) {
 func (s *server) awaitNodes(want int) {
 	s.t.Helper()
 	var list control.NodeList
-	await(s.t, 60*time.Second, fmt.Sprintf("%d nodes", want), func() bool {
+	await(s.t, patience, fmt.Sprintf("%d nodes", want), func() bool {
 		var err error
 		if list, err = s.controlClient().Nodes(context.Background()); err != nil {
 			s.t.Fatal(err)
@@ -200,7 +200,7 @@ func TestFunctionsRunOnNodesThatJoined(t *testing.T) {
 	if got, err := s.invoke("nap", `{"fail":true}`); err != nil || got.functionError != "Unhandled" || !strings.Contains(got.payload, "as asked") {
 		t.Errorf("a function that fails: %+v, %v", got, err)
 	}
-	await(t, 20*time.Second, "its log", func() bool {
+	await(t, patience, "its log", func() bool {
 		out, err := s.hearth("logs", "nap")
 		return err == nil && strings.Contains(out, "ValueError: as asked")
 	})
@@ -246,7 +246,7 @@ func TestFunctionsRunOnNodesThatJoined(t *testing.T) {
 		_, err := s.invoke("nap", `{"sleep":25,"who":"the one that is cut"}`)
 		failed <- err
 	}()
-	await(t, 20*time.Second, "the function to begin", func() bool {
+	await(t, patience, "the function to begin", func() bool {
 		out, err := s.hearth("logs", "nap")
 		return err == nil && strings.Contains(out, "the one that is cut")
 	})

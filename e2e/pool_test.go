@@ -23,7 +23,7 @@ func TestInstanceThatDiesInThePoolIsNoticedAndReplaced(t *testing.T) {
 			t.Fatalf("no process of the instance %s with boot %q was found", victim, boot)
 		}
 		lost := uint64(0)
-		await(t, 10*time.Second, "the death of a ready instance to be noticed", func() bool {
+		await(t, patience, "the death of a ready instance to be noticed", func() bool {
 			records := m.records()
 			i := slices.IndexFunc(records, func(d hearth.Decision) bool { return d.Kind == hearth.DecisionLost && d.Instance == victim })
 			if i >= 0 {
@@ -31,7 +31,7 @@ func TestInstanceThatDiesInThePoolIsNoticedAndReplaced(t *testing.T) {
 			}
 			return i >= 0
 		})
-		await(t, 10*time.Second, "it to be replaced", func() bool {
+		await(t, patience, "it to be replaced", func() bool {
 			return slices.ContainsFunc(m.records(), func(d hearth.Decision) bool {
 				return d.Kind == hearth.DecisionReplenish && d.Seq > lost
 			})

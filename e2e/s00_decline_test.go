@@ -82,12 +82,12 @@ func TestS00DeclinesBeyondTheConcurrencyOfTheAccount(t *testing.T) {
 	var running sync.WaitGroup
 	for range limit {
 		running.Go(func() {
-			if o := m.ask(a, tenantEvent{SleepMs: 3000}); o.err != nil {
+			if o := m.ask(a, tenantEvent{SleepMs: 6000}); o.err != nil {
 				t.Error(o.err)
 			}
 		})
 	}
-	await(t, 10*time.Second, "the account to be at its limit", func() bool { return m.frontend.InFlight() == limit })
+	await(t, patience, "the account to be at its limit", func() bool { return m.frontend.InFlight() == limit })
 	for range 5 {
 		if d := m.refused(m.ask(a, tenantEvent{})); d.Why != "the account had as many invocations at once as it may have" {
 			t.Errorf("it was refused because %s", d.Why)
@@ -113,7 +113,7 @@ func TestS00SharesNoInstanceBetweenAccountsEvenIfTheMachineIsFull(t *testing.T) 
 	ofA := map[string]bool{} // instances
 	for range 2 {
 		running.Go(func() {
-			o := m.ask(a, tenantEvent{SleepMs: 4000})
+			o := m.ask(a, tenantEvent{SleepMs: 8000})
 			if o.err != nil {
 				t.Error(o.err)
 			}
@@ -122,7 +122,7 @@ func TestS00SharesNoInstanceBetweenAccountsEvenIfTheMachineIsFull(t *testing.T) 
 			ofA[o.inv.Placement.Instance] = true
 		})
 	}
-	await(t, 10*time.Second, "the machine to be full", func() bool {
+	await(t, patience, "the machine to be full", func() bool {
 		s := m.manager.Stats()
 		return s.CommittedMiB == 1024 && s.Waiting == 0
 	})

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -34,10 +35,12 @@ func (s *server) judgeAnswers(t *testing.T, all []served, oldCode, newCode strin
 }
 
 // judgeSteps holds the records of the update against those of the invocations.
-func (s *server) judgeSteps(t *testing.T, began time.Time) {
+// It returns what was not as it should be and may be for the machine's sake.
+func (s *server) judgeSteps(t *testing.T, name string) (wrong []string) {
 	t.Helper()
-	await(t, 20*time.Second, "the old code to be gone", func() bool { return len(chosen(s.judged("f", hearth.DecisionUpdate), "drained")) > 0 })
-	steps, fetches, places := s.judged("f", hearth.DecisionUpdate), s.judged("f", hearth.DecisionFetch), s.judged("f", hearth.DecisionPlace)
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	await(t, patience, "the old code to be gone", func() bool { return len(chosen(s.judged(name, hearth.DecisionUpdate), "drained")) > 0 })
+	steps, fetches, places := s.judged(name, hearth.DecisionUpdate), s.judged(name, hearth.DecisionFetch), s.judged(name, hearth.DecisionPlace)
 	for _, word := range []string{"began", "complete", "drained"} {
 		if n := len(chosen(steps, word)); n != 1 {
 			t.Errorf("%d decisions %q", n, word)
@@ -48,7 +51,8 @@ func (s *server) judgeSteps(t *testing.T, began time.Time) {
 	}
 	ready, switched := chosen(steps, "ready"), chosen(steps, "switched")
 	if len(ready) < 2 || len(switched) < 2 {
-		t.Fatalf("%d containers of the new code were ready, %d instances switched: %+v", len(ready), len(switched), steps)
+		say("%d containers of the new code were ready, %d instances switched: %+v", len(ready), len(switched), steps)
+		return wrong
 	}
 	generation := ready[0].Generation
 	had := map[string]string{} // instance → a container of the old code
@@ -71,7 +75,7 @@ func (s *server) judgeSteps(t *testing.T, began time.Time) {
 			// for a machine that is busy.
 			placed := d.Mono - d.Spent[hearth.StageRun] - d.Spent[hearth.StageAnswer]
 			if d.Instance == sw.Instance && d.Generation < generation && placed > sw.Mono+time.Second {
-				t.Errorf("the old code was given an invocation in instance %s %v after that had switched", d.Instance, placed-sw.Mono)
+				say("the old code was given an invocation in instance %s %v after that had switched", d.Instance, placed-sw.Mono)
 			}
 		}
 	}
@@ -84,13 +88,14 @@ func (s *server) judgeSteps(t *testing.T, began time.Time) {
 	// There are as many as were in use. More callers than that at once are
 	// served as callers of any code are that come when all else is busy.
 	if paid > max(s01Callers-len(ready), 0) {
-		t.Errorf("%d callers of the new code paid for a container; %d were ready", paid, len(ready))
+		say("%d callers of the new code paid for a container; %d were ready", paid, len(ready))
 	}
 	for _, in := range s.ps().Instances {
 		for _, c := range in.Containers {
-			if c.Generation != 0 && c.Generation < generation {
+			if c.Function == name && c.Generation != 0 && c.Generation < generation {
 				t.Errorf("container %s has the old code still", c.ID)
 			}
 		}
 	}
+	return wrong
 }

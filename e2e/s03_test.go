@@ -105,7 +105,7 @@ func (s *server) failures(name, payload string, n int) (killed int) {
 func (s *server) instanceOf(name string) string {
 	s.t.Helper()
 	found := ""
-	await(s.t, 20*time.Second, name+" to run", func() bool {
+	await(s.t, patience, name+" to run", func() bool {
 		out, err := s.hearth("ps", "--json")
 		if err != nil {
 			s.t.Fatal(err)
@@ -345,7 +345,7 @@ func sizingScenario(t *testing.T, world outside) {
 		if n := again.failures("e", `{"mode":"eat","mib":400}`, 3); n != 3 {
 			t.Errorf("of 3 executions %d were killed", n)
 		}
-		await(t, 10*time.Second, "it to be declined", func() bool {
+		await(t, patience, "it to be declined", func() bool {
 			ds := again.sizeDecisions("e")
 			return len(ds) == 1 && ds[0].Chosen == "decline" && strings.Contains(ds[0].Why, "machine")
 		})
@@ -409,7 +409,7 @@ func (s *server) checkShares(t *testing.T, world outside) {
 	// Who receives counts: what was sent may still be on its way.
 	stop = run(fmt.Sprintf(`{"mode":"up","seconds":5,"host":%q,"port":%s}`, host, port))
 	start := world.passed.Load()
-	await(t, 20*time.Second, "it to begin", func() bool { return world.passed.Load() > start+share }) // the burst is over
+	await(t, patience, "it to begin", func() bool { return world.passed.Load() > start+share }) // the burst is over
 	sent, at := world.passed.Load(), time.Now()
 	time.Sleep(3 * time.Second) // what is measured
 	judge("up", float64(world.passed.Load()-sent)/time.Since(at).Seconds())

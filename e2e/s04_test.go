@@ -152,9 +152,9 @@ func TestS04AFallingLoadIsPackedAndNothingIsCut(t *testing.T) {
 				t.Errorf("request %d was cut: %v, %+v", i, err, result)
 			}
 		})
-		await(t, 10*time.Second, "the request to have a container", func() bool { return m.manager.Stats().Containers > before })
+		await(t, patience, "the request to have a container", func() bool { return m.manager.Stats().Containers > before })
 	}
-	await(t, 20*time.Second, "an instance to be given up", func() bool { return m.manager.Stats().Packed > 0 })
+	await(t, patience, "an instance to be given up", func() bool { return m.manager.Stats().Packed > 0 })
 	var victim hearth.Decision
 	for _, d := range m.records() {
 		if d.Kind == hearth.DecisionPack {
@@ -177,7 +177,7 @@ func TestS04AFallingLoadIsPackedAndNothingIsCut(t *testing.T) {
 	if victim.Knew.Busy == 0 || gone() {
 		t.Errorf("the victim was at work on nothing: %+v", victim)
 	}
-	await(t, 30*time.Second, "the victim to end", gone)
+	await(t, patience, "the victim to end", gone)
 	died := time.Now()
 	all.Wait()
 	last := time.Time{}

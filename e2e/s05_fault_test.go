@@ -19,9 +19,6 @@ import (
 	"github.com/hearth-faas/hearth/control"
 )
 
-// patience is how long a test waits for what has to come about.
-const patience = time.Minute
-
 // inFolder demands that none of the texts is in a file of the data folder, packed
 // or not.
 func inFolder(t *testing.T, dir string, texts ...string) {

@@ -175,7 +175,7 @@ func s06Watch(t *testing.T, dataDir string) *s06Counters {
 	if c.root == "" {
 		t.Skip("no cgroup counts the time of this server's instances, against which its bills could be held")
 	}
-	await(t, 30*time.Second, "the warming pool to have an instance", func() bool {
+	await(t, patience, "the warming pool to have an instance", func() bool {
 		c.read()
 		for _, d := range c.seen {
 			if d > 0 && (c.least == 0 || d < c.least) {

@@ -183,7 +183,7 @@ func newS07(t *testing.T, kinds bool) *s07 {
 	for _, a := range []hearth.Account{s07V, s07D, s07L, s07X} {
 		s.m.manager.PolicyChanged(a, "")
 	}
-	await(t, 30*time.Second, "D's instances to be there, with its function", func() bool { return len(s.own()) == 2 })
+	await(t, patience, "D's instances to be there, with its function", func() bool { return len(s.own()) == 2 })
 	return s
 }
 
@@ -302,7 +302,7 @@ func (s *s07) drive(kinds bool) {
 		}
 	})
 	all.Wait()
-	await(s.t, 30*time.Second, "L's events to end", func() bool { c := s.queue.Counts(); return c.Waiting == 0 && c.Running == 0 })
+	await(s.t, patience, "L's events to end", func() bool { c := s.queue.Counts(); return c.Waiting == 0 && c.Running == 0 })
 }
 
 // costs are what each account's invocations have cost.
@@ -499,7 +499,7 @@ func TestS07TheServerFollowsItsFeed(t *testing.T) {
 		t.Errorf("%d ran at a price that does not suit", n)
 	}
 	say(`{"price": 0.5, "availableMiB": 512}`)
-	await(t, 20*time.Second, "the event to run", func() bool { n, cost := spent(); return n == 1 && cost > 0 })
+	await(t, patience, "the event to run", func() bool { n, cost := spent(); return n == 1 && cost > 0 })
 	s.mustInvoke("v", `{}`)
 	if out := s.must("explain", "--last", "v"); !strings.Contains(out, "on variable capacity at a price of 0.5") {
 		t.Errorf("explain: %s", out)
@@ -513,7 +513,7 @@ func TestS07TheServerFollowsItsFeed(t *testing.T) {
 	// An account's own instances are there before it calls.
 	s.deploy(function{name: "d", runtime: "provided.al2023", handler: "bootstrap", zip: goZip(t, "echo"), memory: 128})
 	s.must("policy", "set", "capacity.dedicated=1")
-	await(t, 20*time.Second, "its own instance, with its function", func() bool {
+	await(t, patience, "its own instance, with its function", func() bool {
 		out := s.must("ps")
 		return strings.Contains(out, "d:$LATEST (dedicated)")
 	})

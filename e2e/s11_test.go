@@ -124,7 +124,7 @@ func s11Killed(t *testing.T, s *server) {
 		defer close(done)
 		s.chain("A", chained{DelayMs: 1500, Calls: []toBeCall{{Function: "B"}}}, "")
 	}()
-	await(t, 10*time.Second, "B to be made ready", func() bool {
+	await(t, patience, "B to be made ready", func() bool {
 		for _, d := range s.tell("B", hearth.DecisionPrepare, before) {
 			if d.Chosen != "hit" && d.Chosen != "waste" && d.Chosen != "none" {
 				return true

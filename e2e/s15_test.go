@@ -158,7 +158,7 @@ func s15Hinted(t *testing.T, s *server) {
 	t.Helper()
 	before := s.last() // of Z, which was never called, so that no container of it is there
 	s.must("hint", "Z", "--count", "4", "--in", "1s", "--for", "8s")
-	await(t, 20*time.Second, "four containers to be ready", func() bool { return s.startsOf("Z", before).made == 4 })
+	await(t, patience, "four containers to be ready", func() bool { return s.startsOf("Z", before).made == 4 })
 	var calls sync.WaitGroup
 	for range 3 {
 		calls.Go(func() { s.chain("Z", chained{DelayMs: 500}, "") })
@@ -167,7 +167,7 @@ func s15Hinted(t *testing.T, s *server) {
 	if z := s.startsOf("Z", before); z.foretold != 3 {
 		t.Errorf("of three calls %d were foretold by the hint", z.foretold)
 	}
-	await(t, 20*time.Second, "the fourth to be released", func() bool { return s.startsOf("Z", before).wasted == 1 })
+	await(t, patience, "the fourth to be released", func() bool { return s.startsOf("Z", before).wasted == 1 })
 }
 
 // s15Lost has what was learned be lost: the server serves on, with nothing made

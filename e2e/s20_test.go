@@ -77,7 +77,7 @@ def handler(event, context):
 	seen := map[string]int{}
 	url := s.endpoint + "/000000000000/processed"
 	for {
-		out, err := s.queues().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10})
+		out, err := s.queues().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: 43200})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -211,7 +211,7 @@ func coldTwice(t testing.TB, c *lambda.Client, name string, node bool) error {
 	for range 2 {
 		err := lambda.NewFunctionUpdatedV2Waiter(c, func(o *lambda.FunctionUpdatedV2WaiterOptions) {
 			o.MinDelay, o.MaxDelay = 5*time.Millisecond, 50*time.Millisecond
-		}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, time.Minute)
+		}).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, patience)
 		if err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ def handler(event, context):
 	}
 	address := freeAddress(t)
 	second, ready := launch(t, dir, database, "--listen", address, "--pool", "64", "--schedule-catch-up", "last", "--standby")
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		answer, err := http.Get("http://" + address + "/healthz")
 		if err == nil {
 			answer.Body.Close()
@@ -57,7 +57,7 @@ def handler(event, context):
 import boto3, datetime
 c = boto3.client("scheduler")
 for n in range(%d):
-    at = "at(%%s)" %% (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2 + n / 3)).strftime("%%Y-%%m-%%dT%%H:%%M:%%S")
+    at = "at(%%s)" %% (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=5 + n / 3)).strftime("%%Y-%%m-%%dT%%H:%%M:%%S")
     c.create_schedule(Name="s%%d" %% n, ScheduleExpression=at, FlexibleTimeWindow={"Mode": "OFF"}, Target={"Arn": "arn:aws:lambda:us-east-1:000000000000:function:tick", "RoleArn": "arn:aws:iam::000000000000:role/r",
         "Input": '{"what": "s%%d <aws.scheduler.execution-id>"}' %% n})
 print("made")
@@ -81,7 +81,7 @@ print("made")
 			fired[name][id] = true
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); len(fired) < 5; { // some have fired, others are to
+	for deadline := time.Now().Add(patience); len(fired) < 5; { // some have fired, others are to
 		if receive(first); time.Now().After(deadline) {
 			t.Fatalf("the first fired %v", fired)
 		}
@@ -91,7 +91,7 @@ print("made")
 	killed := time.Now()
 	second.awaitReady(ready)
 	took := time.Since(killed)
-	for deadline := time.Now().Add(time.Minute); len(fired) < schedules+1; {
+	for deadline := time.Now().Add(patience); len(fired) < schedules+1; {
 		if receive(second); time.Now().After(deadline) {
 			break
 		}
@@ -108,7 +108,7 @@ print("made")
 	t.Logf("%d fired by the first, the rest by the second, which was ready %v after the kill", before-1, took.Round(10*time.Millisecond))
 	// The first comes back, and stands by in its turn.
 	again, ready := launch(t, first.dir, database, "--pool", "0", "--standby")
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(again.log.String(), "standing by"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(again.log.String(), "standing by"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the first does not stand by\n%s", again.log)
 		}
@@ -123,7 +123,7 @@ func TestAStandbyWaitsForADataFolder(t *testing.T) {
 	first := start(t, "--pool", "0")
 	first.queue("q", nil)
 	second, ready := launch(t, first.dir, func(*exec.Cmd) {}, "--pool", "0", "--standby")
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(second.log.String(), "standing by"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(second.log.String(), "standing by"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the second does not stand by\n%s", second.log)
 		}

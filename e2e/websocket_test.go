@@ -158,7 +158,7 @@ func (c *chatter) hear() string {
 	select {
 	case line := <-c.lines:
 		return line
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		c.t.Fatal("the client hears nothing")
 	}
 	panic("unreachable")
@@ -209,7 +209,7 @@ func TestAWebSocketAPIIsMadeAndUsedByItsClients(t *testing.T) {
 	}
 	left.hears("closed 4000")
 	want := "DISCONNECT $disconnect 200 " + who.ID
-	await(t, time.Minute, want, func() bool {
+	await(t, patience, want, func() bool {
 		return strings.Contains(s.run(t.TempDir(), "aws", "logs", "filter-log-events", "--log-group-name", "/access/chat", "--output", "json"), want)
 	})
 	s.stop()
