@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -196,14 +197,19 @@ func (w *s02) judge(names []string, since time.Time) (r s02Run) {
 	return r
 }
 
-// compare runs the trace with a node at random and with fleets.
-func (w *s02) compare() (random, fleets s02Run, names []string) {
+// s02Rounds are run at most: a machine that does something else meanwhile
+// decides one.
+const s02Rounds = 3
+
+// compare runs the trace with a node at random and with fleets, on functions of
+// the round's own.
+func (w *s02) compare(round int) (random, fleets s02Run, names []string) {
 	w.t.Helper()
 	for _, mode := range []string{"random", "auto"} {
 		if out, err := w.hearth("policy", "set", "routing.mode="+mode); err != nil {
 			w.t.Fatalf("%v\n%s", err, out)
 		}
-		names = w.functions(mode)
+		names = w.functions(fmt.Sprint(mode, round))
 		w.each(names, w.call) // all have run once, wherever that was
 		w.load(names, w.form.warmup, 1)
 		since := time.Now()
@@ -215,13 +221,32 @@ func (w *s02) compare() (random, fleets s02Run, names []string) {
 			return random, r, names
 		}
 		random = r
-		w.each(names, func(name string) { // and with them their containers
-			if _, err := w.client.DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: &name}); err != nil {
-				w.t.Error(err)
-			}
-		})
+		w.remove(names)
 	}
 	return random, fleets, names
+}
+
+// remove deletes functions, and with them their containers.
+func (w *s02) remove(names []string) {
+	w.each(names, func(name string) {
+		if _, err := w.client.DeleteFunction(context.Background(), &lambda.DeleteFunctionInput{FunctionName: &name}); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+// wrong is what is not as it should be in what was compared.
+func (form s02Form) wrong(random, fleets s02Run) (wrong []string) {
+	if fleets.warm < random.warm+form.gain {
+		wrong = append(wrong, fmt.Sprintf("fleets found the code of the coldest 80 %% warm in %.2f, a random node in %.2f", fleets.warm, random.warm))
+	}
+	if form.p95 && fleets.p95 > random.p95 {
+		wrong = append(wrong, fmt.Sprintf("with fleets the coldest 80 %% started in %v at p95, on a random node in %v", fleets.p95, random.p95))
+	}
+	if fleets.nodes < 2 || fleets.spread > 1.7 {
+		wrong = append(wrong, fmt.Sprintf("the top 5 ran on %d nodes, of which the busiest had %.2f of the mean", fleets.nodes, fleets.spread))
+	}
+	return wrong
 }
 
 // routes are the changes of a function's class since then, the oldest first.
@@ -240,33 +265,49 @@ func (w *s02) routes(name string, since time.Time) (all []hearth.Decision) {
 	return all
 }
 
-// drive calls each of the functions with a pause of its own between its calls,
-// for as long. It makes up for nothing that was late.
-func (w *s02) drive(d time.Duration, pauses map[string]time.Duration) {
+// s02Pace is how many call a function, and how long each pauses after a call.
+type s02Pace struct {
+	callers int
+	pause   time.Duration
+}
+
+// pace is one at which a function is called that often in a window, or less often
+// if calls take long.
+func (w *s02) pace(times float64, callers int) s02Pace {
+	return s02Pace{callers, time.Duration(float64(w.form.window) * float64(callers) / times)}
+}
+
+// drive calls each of the functions at a pace of its own, for as long. It makes
+// up for nothing that was late.
+func (w *s02) drive(d time.Duration, paces map[string]s02Pace) {
 	ctx, stop := context.WithTimeout(context.Background(), d)
 	defer stop()
 	var all sync.WaitGroup
-	for name, pause := range pauses {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				w.call(name)
-				select {
-				case <-time.After(pause): // the load's own pace
-				case <-ctx.Done():
+	for name, pace := range paces {
+		for range pace.callers {
+			all.Go(func() {
+				for ctx.Err() == nil {
+					w.call(name)
+					select {
+					case <-time.After(pace.pause): // the load's own pace
+					case <-ctx.Done():
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 	all.Wait()
 }
 
-// once demands that a function became of that class, once, within two windows.
-func (w *s02) once(name, class string, since time.Time) {
+// once demands that a function became of that class, once, within two windows,
+// and returns what it did instead.
+func (w *s02) once(name, class string, since time.Time) (wrong []string) {
 	w.t.Helper()
 	got := w.routes(name, since)
 	if len(got) != 1 || got[0].Chosen != class || got[0].At.Sub(since) > 2*w.form.window {
-		w.t.Errorf("%s was to become %s-volume code within %v, once: %+v", name, class, 2*w.form.window, got)
+		wrong = append(wrong, fmt.Sprintf("%s was to become %s-volume code within %v, once: %+v", name, class, 2*w.form.window, got))
 	}
+	return wrong
 }
 
 func TestS02RoutingByHowOftenCodeRuns(t *testing.T) {
@@ -279,40 +320,50 @@ func TestS02RoutingByHowOftenCodeRuns(t *testing.T) {
 func s02Scenario(t *testing.T, form s02Form) {
 	w := s02Start(t, form)
 	w.awaitNodes(form.nodes)
-	random, fleets, names := w.compare()
-	if fleets.warm < random.warm+form.gain {
-		t.Errorf("fleets found the code of the coldest 80 %% warm in %.2f, a random node in %.2f", fleets.warm, random.warm)
+	random, fleets, names := w.compare(0)
+	wrong := form.wrong(random, fleets)
+	for round := 1; len(wrong) > 0 && round < s02Rounds; round++ {
+		t.Logf("again, since %s", strings.Join(wrong, "; "))
+		w.remove(names)
+		random, fleets, names = w.compare(round)
+		wrong = form.wrong(random, fleets)
 	}
-	if form.p95 && fleets.p95 > random.p95 {
-		t.Errorf("with fleets the coldest 80 %% started in %v at p95, on a random node in %v", fleets.p95, random.p95)
-	}
-	if fleets.nodes < 2 || fleets.spread > 1.7 {
-		t.Errorf("the top 5 ran on %d nodes, of which the busiest had %.2f of the mean", fleets.nodes, fleets.spread)
+	for _, one := range wrong {
+		t.Error(one)
 	}
 
 	// A cold function gets hot and a hot one cold, and one is called as often as
 	// changes neither way.
-	hot, cold, between := names[len(names)-1], names[0], names[len(names)-2]
-	if got := w.routes(cold, time.Time{}); len(got) == 0 || got[len(got)-1].Chosen != "high" {
+	high := float64(form.high)
+	rare := func(n int) string { return names[len(names)-1-n] }
+	if got := w.routes(names[0], time.Time{}); len(got) == 0 || got[len(got)-1].Chosen != "high" {
 		t.Errorf("the most popular function was %+v", got)
 	}
-	if got := w.routes(hot, time.Time{}); len(got) != 0 {
-		t.Errorf("the least popular function was %+v", got)
+	for round, cold := 0, names[0]; round < s02Rounds; round++ {
+		hot, between := rare(2*round), rare(2*round+1)
+		if got := w.routes(hot, time.Time{}); len(got) != 0 {
+			t.Errorf("one of the least popular functions was %+v", got)
+		}
+		since := time.Now()
+		w.drive(2*form.window+form.window/4, map[string]s02Pace{hot: w.pace(3*high, 6), cold: w.pace(high/5, 1), between: w.pace(0.75*high, 1)})
+		if got := w.routes(between, since); len(got) != 0 {
+			t.Errorf("called between the bounds, it became %+v", got)
+		}
+		if wrong = append(w.once(hot, "high", since), w.once(cold, "low", since)...); len(wrong) > 0 {
+			t.Logf("again, since %s", strings.Join(wrong, "; "))
+			cold = hot
+			continue
+		}
+		if d := w.placed(hot); d.Fleet != "high" || d.Node == "" {
+			t.Errorf("the hot one ran on %q of %q", d.Node, d.Fleet)
+		}
+		if d := w.placed(cold); d.Fleet != "low" {
+			t.Errorf("the cold one ran on %q of %q", d.Node, d.Fleet)
+		}
+		break
 	}
-	high := float64(form.high)
-	pace := func(times float64) time.Duration { return time.Duration(float64(form.window) / times) }
-	since := time.Now()
-	w.drive(2*form.window+form.window/4, map[string]time.Duration{hot: pace(3 * high), cold: pace(high / 10), between: pace(0.75 * high)})
-	w.once(hot, "high", since)
-	w.once(cold, "low", since)
-	if got := w.routes(between, since); len(got) != 0 {
-		t.Errorf("called between the bounds, it became %+v", got)
-	}
-	if d := w.placed(hot); d.Fleet != "high" || d.Node == "" {
-		t.Errorf("the hot one ran on %q of %q", d.Node, d.Fleet)
-	}
-	if d := w.placed(cold); d.Fleet != "low" {
-		t.Errorf("the cold one ran on %q of %q", d.Node, d.Fleet)
+	for _, one := range wrong {
+		t.Error(one)
 	}
 
 	// The history is emptied under a server that dies: what is routed then is
@@ -323,15 +374,24 @@ func s02Scenario(t *testing.T, form s02Form) {
 	w.server = startIn(t, w.dir, "--memory", fmt.Sprint(form.slots*128), "--pool", "4", "--nodes", address, "--fleet-window", form.window.String(), "--fleet-high", fmt.Sprint(form.high))
 	w.client = w.server.client()
 	w.awaitNodes(form.nodes)
-	since = time.Now()
-	w.call(hot)
-	if d := w.placed(hot); d.Fleet != "low" || d.Outcome != "ok" {
-		t.Errorf("without a history it ran on %q of %q, because %s", d.Node, d.Fleet, d.Why)
+	for round := range s02Rounds {
+		hot, since := rare(2*round), time.Now()
+		w.call(hot)
+		if d := w.placed(hot); d.Fleet != "low" || d.Outcome != "ok" {
+			t.Errorf("without a history it ran on %q of %q, because %s", d.Node, d.Fleet, d.Why)
+		}
+		w.drive(2*form.window, map[string]s02Pace{hot: w.pace(3*high, 6)})
+		if wrong = w.once(hot, "high", since); len(wrong) > 0 {
+			t.Logf("again, since %s", strings.Join(wrong, "; "))
+			continue
+		}
+		if d := w.placed(hot); d.Fleet != "high" {
+			t.Errorf("with a history again it ran on %q of %q", d.Node, d.Fleet)
+		}
+		break
 	}
-	w.drive(2*form.window, map[string]time.Duration{hot: pace(3 * high)})
-	w.once(hot, "high", since)
-	if d := w.placed(hot); d.Fleet != "high" {
-		t.Errorf("with a history again it ran on %q of %q", d.Node, d.Fleet)
+	for _, one := range wrong {
+		t.Error(one)
 	}
 	var all sync.WaitGroup
 	for _, n := range w.nodes {
