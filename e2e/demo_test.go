@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestDemoShowsEveryExampleAndEndsClean(t *testing.T) {
@@ -75,9 +76,7 @@ func TestDemoShowsEveryExampleAndEndsClean(t *testing.T) {
 				t.Errorf("in its folder for temporary files there are %v, %v", left, err)
 			}
 			if uid != 0 {
-				if pids := processesOfUser(t, uid); len(pids) > 0 {
-					t.Errorf("processes of the user are left: %v", pids)
-				}
+				await(t, 10*time.Second, "the user's processes to end", func() bool { return len(processesOfUser(t, uid)) == 0 })
 			}
 		})
 	}

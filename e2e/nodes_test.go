@@ -280,14 +280,14 @@ func TestFunctionsRunOnNodesThatJoined(t *testing.T) {
 	for _, n := range nodes {
 		n.stop(t)
 	}
-	out, err = s.hearth("nodes", "--json")
-	var list control.NodeList
-	if err != nil || json.Unmarshal([]byte(out), &list) != nil {
-		t.Fatalf("hearth nodes: %v\n%s", err, out)
-	}
-	if len(list.Nodes) != 1 || list.Nodes[0].Name != "local" {
-		t.Errorf("after all have left there are %+v", list.Nodes)
-	}
+	await(t, patience, "only the server's own node to be there", func() bool {
+		out, err := s.hearth("nodes", "--json")
+		var list control.NodeList
+		if err != nil || json.Unmarshal([]byte(out), &list) != nil {
+			t.Fatalf("hearth nodes: %v\n%s", err, out)
+		}
+		return len(list.Nodes) == 1 && list.Nodes[0].Name == "local"
+	})
 }
 
 // decoded is a log tail as the service gives it.

@@ -52,7 +52,7 @@ def handler(event, context):
 const s10Node = `import { call } from "./hearth-calls.mjs";
 export const handler = async (event) => {
   const made = await call(event.child, { seconds: 0 });
-  const early = await made.done(5);
+  const early = await made.done(30);
   return { answer: await made.result(), early };
 };
 `

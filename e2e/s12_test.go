@@ -170,7 +170,7 @@ func TestS12EventsFlowAtTheirOwnRate(t *testing.T) {
 	s := start(t)
 	dir := s.dir
 	dead := s.s12("dead", nil, func(in *lambda.CreateEventSourceMappingInput) { in.Enabled = aws.Bool(false) })
-	redrive, _ := json.Marshal(map[string]any{"deadLetterTargetArn": dead.arn, "maxReceiveCount": 2})
+	redrive, _ := json.Marshal(map[string]any{"deadLetterTargetArn": dead.arn, "maxReceiveCount": 3})
 	flood := s.s12("flood", map[string]string{"VisibilityTimeout": "6", "RedrivePolicy": string(redrive)}, nil)
 	trickle := s.s12("trickle", nil, nil)
 

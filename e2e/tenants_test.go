@@ -239,8 +239,8 @@ func flood(endpoint, key, secret string) {
 	loop(64, func() { // many at once, as quickly as they are answered
 		if _, err := right.Invoke(ctx, &lambda.InvokeInput{FunctionName: aws.String("echo"), Payload: []byte("{}")}); err == nil {
 			invoked.Add(1)
+			once()
 		}
-		once()
 	})
 	big := []byte(`"` + strings.Repeat("x", 5<<20) + `"`)
 	loop(2, func() { // large bodies
