@@ -77,7 +77,7 @@ func (s *server) says(out string) (v said) {
 
 func TestCommandLineDeploysRunsAndExplains(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := start(t, "--idle-min", "10m", "--idle-max", "1h") // what was run is still there in the end
 	const examples = "../examples/"
 
 	for name, runtime := range map[string]string{"go": "provided.al2023", "node": "nodejs", "python": "python3.", "bootstrap": "provided.al2023"} {

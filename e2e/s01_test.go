@@ -418,7 +418,7 @@ func TestS01WithoutFreeMemoryNewCodeTakesOverAsWithout(t *testing.T) {
 
 func TestS01AnAliasMovesToAVersionThatIsWarm(t *testing.T) {
 	t.Parallel()
-	s := start(t, "--memory", "2048")
+	s := start(t, "--memory", "2048", "--idle-min", "10m", "--idle-max", "1h")
 	s.deploy(function{name: "g", runtime: "python3.11", zip: s01Zip(t, 1, 1000), memory: 128, timeout: 30})
 	one, c, ctx := s.publish("g"), s.s01Client(), context.Background()
 	alias, function := "live", "g"

@@ -166,6 +166,15 @@ func readCPU(t *testing.T, instance string) (c cpuCounters) {
 			}
 		}
 	}
+	// What was used is of the same moment as the periods, or it is read anew.
+	counters := func(stat string, used func() time.Duration) (time.Duration, int64, int64) {
+		for {
+			periods, spent, throttled := number(stat, "nr_periods"), used(), number(stat, "nr_throttled")
+			if number(stat, "nr_periods") == periods {
+				return spent, periods, throttled
+			}
+		}
+	}
 	if dirs["cpu"] == "" {
 		dir := filepath.Join("/sys/fs/cgroup", dirs[""])
 		limit, err := os.ReadFile(filepath.Join(dir, "cpu.max"))
@@ -177,21 +186,20 @@ func readCPU(t *testing.T, instance string) (c cpuCounters) {
 			t.Fatalf("%s: %v", limit, err)
 		}
 		stat := filepath.Join(dir, "cpu.stat")
-		return cpuCounters{float64(quota) / float64(period), time.Duration(quota) * time.Microsecond,
-			time.Duration(number(stat, "usage_usec")) * time.Microsecond, number(stat, "nr_periods"), number(stat, "nr_throttled")}
+		used, periods, throttled := counters(stat, func() time.Duration { return time.Duration(number(stat, "usage_usec")) * time.Microsecond })
+		return cpuCounters{float64(quota) / float64(period), time.Duration(quota) * time.Microsecond, used, periods, throttled}
 	}
 	dir := filepath.Join("/sys/fs/cgroup/cpu", dirs["cpu"])
 	quota, period := number(filepath.Join(dir, "cpu.cfs_quota_us"), ""), number(filepath.Join(dir, "cpu.cfs_period_us"), "")
 	stat := filepath.Join(dir, "cpu.stat")
 	// A hierarchy of the second version beside the first counts the time.
-	used := time.Duration(0)
-	if unified := filepath.Join("/sys/fs/cgroup/unified", dirs[""], "cpu.stat"); strings.Contains(dirs[""], instance) {
-		used = time.Duration(number(unified, "usage_usec")) * time.Microsecond
-	} else {
-		used = time.Duration(number(filepath.Join("/sys/fs/cgroup/cpuacct", dirs["cpuacct"], "cpuacct.usage"), ""))
-	}
-	return cpuCounters{float64(quota) / float64(period), time.Duration(quota) * time.Microsecond,
-		used, number(stat, "nr_periods"), number(stat, "nr_throttled")}
+	used, periods, throttled := counters(stat, func() time.Duration {
+		if unified := filepath.Join("/sys/fs/cgroup/unified", dirs[""], "cpu.stat"); strings.Contains(dirs[""], instance) {
+			return time.Duration(number(unified, "usage_usec")) * time.Microsecond
+		}
+		return time.Duration(number(filepath.Join("/sys/fs/cgroup/cpuacct", dirs["cpuacct"], "cpuacct.usage"), ""))
+	})
+	return cpuCounters{float64(quota) / float64(period), time.Duration(quota) * time.Microsecond, used, periods, throttled}
 }
 
 func TestS03MemoryBringsItsShareOfTheMachineAndUseCorrectsIt(t *testing.T) {
@@ -371,7 +379,7 @@ func (s *server) checkShares(t *testing.T, world outside) {
 	}
 	s.mustInvoke("a", `{}`) // the init has the whole processor
 
-	stop := run(`{"mode":"burn","seconds":3}`)
+	stop := run(`{"mode":"burn","seconds":5}`)
 	instance := s.instanceOf("a")
 	from := readCPU(t, instance)
 	if from.share != 0.5 {
@@ -398,25 +406,32 @@ func (s *server) checkShares(t *testing.T, world outside) {
 		t.Fatal(err)
 	}
 	const share = 125e6 / 8 // bytes a second
-	judge := func(mode string, rate float64) {
-		rate /= share
-		t.Logf("%s: %.3f of its share", mode, rate)
-		// On a busy machine it may get less, for want of processors.
-		if rate > 1.02 || rate < 0.9 {
-			t.Errorf("%s: it has %.3f of its share", mode, rate)
+	const rounds = 3        // at most: a machine that does something else meanwhile decides one
+	judge := func(mode string, measure func() float64) {
+		for range rounds {
+			rate := measure() / share
+			t.Logf("%s: %.3f of its share", mode, rate)
+			if rate <= 1.02 && rate >= 0.9 { // it may get less, for want of processors
+				return
+			}
 		}
+		t.Errorf("%s: in no round it had its share", mode)
 	}
 	// Who receives counts: what was sent may still be on its way.
-	stop = run(fmt.Sprintf(`{"mode":"up","seconds":5,"host":%q,"port":%s}`, host, port))
-	start := world.passed.Load()
-	await(t, patience, "it to begin", func() bool { return world.passed.Load() > start+share }) // the burst is over
-	sent, at := world.passed.Load(), time.Now()
-	time.Sleep(3 * time.Second) // what is measured
-	judge("up", float64(world.passed.Load()-sent)/time.Since(at).Seconds())
-	stop()
-	var got struct{ Rate float64 }
-	if err := json.Unmarshal([]byte(s.mustInvoke("a", fmt.Sprintf(`{"mode":"down","seconds":5,"host":%q,"port":%s}`, host, port)).payload), &got); err != nil {
-		t.Fatal(err)
-	}
-	judge("down", got.Rate)
+	judge("up", func() float64 {
+		stop := run(fmt.Sprintf(`{"mode":"up","seconds":5,"host":%q,"port":%s}`, host, port))
+		defer stop()
+		start := world.passed.Load()
+		await(t, patience, "it to begin", func() bool { return world.passed.Load() > start+share }) // the burst is over
+		sent, at := world.passed.Load(), time.Now()
+		time.Sleep(3 * time.Second) // what is measured
+		return float64(world.passed.Load()-sent) / time.Since(at).Seconds()
+	})
+	judge("down", func() float64 {
+		var got struct{ Rate float64 }
+		if err := json.Unmarshal([]byte(s.mustInvoke("a", fmt.Sprintf(`{"mode":"down","seconds":5,"host":%q,"port":%s}`, host, port)).payload), &got); err != nil {
+			t.Fatal(err)
+		}
+		return got.Rate
+	})
 }
