@@ -74,7 +74,7 @@ func (i member) deploy(name, role string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := lambda.NewFunctionActiveV2Waiter(i.lambda()).Wait(t.Context(), &lambda.GetFunctionInput{FunctionName: &name}, patience); err != nil {
+	if err := lambda.NewFunctionActiveV2Waiter(i.lambda(), promptly).Wait(t.Context(), &lambda.GetFunctionInput{FunctionName: &name}, patience); err != nil {
 		t.Fatal(err)
 	}
 }

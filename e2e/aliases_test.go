@@ -16,21 +16,12 @@ func TestAnAliasWithWeightsSharesItsInvocations(t *testing.T) {
 	s := start(t)
 	c, ctx := s.client(), t.Context()
 	s.deploy(function{name: "shared", runtime: "provided.al2023", handler: "bootstrap", zip: goZip(t, "echo")})
-	active := lambda.NewPublishedVersionActiveWaiter(c)
 	for _, description := range []string{"one", "two"} {
 		if _, err := c.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: new("shared"), Description: &description}); err != nil {
 			t.Fatal(err)
 		}
-		if err := lambda.NewFunctionUpdatedV2Waiter(c).Wait(ctx, &lambda.GetFunctionInput{FunctionName: new("shared")}, patience); err != nil {
-			t.Fatal(err)
-		}
-		v, err := c.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: new("shared")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := active.Wait(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: new("shared"), Qualifier: v.Version}, patience); err != nil {
-			t.Fatal(err)
-		}
+		s.waitActive("shared")
+		s.publish("shared")
 	}
 	const weight, calls = 0.3, 400
 	alias, err := c.CreateAlias(ctx, &lambda.CreateAliasInput{

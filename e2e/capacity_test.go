@@ -62,12 +62,10 @@ func (s *server) mustProbe(name string, more ...func(*lambda.InvokeInput)) probe
 func (s *server) publish(name string) string {
 	s.t.Helper()
 	v, err := s.client().PublishVersion(s.t.Context(), &lambda.PublishVersionInput{FunctionName: &name})
-	if err == nil {
-		err = lambda.NewPublishedVersionActiveWaiter(s.client()).Wait(s.t.Context(), &lambda.GetFunctionConfigurationInput{FunctionName: &name, Qualifier: v.Version}, patience)
-	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.waitActive(name + ":" + *v.Version)
 	return *v.Version
 }
 
@@ -323,12 +321,10 @@ func (s *server) publishedLast(name string) {
 	}
 	nothing()
 	v, err := c.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: &name, PublishTo: types.FunctionVersionLatestPublishedLatestPublished})
-	if err == nil {
-		err = lambda.NewPublishedVersionActiveWaiter(c).Wait(ctx, &lambda.GetFunctionConfigurationInput{FunctionName: &name, Qualifier: v.Version}, patience)
-	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.waitActive(name + ":" + *v.Version)
 	out, err := c.Invoke(ctx, &lambda.InvokeInput{FunctionName: &name, Payload: []byte(`{}`)})
 	if err != nil || out.FunctionError != nil || aws.ToString(out.ExecutedVersion) != hearth.LatestPublished {
 		s.t.Fatalf("invoked: %+v, %v", out, err)

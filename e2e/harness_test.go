@@ -349,6 +349,9 @@ func (s *server) waitActive(name string) {
 	}
 }
 
+// promptly has an SDK's waiter look again sooner than it would by itself.
+func promptly(o *lambda.FunctionActiveV2WaiterOptions) { o.MinDelay = 20 * time.Millisecond }
+
 // answer is what an invocation came to.
 type answer struct {
 	payload, functionError, log, version string

@@ -79,7 +79,7 @@ func (h *hostile) deploy(name string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.server.deploy(function{name: name, runtime: "python3.11", handler: "hostile.handler", memory: 1769, timeout: 30, files: map[string]string{"hostile.py": string(code)}})
+	h.server.deploy(function{name: name, runtime: "python3.11", handler: "hostile.handler", memory: 1769, timeout: 60, files: map[string]string{"hostile.py": string(code)}})
 }
 
 // does has the function try something and returns the results.

@@ -46,7 +46,7 @@ func TestProxyEndpointsOfAServersAccounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := lambda.NewFunctionActiveV2Waiter(client).Wait(t.Context(), &lambda.GetFunctionInput{FunctionName: ptr("f")}, patience); err != nil {
+	if err := lambda.NewFunctionActiveV2Waiter(client, promptly).Wait(t.Context(), &lambda.GetFunctionInput{FunctionName: ptr("f")}, patience); err != nil {
 		t.Fatal(err)
 	}
 	c := &control.Client{Endpoint: s.endpoint, Region: cfg.Region, Credentials: provider}

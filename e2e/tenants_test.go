@@ -86,7 +86,7 @@ func tenancy(t *testing.T, args ...string) (*server, []loader) {
 					t.Error(err)
 					return
 				}
-				if err := lambda.NewFunctionActiveV2Waiter(c, func(o *lambda.FunctionActiveV2WaiterOptions) { o.MinDelay = 20 * time.Millisecond }).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, patience); err != nil {
+				if err := lambda.NewFunctionActiveV2Waiter(c, promptly).Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, patience); err != nil {
 					t.Error(err)
 					return
 				}
