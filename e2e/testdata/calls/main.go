@@ -30,7 +30,7 @@ func main() {
 			return a, err
 		}
 		a.ID = made.ID
-		if a.Early, err = made.Done(ctx, 5*time.Second); err != nil {
+		if a.Early, err = made.Done(ctx, 20*time.Second); err != nil {
 			return a, err
 		}
 		if err := made.Result(ctx, &a.Answer); err != nil {
