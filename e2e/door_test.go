@@ -59,6 +59,7 @@ func (s *server) audited(args ...string) (events []auditEvent) {
 // also after a kill; who was refused is, too; no secret is; and each account
 // sees its own.
 func TestWhatWasDoneIsInTheAuditLogAfterAKill(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	const secret = "hunter2-do-not-record"
 	s.deploy(function{name: "audited", runtime: "python3.12", files: map[string]string{"index.py": "def handler(e, c): return '" + secret + "'"}, env: map[string]string{"PASSWORD": secret}})
@@ -164,6 +165,7 @@ func (s *server) makeAccount(name string) (key, secret string) {
 // The master key is rotated and moved out of the data folder; what was sealed
 // before goes on to open, and without the key nothing starts.
 func TestTheMasterKeyIsRotatedAndMovedOut(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.deploy(function{name: "sealed", runtime: "python3.12", files: map[string]string{"index.py": "import os\ndef handler(e, c): return os.environ['WORD']"}, env: map[string]string{"WORD": "kept"}})
 	other := s.otherAccount("team-a")
@@ -303,6 +305,7 @@ func selfSigned(t *testing.T, dir string) (cert, key string, pool *x509.CertPool
 // Who guesses at a key is held off, and nobody else: not the key from another
 // address, nor others from that one.
 func TestGuessingIsHeldOffWhereItComesFrom(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	client := func(from, key, secret string) *lambda.Client {
 		cfg := s.config()
@@ -346,6 +349,7 @@ func TestGuessingIsHeldOffWhereItComesFrom(t *testing.T) {
 // A change that was overheard can't be sent again from elsewhere; a client's
 // own retry can.
 func TestAChangeIsNotReplayed(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	send := func(request, from string) int {
 		t.Helper()

@@ -48,6 +48,7 @@ func withdrawn(err error) bool {
 }
 
 func TestS05ARevokedAliasFailsAtOnceAndTheOthersDoNot(t *testing.T) {
+	t.Parallel()
 	w := newS05(t)
 	w.a1.mustInvoke(s05Alias, put("before", 1))
 	w.a2.mustInvoke(s05Alias, put("before", 1))
@@ -116,6 +117,7 @@ func TestS05ARevokedAliasFailsAtOnceAndTheOthersDoNot(t *testing.T) {
 // Each of many calls at the time of a revocation has one clear result: it has run
 // and its object is there, or it is refused and there is none.
 func TestS05CallsDuringARevocationRunOrAreRefused(t *testing.T) {
+	t.Parallel()
 	w := newS05(t)
 	w.a1.mustInvoke(s05Alias, put("warm", 1))
 	var ran, refused atomic.Int64
@@ -160,6 +162,7 @@ func TestS05CallsDuringARevocationRunOrAreRefused(t *testing.T) {
 }
 
 func TestS05WhatDoesNotMeetTheTermsIsDeclined(t *testing.T) {
+	t.Parallel()
 	w := newS05(t)
 	a3 := w.server.tenant("team-a3")
 	set := []string{"--set", "BUCKET=a1", "--set", "KEY=k", "--set", "AT=" + w.buckets.at}
@@ -223,6 +226,7 @@ func TestS05WhatDoesNotMeetTheTermsIsDeclined(t *testing.T) {
 }
 
 func TestS05TheOwnersUpdatesReachWhoTracksThemWithoutAFailedCall(t *testing.T) {
+	t.Parallel()
 	w := newS05(t)
 	version := func(v string) string {
 		return strings.ReplaceAll(s05Code, `return {"stored"`, `return {"v": "`+v+`", "stored"`)

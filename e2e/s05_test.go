@@ -254,6 +254,7 @@ func code(err error) string {
 }
 
 func TestS05AliasesOfTwoAccountsWriteToTheirOwnBuckets(t *testing.T) {
+	t.Parallel()
 	w := newS05(t)
 	const calls = 100
 	var wg sync.WaitGroup
@@ -422,6 +423,7 @@ func (w *s05) told(a *tenant, function string) string {
 }
 
 func TestS05AHostileCallerDoesNotGetTheCode(t *testing.T) {
+	t.Parallel()
 	w := newS05(t)
 	ctx := t.Context()
 	a := w.a1
@@ -566,6 +568,7 @@ func mustConfig(t *testing.T, a *tenant, name string) *lambda.GetFunctionConfigu
 }
 
 func TestS05AHostileOwnerDoesNotGetTheCallersSecrets(t *testing.T) {
+	t.Parallel()
 	w := newS05(t)
 	ctx := t.Context()
 	a := w.a1

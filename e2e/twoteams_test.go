@@ -10,6 +10,7 @@ import (
 
 // The commands of docs/two-teams.md are run as they stand.
 func TestTwoTeamsShareOneHearth(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../docs/two-teams.md")
 	if err != nil {
 		t.Fatal(err)
