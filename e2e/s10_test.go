@@ -169,16 +169,16 @@ func TestS10DeadlineScheduling(t *testing.T) {
 		hogs := s.tell("hog", hearth.DecisionPlace, before)
 		onTop := func(child string) (n int) {
 			for _, d := range s.tell(child, hearth.DecisionPlace, before) {
-				// The middle of its run: what waits is run as the top ends, while the
-				// last of the load is still ending.
-				middle := d.At.Add(-s10Child / 2)
+				// What waits is run as the top ends, while the last of the load is
+				// still ending: with two of it ended there is spare capacity.
+				at, _ := runOf(d)
 				busy := 0
 				for _, h := range hogs {
-					if h.At.Add(-total(h)).Before(middle) && h.At.After(middle) {
+					if from, to := runOf(h); !from.After(at) && to.After(at) {
 						busy++
 					}
 				}
-				if busy >= s10Hogs/2 {
+				if busy >= s10Hogs-1 {
 					n++
 				}
 			}
@@ -254,12 +254,10 @@ func TestS10DeadlineScheduling(t *testing.T) {
 	}
 }
 
-// total is how long an invocation took.
-func total(d hearth.Decision) (took time.Duration) {
-	for _, spent := range d.Spent {
-		took += spent
-	}
-	return took
+// runOf is when an invocation's code ran.
+func runOf(d hearth.Decision) (from, to time.Time) {
+	to = d.At.Add(-d.Spent[hearth.StageAnswer])
+	return to.Add(-d.Spent[hearth.StageRun]), to
 }
 
 // TestGoFunctionsCallNowAndAwaitLater: the client for Go against a server, and
