@@ -111,7 +111,7 @@ const (
 	fdsEach, goroutinesEach, processesEach, cgroupsEach = 16, 16, 6, 12
 	diskEach                                            = 0.75 // MiB: an empty /tmp
 
-	someRSS, someFDs, someGoroutines, someDisk, someFiles = 24.0, 12, 16, 4.0, 64
+	someRSS, someFDs, someGoroutines, someDisk, someFiles = 24.0, 12, 16, 6.0, 64
 )
 
 // beyond lists what v has more of than before, and more than two looks at the
