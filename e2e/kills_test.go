@@ -219,14 +219,11 @@ func TestAFloodOfEventsDoesNotDelayAnothersTrickle(t *testing.T) {
 	s.deploy(function{name: "flood", runtime: "python3.11", handler: "app.handler", memory: 128,
 		files: map[string]string{"app.py": "import time\nimport work\ndef handler(event, context):\n    time.sleep(1)\n    work.handler(event, context)\n", "work.py": ledgerFunction},
 		env:   map[string]string{"LEDGER": out.ledger}})
-	send := func(name, id string) {
-		t.Helper()
+	send := func(name, id string) error {
 		_, err := s.client().Invoke(t.Context(), &lambda.InvokeInput{
 			FunctionName: &name, InvocationType: types.InvocationTypeEvent, Payload: fmt.Appendf(nil, `{"id":%q}`, id),
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		return err
 	}
 	written := func(prefix string, n int) (count int) {
 		for i := range n {
@@ -244,12 +241,20 @@ func TestAFloodOfEventsDoesNotDelayAnothersTrickle(t *testing.T) {
 			}
 		}
 	}
-	for i := range flood {
-		send("flood", fmt.Sprint("flood", i))
-	}
+	const senders = 10 // so that the flood is there before much of it has been run
+	parallel(t, senders, func(sender int) error {
+		for i := sender; i < flood; i += senders {
+			if err := send("flood", fmt.Sprint("flood", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	await("the flood begins", func() bool { return written("flood", flood) > 0 })
 	for i := range 3 {
-		send("work", fmt.Sprint("drop", i))
+		if err := send("work", fmt.Sprint("drop", i)); err != nil {
+			t.Fatal(err)
+		}
 		await("the trickle", func() bool { return written("drop", i+1) == i+1 })
 	}
 	if n := written("flood", flood); n == flood {
