@@ -22,7 +22,7 @@ var s04Ramp = []int{2, 4, 8, 12, 16, 20}
 
 // s04Pool is a machine whose every container takes an instance of its own.
 func s04Pool(t *testing.T, change func(*manager.Config)) *machine {
-	return newMachine(t, capacity{memoryMiB: 128 << 10, instanceMiB: 512, poolMiB: 512, change: func(c *manager.Config) {
+	return newMachine(t, capacity{memoryMiB: 128 << 10, instanceMiB: 512, poolMiB: 512, queueWait: time.Minute, change: func(c *manager.Config) {
 		c.Trend = manager.Trend{Short: time.Second, Long: 10 * time.Second, Burst: 1500 * time.Millisecond}
 		c.SweepEvery = 200 * time.Millisecond
 		change(c)
