@@ -305,7 +305,7 @@ func processesIn(id string) (pids []int) {
 // kernel might, and returns how many there were.
 func kill(t testing.TB, instance string) (n int) {
 	t.Helper()
-	for range 100 { // a process may be being born
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) { // one may be being born
 		pids := processesIn(instance)
 		if len(pids) == 0 {
 			return n
@@ -316,7 +316,6 @@ func kill(t testing.TB, instance string) (n int) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("processes of %s do not end", instance)
 	return n
