@@ -290,6 +290,9 @@ func await(t testing.TB, patience time.Duration, what string, cond func() bool) 
 // processesIn finds the processes that are in a cgroup of the given instance
 // or container.
 func processesIn(id string) (pids []int) {
+	if id == "" { // which is in every name
+		return nil
+	}
 	files, _ := filepath.Glob("/proc/[0-9]*/cgroup")
 	for _, path := range files {
 		b, err := os.ReadFile(path)
