@@ -23,7 +23,7 @@ type errorBody struct {
 func TestCrashesInEachRuntimeHaveTheRightShape(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.deploy(function{name: "node", runtime: "nodejs20.x", memory: 512, timeout: 12, files: map[string]string{"index.js": `
+	node := function{name: "node", runtime: "nodejs20.x", memory: 512, timeout: 12, files: map[string]string{"index.js": `
 exports.handler = async (e) => {
   switch (e.do) {
   case 'throw': throw new RangeError('too far');
@@ -35,8 +35,8 @@ exports.handler = async (e) => {
   case 'memory': { const a = []; for (;;) a.push(Buffer.alloc(8 << 20, 1)); }
   }
   return 'fine';
-};`}})
-	s.deploy(function{name: "py", runtime: "python3.11", memory: 512, timeout: 12, files: map[string]string{"index.py": `
+};`}}
+	py := function{name: "py", runtime: "python3.11", memory: 512, timeout: 12, files: map[string]string{"index.py": `
 import os, sys, signal, time
 def handler(e, c):
     do = e.get('do')
@@ -51,8 +51,13 @@ def handler(e, c):
         a = []
         while True: a.append(bytearray(8 << 20))
     return 'fine'
-`}})
-	s.deploy(function{name: "go", runtime: "provided.al2023", handler: "bootstrap", memory: 512, timeout: 12, zip: goZip(t, "crash")})
+`}}
+	goes := function{name: "go", runtime: "provided.al2023", handler: "bootstrap", memory: 512, timeout: 12, zip: goZip(t, "crash")}
+	for _, f := range []function{node, py, goes} {
+		s.deploy(f)
+		f.name, f.timeout = f.name+"-hangs", 3 // to fill the memory takes longer
+		s.deploy(f)
+	}
 	s.deploy(function{name: "sh", runtime: "provided.al2023", handler: "x", timeout: 2, files: map[string]string{"bootstrap": "#!/bin/sh\nexit 7\n"}})
 	s.deploy(function{name: "noboot", runtime: "provided.al2023", handler: "x", files: map[string]string{"readme": "no bootstrap here"}})
 	s.deploy(function{name: "noexec", runtime: "provided.al2023", handler: "x", files: map[string]string{"bootstrap": "\x00\x01 not a program"}})
@@ -67,7 +72,7 @@ def handler(e, c):
 		{"node", "exit0", "Runtime.ExitError", "Error: Runtime exited without providing a reason"},
 		{"node", "signal", "Runtime.ExitError", "Error: Runtime exited with error: signal: killed"},
 		{"node", "reject", "Runtime.UnhandledPromiseRejection", "nobody caught"},
-		{"node", "hang", "Sandbox.Timedout", "Error: Task timed out after 12.00 seconds"},
+		{"node-hangs", "hang", "Sandbox.Timedout", "Error: Task timed out after 3.00 seconds"},
 		{"node", "memory", "Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed"},
 		{"py", "throw", "ValueError", "too far"},
 		{"py", "exit", "Runtime.ExitError", "exit status 3"},
@@ -75,12 +80,12 @@ def handler(e, c):
 		{"py", "exit0", "Runtime.ExitError", "without providing a reason"},
 		{"py", "signal", "Runtime.ExitError", "signal: killed"},
 		{"py", "segv", "Runtime.ExitError", "signal: segmentation fault"},
-		{"py", "hang", "Sandbox.Timedout", "Task timed out after 12.00 seconds"},
+		{"py-hangs", "hang", "Sandbox.Timedout", "Task timed out after 3.00 seconds"},
 		{"py", "memory", "Runtime.OutOfMemory", "signal: killed"},
 		{"go", "error", "errorString", "too far"},
 		{"go", "panic", "string", "too far"},
 		{"go", "exit", "Runtime.ExitError", "exit status 3"},
-		{"go", "hang", "Sandbox.Timedout", "Task timed out after 12.00 seconds"},
+		{"go-hangs", "hang", "Sandbox.Timedout", "Task timed out after 3.00 seconds"},
 		{"go", "memory", "Runtime.OutOfMemory", "signal: killed"},
 		{"sh", "", "Runtime.ExitError", "exit status 7"},
 		{"noboot", "", "Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"},
@@ -115,7 +120,7 @@ def handler(e, c):
 			}
 		})
 	}
-	for _, fn := range []string{"node", "py", "go"} { // and all is well afterwards
+	for _, fn := range []string{"node", "py", "go", "node-hangs", "py-hangs", "go-hangs"} { // and all is well afterwards
 		if a := s.mustInvoke(fn, `{"do":"nothing"}`); a.payload != `"fine"` {
 			t.Errorf("%s after its crashes: %s", fn, a.payload)
 		}
