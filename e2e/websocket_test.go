@@ -77,16 +77,17 @@ require('readline').createInterface({ input: process.stdin }).on('line', line =>
 
 // boto3Manages speaks to a connection, and ends it.
 const boto3Manages = `
-import boto3, sys
+import boto3, sys, time
 c = boto3.client("apigatewaymanagementapi", endpoint_url=sys.argv[1])
 id = sys.argv[2]
 got = c.get_connection(ConnectionId=id)
 assert got["Identity"]["SourceIp"] == "127.0.0.1" and got["ConnectedAt"] <= got["LastActiveAt"], got
 c.post_to_connection(ConnectionId=id, Data=b"from boto3")
 c.delete_connection(ConnectionId=id)
-for n in range(100):
+for n in range(600):
     try:
         c.get_connection(ConnectionId=id)
+        time.sleep(0.1)
     except c.exceptions.GoneException:
         break
 else:
@@ -201,9 +202,10 @@ func TestAWebSocketAPIIsMadeAndUsedByItsClients(t *testing.T) {
 	if err := json.Unmarshal([]byte(left.hear()), &who); err != nil {
 		t.Fatal(err)
 	}
-	if page := fetch(t, "GET", s.endpoint+"/metrics", "").body; !strings.Contains(page, "hearth_websocket_api_connections 2\n") || !strings.Contains(page, `hearth_websocket_api_requests_total{api="`+id+`",code="2xx"`) {
-		t.Error("the metrics don't tell of WebSockets")
-	}
+	await(t, patience, "the metrics to tell of WebSockets", func() bool {
+		page := fetch(t, "GET", s.endpoint+"/metrics", "").body
+		return strings.Contains(page, "hearth_websocket_api_connections 2\n") && strings.Contains(page, `hearth_websocket_api_requests_total{api="`+id+`",code="2xx"`)
+	})
 	if err := left.in.Close(); err != nil {
 		t.Fatal(err)
 	}
