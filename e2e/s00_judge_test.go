@@ -39,6 +39,9 @@ func (s *scenario) judge(pooled bool) s00Run {
 		if took < 0 {
 			s.t.Errorf("%s ran before it was asked to", r.event.Nonce)
 		}
+		if s.dead[d.Container] && time.Duration(r.answer.At) > s.gone {
+			s.t.Errorf("request %s was served by a killed container", r.id)
+		}
 		path := hearth.Path(d.Chosen)
 		if run.requests[path]++; path == hearth.PathReuse && d.Knew.Idle == 0 {
 			run.waited = append(run.waited, took)
@@ -243,9 +246,6 @@ func (s *scenario) poolRefilled(records []hearth.Decision) {
 			s.t.Errorf("request %s was given the pool's killed instance", d.RequestID)
 		case d.Kind == hearth.DecisionPlace && d.Chosen == string(hearth.PathWarm):
 			taken[d.Instance] = true
-		case d.Kind == hearth.DecisionPlace && s.dead[d.Container] && d.Outcome == "ok" && d.Seq > s.killed+50:
-			// Requests that ended as it was killed are recorded close to it.
-			s.t.Errorf("request %s was served by a killed container", d.RequestID)
 		}
 	}
 	if made < len(taken) {

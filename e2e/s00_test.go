@@ -90,9 +90,10 @@ type scenario struct {
 	// dead are the containers that it had. Another may be made in it: what an
 	// instance is (its ids, its cgroup) outlives processes that somebody kills.
 	dead   map[string]bool
-	pooled string // the instance of the warming pool that was killed; "" if there is no pool
-	others int    // of its sort in the pool, which may be enough without it
-	killed uint64 // the last decision before they were
+	pooled string        // the instance of the warming pool that was killed; "" if there is no pool
+	others int           // of its sort in the pool, which may be enough without it
+	killed uint64        // the last decision before they were
+	gone   time.Duration // monotonic: from then on no process of theirs was there
 }
 
 // send sends one request and notes its answer.
@@ -244,6 +245,7 @@ func (s *scenario) fault(pooled bool) {
 			s.t.Errorf("no process of instance %s was found", id)
 		}
 	}
+	s.gone = monotonic()
 	if pooled {
 		await(s.t, patience, "the pool to notice the death of "+s.pooled, func() bool {
 			return slices.ContainsFunc(s.m.records(), func(d hearth.Decision) bool {
