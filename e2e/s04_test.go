@@ -36,8 +36,9 @@ type s04Run struct {
 	failed      int
 }
 
-// run sends the load and watches the pool from outside its deciders.
-func (r *s04Run) run(t *testing.T, m *machine) {
+// run sends the load, each burst so many times as large, and watches the pool from
+// outside its deciders.
+func (r *s04Run) run(t *testing.T, m *machine, times int) {
 	accounts := []hearth.Account{"111111111111", "222222222222"}
 	for _, account := range accounts {
 		m.deploy(account, function{name: "f", runtime: "provided.al2023", handler: "bootstrap", zip: goZip(t, "tenant"), memory: 512, timeout: 60})
@@ -79,7 +80,7 @@ func (r *s04Run) run(t *testing.T, m *machine) {
 	}
 	for _, account := range accounts {
 		for _, n := range s04Ramp {
-			burst(account, n)
+			burst(account, times*n)
 			time.Sleep(400 * time.Millisecond) // the load's own pace
 		}
 		time.Sleep(5 * time.Second) // the trough
@@ -89,27 +90,32 @@ func (r *s04Run) run(t *testing.T, m *machine) {
 	watching.Wait()
 }
 
-// It is to win by this share of the ramp's requests, and to spare this share of
-// those that the control lets wait. How many these are depends on the machine: a
-// pool of whatever size is made up again the sooner the faster instances boot.
+// It is to win by this share of the ramp's requests, or by less and spare this
+// share of those that the control lets wait. How many these are depends on the
+// machine: a pool of whatever size is made up again the sooner the faster
+// instances boot. Where that is so soon that hardly any wait, the ramp is steeper
+// in the next round.
 const (
-	s04Margin = 0.1
+	s04Margin = 0.2
+	s04Least  = 0.1
 	s04Spared = 0.5
+	s04Easy   = 0.75 // of the requests find a fixed pool ready
 )
 
 func TestS04APoolThatFollowsTheTrendBeatsAFixedOne(t *testing.T) {
 	const rounds = 3 // at most: a machine that does something else meanwhile decides one
 	var came []string
+	times := 1
 	for range rounds {
 		trend, fixed := &s04Run{}, &s04Run{}
 		learning := s04Pool(t, func(*manager.Config) {})
 		began := time.Now()
-		trend.run(t, learning)
+		trend.run(t, learning, times)
 		took := time.Since(began)
 		learning.close()
 		size := int(trend.held/took) + 1
 		control := s04Pool(t, func(c *manager.Config) { c.PoolExtra, c.PoolMin[""] = -1, size })
-		fixed.run(t, control)
+		fixed.run(t, control, times)
 		control.close()
 		share := func(r *s04Run) float64 { return float64(r.ready) / float64(r.ramp) }
 		t.Logf("ready for %.0f %% of %d, for %.1f instances on average; a fixed pool of %d: %.0f %% of %d", share(trend)*100, trend.ramp,
@@ -120,12 +126,15 @@ func TestS04APoolThatFollowsTheTrendBeatsAFixedOne(t *testing.T) {
 			t.Errorf("%d and %d requests failed", trend.failed, fixed.failed)
 		}
 		win := share(trend) - share(fixed)
-		if win >= s04Margin && win >= s04Spared*(1-share(fixed)) {
+		if win >= s04Margin || win >= s04Least && win >= s04Spared*(1-share(fixed)) {
 			return
+		}
+		if share(fixed) > s04Easy {
+			times++
 		}
 		came = append(came, fmt.Sprintf("%.2f against %.2f", share(trend), share(fixed)))
 	}
-	t.Errorf("the pool that follows the trend was ready for %v of the requests, wanted %v more, and %v of what the other was not ready for, in one round", came, s04Margin, s04Spared)
+	t.Errorf("the pool that follows the trend was ready for %v of the requests, wanted %v more, or %v and %v of what the other was not ready for, in one round", came, s04Margin, s04Least, s04Spared)
 }
 
 // TestS04AFallingLoadIsPackedAndNothingIsCut: the account's load falls from
