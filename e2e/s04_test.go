@@ -36,9 +36,15 @@ type s04Run struct {
 	failed      int
 }
 
-// run sends the load, each burst so many times as large, and watches the pool from
-// outside its deciders.
-func (r *s04Run) run(t *testing.T, m *machine, times int) {
+// s04Load is how large the ramp's bursts are, in times of s04Ramp, and how far
+// apart.
+type s04Load struct {
+	times int
+	pause time.Duration
+}
+
+// run sends the load and watches the pool from outside its deciders.
+func (r *s04Run) run(t *testing.T, m *machine, load s04Load) {
 	accounts := []hearth.Account{"111111111111", "222222222222"}
 	for _, account := range accounts {
 		m.deploy(account, function{name: "f", runtime: "provided.al2023", handler: "bootstrap", zip: goZip(t, "tenant"), memory: 512, timeout: 60})
@@ -57,10 +63,11 @@ func (r *s04Run) run(t *testing.T, m *machine, times int) {
 	})
 	var all sync.WaitGroup
 	var mu sync.Mutex
+	running := time.Duration(len(s04Ramp)+4) * load.pause // longer than the ramp: none is reused
 	burst := func(account hearth.Account, n int) {
 		for range n {
 			all.Go(func() {
-				payload, err := json.Marshal(tenantEvent{Nonce: "n", SleepMs: 4000}) // longer than the ramp: none is reused
+				payload, err := json.Marshal(tenantEvent{Nonce: "n", SleepMs: int(running.Milliseconds())})
 				if err != nil {
 					t.Error(err)
 				}
@@ -80,8 +87,8 @@ func (r *s04Run) run(t *testing.T, m *machine, times int) {
 	}
 	for _, account := range accounts {
 		for _, n := range s04Ramp {
-			burst(account, times*n)
-			time.Sleep(400 * time.Millisecond) // the load's own pace
+			burst(account, load.times*n)
+			time.Sleep(load.pause) // the load's own pace
 		}
 		time.Sleep(5 * time.Second) // the trough
 	}
@@ -93,29 +100,30 @@ func (r *s04Run) run(t *testing.T, m *machine, times int) {
 // It is to win by this share of the ramp's requests, or by less and spare this
 // share of those that the control lets wait. How many these are depends on the
 // machine: a pool of whatever size is made up again the sooner the faster
-// instances boot. Where that is so soon that hardly any wait, the ramp is steeper
-// in the next round.
+// instances boot. Where that is so soon that hardly any wait, the ramp of the next
+// round is steeper; where many wait for both, its bursts are further apart.
 const (
-	s04Margin = 0.2
+	s04Margin = 0.15
 	s04Least  = 0.1
 	s04Spared = 0.5
 	s04Easy   = 0.75 // of the requests find a fixed pool ready
+	s04Hard   = 0.7  // of the requests find one that follows ready
 )
 
 func TestS04APoolThatFollowsTheTrendBeatsAFixedOne(t *testing.T) {
 	const rounds = 3 // at most: a machine that does something else meanwhile decides one
 	var came []string
-	times := 1
+	load := s04Load{times: 1, pause: 400 * time.Millisecond}
 	for range rounds {
 		trend, fixed := &s04Run{}, &s04Run{}
 		learning := s04Pool(t, func(*manager.Config) {})
 		began := time.Now()
-		trend.run(t, learning, times)
+		trend.run(t, learning, load)
 		took := time.Since(began)
 		learning.close()
 		size := int(trend.held/took) + 1
 		control := s04Pool(t, func(c *manager.Config) { c.PoolExtra, c.PoolMin[""] = -1, size })
-		fixed.run(t, control, times)
+		fixed.run(t, control, load)
 		control.close()
 		share := func(r *s04Run) float64 { return float64(r.ready) / float64(r.ramp) }
 		t.Logf("ready for %.0f %% of %d, for %.1f instances on average; a fixed pool of %d: %.0f %% of %d", share(trend)*100, trend.ramp,
@@ -129,8 +137,11 @@ func TestS04APoolThatFollowsTheTrendBeatsAFixedOne(t *testing.T) {
 		if win >= s04Margin || win >= s04Least && win >= s04Spared*(1-share(fixed)) {
 			return
 		}
-		if share(fixed) > s04Easy {
-			times++
+		switch {
+		case share(fixed) > s04Easy:
+			load.times++
+		case share(trend) < s04Hard:
+			load.pause *= 2
 		}
 		came = append(came, fmt.Sprintf("%.2f against %.2f", share(trend), share(fixed)))
 	}
