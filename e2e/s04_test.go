@@ -141,7 +141,7 @@ func TestS04APoolThatFollowsTheTrendBeatsAFixedOne(t *testing.T) {
 		case share(fixed) > s04Easy:
 			load.times++
 		case share(trend) < s04Hard:
-			load.pause *= 2
+			load.pause = min(2*load.pause, 800*time.Millisecond) // a burst is not forgotten by the next
 		}
 		came = append(came, fmt.Sprintf("%.2f against %.2f", share(trend), share(fixed)))
 	}
