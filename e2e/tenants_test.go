@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,9 +31,11 @@ import (
 // Fifty accounts, and one of them hostile: what the others have to wait while
 // it floods is compared with what they wait while it is quiet, in the same run.
 //
-// The flooder is a process of its own, from an address of its own, which has the
-// processors only while nobody else wants them: its machine is not ours, so that what its
-// own work costs is not to be taken for what it does to the others.
+// All clients stand for machines of their own, so that they are processes of their
+// own: the flooder, from an address of its own, has the processors only while
+// nobody else wants them, since what its own work costs is not to be taken for
+// what it does to the others; and these have them as soon as they want them, or
+// what is measured were how long this machine leaves its clients waiting.
 
 const (
 	tenants   = 50
@@ -39,17 +43,29 @@ const (
 	guessFrom = "127.0.0.67"
 )
 
-// loader is one account and its clients.
-type loader struct {
-	client      *lambda.Client
-	key, secret string
+// loader is one account.
+type loader struct{ Key, Secret string }
+
+// client is a client of the account's.
+func (l loader) client(endpoint string) *lambda.Client {
+	return lambda.New(lambda.Options{
+		BaseEndpoint: &endpoint, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider(l.Key, l.Secret, ""),
+		HTTPClient: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}},
+	})
 }
 
 func init() {
-	if os.Getenv("HEARTH_FLOOD") == "" {
+	switch {
+	case os.Getenv("HEARTH_FLOOD") != "":
+		flood(os.Getenv("HEARTH_FLOOD"), os.Getenv("HEARTH_FLOOD_KEY"), os.Getenv("HEARTH_FLOOD_SECRET"))
+	case os.Getenv("HEARTH_POLITE") != "":
+		if err := polite(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	default:
 		return
 	}
-	flood(os.Getenv("HEARTH_FLOOD"), os.Getenv("HEARTH_FLOOD_KEY"), os.Getenv("HEARTH_FLOOD_SECRET"))
 	os.Exit(0)
 }
 
@@ -73,11 +89,8 @@ func tenancy(t *testing.T, args ...string) (*server, []loader) {
 				t.Error(err)
 				return
 			}
-			cfg := s.config()
-			cfg.Credentials = credentials.NewStaticCredentialsProvider(made.AccessKeyID, made.SecretAccessKey, "")
-			cfg.HTTPClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
-			c := lambda.NewFromConfig(cfg)
-			all[i] = loader{c, made.AccessKeyID, made.SecretAccessKey}
+			all[i] = loader{made.AccessKeyID, made.SecretAccessKey}
+			c := all[i].client(s.endpoint)
 			for _, name := range []string{"echo", "cold"} {
 				if _, err := c.CreateFunction(ctx, &lambda.CreateFunctionInput{
 					FunctionName: &name, Runtime: types.RuntimePython312, Handler: aws.String("index.handler"), Role: aws.String("arn:aws:iam::000000000000:role/r"),
@@ -106,9 +119,9 @@ func tenancy(t *testing.T, args ...string) (*server, []loader) {
 // measured is what the polite accounts waited.
 type measured struct {
 	mu              sync.Mutex
-	warm, cold      []time.Duration
-	refused, failed int
-	last            error
+	Warm, Cold      []time.Duration
+	Refused, Failed int
+	Last            string // error
 }
 
 func (m *measured) note(took time.Duration, cold bool, err error) {
@@ -117,36 +130,74 @@ func (m *measured) note(took time.Duration, cold bool, err error) {
 	e, api := errors.AsType[smithy.APIError](err)
 	switch {
 	case err != nil && api && e.ErrorFault() == smithy.FaultClient:
-		m.refused, m.last = m.refused+1, err
+		m.Refused, m.Last = m.Refused+1, err.Error()
 	case err != nil:
-		m.failed, m.last = m.failed+1, err
+		m.Failed, m.Last = m.Failed+1, err.Error()
 	case cold:
-		m.cold = append(m.cold, took)
+		m.Cold = append(m.Cold, took)
 	default:
-		m.warm = append(m.warm, took)
+		m.Warm = append(m.Warm, took)
 	}
 }
 
+// p is a quantile of what warm invocations took.
 func (m *measured) p(q float64) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	slices.Sort(m.warm)
-	if len(m.warm) == 0 {
+	slices.Sort(m.Warm)
+	if len(m.Warm) == 0 {
 		return 0
 	}
-	return m.warm[min(len(m.warm)-1, int(q*float64(len(m.warm))))]
+	return m.Warm[min(len(m.Warm)-1, int(q*float64(len(m.Warm))))]
 }
 
-// traffic has each account but the first make about one request a second, at
+// calls is what the clients of the polite accounts are told.
+type calls struct {
+	Endpoint string
+	Accounts []loader
+	For      time.Duration
+	Cold     int // of each ten accounts, which one makes a cold call
+}
+
+// traffic has the clients of all accounts but the first call for so long.
+func traffic(t *testing.T, c calls) *measured {
+	t.Helper()
+	argv := []string{os.Args[0]}
+	if first := []string{"chrt", "--rr", "1"}; exec.Command(first[0], append(first[1:], "true")...).Run() == nil {
+		argv = append(first, argv...)
+	} else {
+		t.Log("the clients can't be given the processors as soon as they want them: what they wait for them is measured, too")
+	}
+	told, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = cleanEnv("HEARTH_POLITE=1")
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(told), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("the clients: %v", err)
+	}
+	m := &measured{}
+	if err := json.Unmarshal(out, m); err != nil {
+		t.Fatalf("the clients: %v in %q", err, out)
+	}
+	return m
+}
+
+// polite has each account but the first make about one request a second, at
 // times of its own: nearly all of a warm function, some asynchronous; and of
 // some accounts one is cold. An account has one under way at a time, and what
 // comes due meanwhile has waited since it was due.
-func traffic(t *testing.T, all []loader, d time.Duration, cold func(i int) bool) *measured {
-	t.Helper()
+func polite(in io.Reader, out io.Writer) error {
+	var c calls
+	if err := json.NewDecoder(in).Decode(&c); err != nil {
+		return err
+	}
 	m := &measured{}
 	var wg sync.WaitGroup
-	end := time.Now().Add(d)
-	for i, one := range all[1:] {
+	end := time.Now().Add(c.For)
+	for i, one := range c.Accounts[1:] {
+		client := one.client(c.Endpoint)
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 7))
 			next := time.Now().Add(time.Duration(r.Int64N(int64(time.Second))))
@@ -155,21 +206,20 @@ func traffic(t *testing.T, all []loader, d time.Duration, cold func(i int) bool)
 				due := next
 				next = next.Add(time.Duration(r.ExpFloat64() * float64(time.Second)))
 				in := &lambda.InvokeInput{FunctionName: aws.String("echo"), Payload: []byte(`{"n":1}`)}
-				isCold := n == 1 && cold(i)
+				isCold := n == 1 && i%10 == c.Cold
 				switch {
 				case isCold:
 					in.FunctionName = aws.String("cold")
 				case r.IntN(10) == 0:
 					in.InvocationType = types.InvocationTypeEvent
 				}
-				_, err := one.client.Invoke(context.WithoutCancel(t.Context()), in)
-				took := time.Since(due)
-				m.note(took, isCold, err)
+				_, err := client.Invoke(context.Background(), in)
+				m.note(time.Since(due), isCold, err)
 			}
 		})
 	}
 	wg.Wait()
-	return m
+	return json.NewEncoder(out).Encode(m)
 }
 
 // startFlood runs the flooder until it is told to stop, and returns once it has
@@ -177,7 +227,7 @@ func traffic(t *testing.T, all []loader, d time.Duration, cold func(i int) bool)
 func startFlood(t *testing.T, s *server, as loader) (stop func() string) {
 	t.Helper()
 	cmd := exec.Command("chrt", "--idle", "0", os.Args[0])
-	cmd.Env = cleanEnv("HEARTH_FLOOD="+s.endpoint, "HEARTH_FLOOD_KEY="+as.key, "HEARTH_FLOOD_SECRET="+as.secret)
+	cmd.Env = cleanEnv("HEARTH_FLOOD="+s.endpoint, "HEARTH_FLOOD_KEY="+as.Key, "HEARTH_FLOOD_SECRET="+as.Secret)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -291,28 +341,28 @@ func TestFiftyAccountsAndOneThatFloods(t *testing.T) {
 	}
 	run := func(t *testing.T, args ...string) (quiet, flooded *measured) {
 		s, all := tenancy(t, args...)
-		quiet = traffic(t, all, d, func(i int) bool { return i%10 == 0 })
+		quiet = traffic(t, calls{s.endpoint, all, d, 0})
 		stop := startFlood(t, s, all[0])
-		flooded = traffic(t, all, d, func(i int) bool { return i%10 == 5 })
+		flooded = traffic(t, calls{s.endpoint, all, d, 5})
 		did := stop()
 		t.Logf("the flooder had %s", did)
 		if strings.HasPrefix(did, "0 ") {
 			t.Error("the flooder did nothing")
 		}
 		for name, m := range map[string]*measured{"quiet": quiet, "flooded": flooded} {
-			t.Logf("%s: %d warm, %d cold, %d refused, %d failed", name, len(m.warm), len(m.cold), m.refused, m.failed)
+			t.Logf("%s: %d warm, %d cold, %d refused, %d failed", name, len(m.Warm), len(m.Cold), m.Refused, m.Failed)
 			// Without turns they may fail: that is what the control is for. And a
 			// machine that is overworked by others may be too slow to make an
 			// environment in time.
-			if len(args) == 0 && (m.refused > 0 || m.failed > 0 && full) || len(m.warm) == 0 {
-				t.Errorf("%s: %d requests of others were refused, %d failed, at last: %v", name, m.refused, m.failed, m.last)
+			if len(args) == 0 && (m.Refused > 0 || m.Failed > 0 && full) || len(m.Warm) == 0 {
+				t.Errorf("%s: %d requests of others were refused, %d failed, at last: %v", name, m.Refused, m.Failed, m.Last)
 			}
 		}
 		return quiet, flooded
 	}
 	quiet, flooded := run(t)
 	ratio := float64(flooded.p(.99)) / float64(quiet.p(.99))
-	t.Logf("quiet: %d requests, p50 %v, p99 %v; flooded: %d, p50 %v, p99 %v", len(quiet.warm), quiet.p(.5), quiet.p(.99), len(flooded.warm), flooded.p(.5), flooded.p(.99))
+	t.Logf("quiet: %d requests, p50 %v, p99 %v; flooded: %d, p50 %v, p99 %v", len(quiet.Warm), quiet.p(.5), quiet.p(.99), len(flooded.Warm), flooded.p(.5), flooded.p(.99))
 	figure(t, "the others' p99 in a flood, times their quiet p99", ratio, "×", false)
 	if !full {
 		// How quick it is, CI's machine can't tell: that nobody is refused it
