@@ -307,6 +307,7 @@ func (n *Node) load() fleet.Load {
 // is gone is waited for: the node joins it again when it is back.
 func (n *Node) Serve(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, n.close()) }()
+	goFirst(n.log)
 	close(n.ready)
 	debug.FreeOSMemory() // what starting took and serving does not need
 	beats, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -299,6 +299,7 @@ func (s *Server) Serve(ctx context.Context) (err error) {
 	s.backfills.Run()
 	s.proxies.Start()
 	s.accounts.Continue()
+	goFirst(s.log)
 	close(s.ready)
 	debug.FreeOSMemory() // what starting took and serving does not need
 	if err := releaseProgram(); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hearth-faas/hearth/internal/priority"
 	"github.com/hearth-faas/hearth/sandbox"
 	"github.com/hearth-faas/hearth/sandbox/namespace/inside"
 	"github.com/hearth-faas/hearth/sandbox/namespace/message"
@@ -104,7 +105,7 @@ func (s *spawner) launch(ctx context.Context) (*spawnerProcess, error) {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
-	err = cmd.Start()
+	err = priority.Ordinary(cmd.Start)
 	_ = theirs.Close() // the process has its own
 	if err != nil {
 		_ = conn.Close()
