@@ -14,11 +14,16 @@ type hold struct {
 	every time.Duration // 0: nothing has to be done
 
 	mu   sync.Mutex
-	held map[*Record]time.Time // when each was last taken or extended
+	held map[*Record]held
+}
+
+type held struct {
+	at     time.Time // when it was last taken or extended
+	ending bool      // it is being acknowledged, so that it may be gone already
 }
 
 func newHold(r *run, q Queue) *hold {
-	return &hold{run: r, queue: q, every: q.Traits().Hold / 3, held: map[*Record]time.Time{}}
+	return &hold{run: r, queue: q, every: q.Traits().Hold / 3, held: map[*Record]held{}}
 }
 
 func (h *hold) add(records []*Record) {
@@ -26,7 +31,20 @@ func (h *hold) add(records []*Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, r := range records {
-		h.held[r] = now
+		h.held[r] = held{at: now}
+	}
+}
+
+// ending notes that records are being acknowledged: they are kept on until
+// remove, but that they are gone is no surprise.
+func (h *hold) ending(records []*Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range records {
+		if of, ok := h.held[r]; ok {
+			of.ending = true
+			h.held[r] = of
+		}
 	}
 }
 
@@ -47,18 +65,38 @@ func (h *hold) keep(ctx context.Context) {
 		now := h.run.cfg.Clock.Now()
 		var due []*Record
 		h.mu.Lock()
-		for r, at := range h.held {
-			if now.Sub(at) >= h.every/2 {
-				h.held[r] = now
+		for r, of := range h.held {
+			if now.Sub(of.at) >= h.every/2 {
+				of.at = now
+				h.held[r] = of
 				due = append(due, r)
 			}
 		}
 		h.mu.Unlock()
-		if len(due) == 0 {
-			continue
+		h.extend(ctx, due)
+	}
+}
+
+// extend extends records. If that fails while some of them are let go of, it is
+// tried again with the rest: only what is lost though it is needed is told.
+func (h *hold) extend(ctx context.Context, due []*Record) {
+	for len(due) > 0 {
+		err := h.queue.Extend(ctx, due)
+		if err == nil || ctx.Err() != nil {
+			return
 		}
-		if err := h.queue.Extend(ctx, due); err != nil && ctx.Err() == nil {
+		var rest []*Record
+		h.mu.Lock()
+		for _, r := range due {
+			if of, ok := h.held[r]; ok && !of.ending {
+				rest = append(rest, r)
+			}
+		}
+		h.mu.Unlock()
+		if len(rest) == len(due) {
 			h.run.log.Warn("records could not be kept held; they may be processed twice", "records", len(due), "error", err)
+			return
 		}
+		due = rest
 	}
 }

@@ -368,6 +368,7 @@ func (q *queueRun) done(records []*Record) {
 const ackTries = 5
 
 func (q *queueRun) ack(records []*Record) {
+	q.hold.ending(records)
 	var err error
 	for i := range ackTries {
 		if err = q.queue.Ack(q.hard, records); err == nil || q.hard.Err() != nil {
