@@ -22,7 +22,7 @@ var measuredSources = []struct {
 	messages int
 }{
 	{"event/redis", 3000}, {"event/nats", 3000}, {"event/rabbitmq", 3000}, {"event/kafka", 3000}, {"event/mqtt", 3000}, {"event/postgres", 3000},
-	{"event/poll/objects", 300}, {"event/poll/folder", 3000},
+	{"event/poll/objects", 300}, {"event/poll/folder", 3000}, {"event/poll/queue", 3000},
 }
 
 // sources: messages a second of each source, and how long after the beginning of

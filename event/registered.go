@@ -19,13 +19,14 @@ const (
 	NATS       Kind = "NATS"
 	PostgreSQL Kind = "PostgreSQL"
 	Cluster    Kind = "Kafka cluster" // that is registered
-	QueueURL   Kind = "SQS endpoint"  // of somebody else
+	Elsewhere  Kind = "SQS elsewhere" // a queue of another server of the protocol
 )
 
 // schemes tell the kind by the scheme of a registered source's URL.
 var schemes = map[string]Kind{
 	"file": Folder, "s3": Objects, "redis": Redis, "rediss": Redis, "amqp": RabbitMQ, "amqps": RabbitMQ,
 	"mqtt": MQTT, "mqtts": MQTT, "nats": NATS, "postgres": PostgreSQL, "postgresql": PostgreSQL, "kafka": Cluster, "kafkas": Cluster,
+	"sqs+http": Elsewhere, "sqs+https": Elsewhere,
 }
 
 // KindOfScheme is the kind of sources whose URLs have the scheme; "" if there
@@ -48,11 +49,13 @@ func registered(t traits) traits {
 func init() {
 	ordered := []string{"ParallelizationFactor", "TumblingWindowInSeconds"}
 	for kind, t := range map[Kind]traits{
-		Folder: {batch: 10}, Objects: {batch: 10}, QueueURL: {batch: 10}, Redis: {batch: 100}, RabbitMQ: {batch: 100}, MQTT: {batch: 100},
+		Folder: {batch: 10}, Objects: {batch: 10}, Redis: {batch: 100}, RabbitMQ: {batch: 100}, MQTT: {batch: 100},
 		NATS: {batch: 100}, PostgreSQL: {batch: 100, takes: ordered}, Cluster: {batch: 100, kafka: true, takes: ordered},
 	} {
 		kinds[kind] = registered(t)
 	}
+	// What fails there is the queue's business, as with one of one's own.
+	kinds[Elsewhere] = kinds[SQS]
 }
 
 // SourceARN is the ARN of a registered source.

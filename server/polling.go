@@ -72,9 +72,10 @@ func (s *Server) openSources(ctx context.Context) (err error) {
 // openers open the sources that can be read here.
 func (s *Server) openers() map[event.Kind]poll.Opener {
 	return map[event.Kind]poll.Opener{
-		event.SQS:     queue.Opener(lateQueues{s}),
-		event.Folder:  folder.Opener(s.records, s.clock, s.cfg.DataDir),
-		event.Objects: objects.Opener(lateQueues{s}),
+		event.SQS:       queue.Opener(lateQueues{s}),
+		event.Elsewhere: queue.Elsewhere,
+		event.Folder:    folder.Opener(s.records, s.clock, s.cfg.DataDir),
+		event.Objects:   objects.Opener(lateQueues{s}),
 
 		event.Kafka: kafka.Opener, event.MSK: kafka.Opener, event.Cluster: kafka.Opener,
 		event.MQ: rabbitmq.Opener, event.RabbitMQ: rabbitmq.Opener,

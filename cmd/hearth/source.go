@@ -16,8 +16,8 @@ func (a *app) sourceCmd() *cobra.Command {
 		Short: "Show the event sources that are registered, or register one",
 		Long: `Show the event sources that are registered. A source that has no ARN in AWS (a
 folder, Redis, RabbitMQ, MQTT, NATS, PostgreSQL, Kafka, an S3 server's
-notifications) is registered under a name, which gives it an ARN. An event source
-mapping takes that as any other:
+notifications), or is a queue of another SQS server, is registered under a name,
+which gives it an ARN. An event source mapping takes that as any other:
 
   hearth source add incoming file:///var/incoming
   aws lambda create-event-source-mapping --function-name f \
@@ -61,13 +61,15 @@ func (a *app) sourceAddCmd() *cobra.Command {
 		Use:   "add NAME [URL]",
 		Short: "Register an event source, or change the one that has the name",
 		Long: `Register an event source under a name, or change the one that has it. The
-secret is a password, or JSON with username and password; it is sealed on disk and
-shown to nobody. Without a URL the source is only a secret, for the
-SourceAccessConfigurations of mappings. A source for an S3 server's notifications
-(s3://NAME) is given a token, which is shown once.`,
+secret is a password, or JSON with username and password, or with accessKeyId and
+secretAccessKey for an SQS server's queue; it is sealed on disk and shown to nobody.
+Without a URL the source is only a secret, for the SourceAccessConfigurations of
+mappings. A source for an S3 server's notifications (s3://NAME) is given a token,
+which is shown once.`,
 		Example: `  hearth source add orders redis://db.example:6379/orders --secret-file password
   hearth source add incoming 'file:///var/incoming?recursive=true'
-  hearth source add uploads s3://uploads`,
+  hearth source add uploads s3://uploads
+  hearth source add jobs sqs+https://sqs.eu-west-1.amazonaws.com/123456789012/jobs --secret-file keys`,
 		Args: between(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			rawURL := strings.Join(args[1:], "")

@@ -1,4 +1,5 @@
-// Package queue reads Hearth's own SQS queues for event source mappings.
+// Package queue reads SQS queues for event source mappings: Hearth's own, and
+// those of other servers of the protocol.
 package queue
 
 import (
@@ -18,7 +19,7 @@ import (
 )
 
 // Queues are what a queue is taken from; see sqs.Service, which says what each
-// does.
+// does. Errors are looked at all together.
 type Queues interface {
 	Receive(ctx context.Context, arn string, o sqs.ReceiveOptions) ([]sqs.Message, error)
 	Delete(ctx context.Context, arn string, handles ...string) []error
@@ -40,11 +41,18 @@ const leastHold = 5 * time.Second
 
 // Open opens the queue with the ARN. An error says that there is none.
 func Open(ctx context.Context, q Queues, arn string) (*Queue, error) {
-	account, name, ok := sqs.ParseARN(arn)
-	if !ok {
+	if _, _, ok := sqs.ParseARN(arn); !ok {
 		return nil, fmt.Errorf("%s is no queue's ARN", arn)
 	}
-	attributes, err := q.Attributes(ctx, account, name, []string{"VisibilityTimeout"})
+	return open(ctx, q, arn, "")
+}
+
+// open is Open of a queue whose events are said to be of a region, or else of
+// the ARN's. The ARN need be no queue's if q does not heed it: events have the
+// one that the queue says.
+func open(ctx context.Context, q Queues, arn, region string) (*Queue, error) {
+	account, name, _ := sqs.ParseARN(arn)
+	attributes, err := q.Attributes(ctx, account, name, []string{"VisibilityTimeout", "QueueArn"})
 	if err != nil {
 		return nil, fmt.Errorf("the queue %s cannot be read: %w", arn, err)
 	}
@@ -52,11 +60,13 @@ func Open(ctx context.Context, q Queues, arn string) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the visibility timeout of %s: %w", arn, err)
 	}
-	region := ""
-	if parts := strings.SplitN(arn, ":", 5); len(parts) == 5 {
+	if own := attributes["QueueArn"]; own != "" {
+		arn = own
+	}
+	if parts := strings.SplitN(arn, ":", 5); region == "" && len(parts) == 5 {
 		region = parts[3]
 	}
-	return &Queue{queues: q, arn: arn, region: region, hold: max(time.Duration(seconds)*time.Second, leastHold)}, nil
+	return &Queue{queues: q, arn: arn, region: region, hold: max(time.Duration(seconds)*time.Second, leastHold), close: func() {}}, nil
 }
 
 // Queue is a poll.Queue. Its messages' receives are counted by the queue, whose
@@ -65,6 +75,7 @@ type Queue struct {
 	queues      Queues
 	arn, region string
 	hold        time.Duration
+	close       func()
 }
 
 var _ poll.Queue = (*Queue)(nil)
@@ -116,7 +127,10 @@ func (q *Queue) Extend(ctx context.Context, records []*poll.Record) error {
 }
 
 // Close implements poll.Source: what is in flight comes again by itself.
-func (q *Queue) Close() error { return nil }
+func (q *Queue) Close() error {
+	q.close()
+	return nil
+}
 
 func handles(records []*poll.Record) []string {
 	all := make([]string, len(records))
@@ -172,13 +186,12 @@ func (q *Queue) record(m *sqs.Message) *poll.Record {
 		ID: m.ID, Handle: m.Handle, Body: m.Body, BodyMD5: sqs.BodyMD5(m.Body), AttributesMD5: sqs.AttributesMD5(m.Attributes),
 		Source: "aws:sqs", ARN: q.arn, Region: q.region, Own: map[string]attribute{},
 		Attributes: map[string]string{
-			"ApproximateReceiveCount":          strconv.Itoa(m.Receives),
-			"SentTimestamp":                    millis(m.Sent),
-			"SenderId":                         m.SenderID,
-			"ApproximateFirstReceiveTimestamp": millis(m.FirstReceived),
+			"ApproximateReceiveCount": strconv.Itoa(m.Receives),
+			"SenderId":                m.SenderID,
 		},
 	}
 	for name, value := range map[string]string{
+		"SentTimestamp": millis(m.Sent), "ApproximateFirstReceiveTimestamp": millis(m.FirstReceived),
 		"MessageGroupId": m.Group, "MessageDeduplicationId": m.Deduplication, "SequenceNumber": m.Sequence,
 		"AWSTraceHeader": m.TraceHeader, "DeadLetterQueueSourceArn": m.DeadLetterOf,
 	} {
@@ -202,4 +215,10 @@ func (q *Queue) record(m *sqs.Message) *poll.Record {
 	return &poll.Record{ID: m.ID, Body: body, Group: m.Group, Sent: m.Sent, Receives: m.Receives, Handle: m.Handle}
 }
 
-func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+// millis is a time as SQS writes it; "" is not known.
+func millis(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.UnixMilli(), 10)
+}
