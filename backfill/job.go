@@ -195,7 +195,7 @@ func (j *job) run() {
 		j.rec.Ended = j.jobs.cfg.Clock.Now().UTC()
 	}
 	j.mu.Unlock()
-	if err := j.write(nil); err != nil {
+	if err := j.write(nil, nil); err != nil {
 		j.jobs.cfg.Log.Warn("a backfill's state could not be stored", "backfill", j.rec.ID, "error", err)
 	}
 	err = errors.Join(j.source.Close(), j.results.close())
@@ -213,7 +213,10 @@ func (j *job) over() bool {
 }
 
 // write has the record, and what else is to be, on disk in one transaction.
-func (j *job) write(more func(tx store.Tx) error) error {
+// change is of the record in that transaction alone: what another transaction
+// must not have before this one is on disk, as it would be the truth without the
+// rest. It is called with j.mu held, and may be called again.
+func (j *job) write(change func(*record), more func(tx store.Tx) error) error {
 	return j.jobs.cfg.Store.Update(context.Background(), func(tx store.Tx) error {
 		if more != nil {
 			if err := more(tx); err != nil {
@@ -221,7 +224,11 @@ func (j *job) write(more func(tx store.Tx) error) error {
 			}
 		}
 		j.mu.Lock()
-		b, err := json.Marshal(j.rec)
+		rec := j.rec
+		if change != nil {
+			change(&rec)
+		}
+		b, err := json.Marshal(rec)
 		j.mu.Unlock()
 		if err != nil {
 			return err
@@ -361,13 +368,6 @@ func (j *job) found(items []Item, next *string, room int) (left int, err error) 
 	j.rec.Found += len(fresh)
 	if next != nil {
 		j.rec.Repeated += repeated
-		j.rec.Fresh += len(fresh) - news
-		if j.rec.Position = *next; *next == "" {
-			if j.rec.Listed = j.source.Steady() || j.rec.Fresh == 0; !j.rec.Listed {
-				j.rec.Pass++
-				j.rec.Fresh = 0
-			}
-		}
 	}
 	if j.order == nil {
 		// In process before it is on disk: known is asked by one at a time.
@@ -376,7 +376,21 @@ func (j *job) found(items []Item, next *string, room int) (left int, err error) 
 		}
 	}
 	j.mu.Unlock()
-	err = j.write(func(tx store.Tx) error {
+	// The position is never on disk before what was listed up to it: not either
+	// by the transaction of a call that ends meanwhile.
+	advance := func(rec *record) {
+		if next == nil {
+			return
+		}
+		rec.Fresh += len(fresh) - news
+		if rec.Position = *next; *next == "" {
+			if rec.Listed = j.source.Steady() || rec.Fresh == 0; !rec.Listed {
+				rec.Pass++
+				rec.Fresh = 0
+			}
+		}
+	}
+	err = j.write(advance, func(tx store.Tx) error {
 		for _, it := range fresh {
 			b, err := json.Marshal(it.stored)
 			if err != nil {
@@ -391,10 +405,11 @@ func (j *job) found(items []Item, next *string, room int) (left int, err error) 
 	if err != nil {
 		return 0, err
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	advance(&j.rec)
 	if j.order == nil {
-		j.mu.Lock()
 		j.push(fresh...)
-		j.mu.Unlock()
 	}
 	return left, nil
 }

@@ -198,7 +198,7 @@ func (j *job) settle(batch []*item, failed map[string]bool, callErr error) error
 	}
 	j.backoff = 0
 	j.mu.Unlock()
-	err := j.write(func(tx store.Tx) error {
+	err := j.write(nil, func(tx store.Tx) error {
 		for _, it := range append(done, given...) {
 			if err := tx.Delete(itemsBucket, j.key(it.hash)); err != nil {
 				return err

@@ -242,6 +242,22 @@ func (s *server) credentials() aws.Credentials {
 	return aws.Credentials{AccessKeyID: s.get("AWS_ACCESS_KEY_ID"), SecretAccessKey: s.get("AWS_SECRET_ACCESS_KEY")}
 }
 
+// rss is the memory that the server's process has, in MiB.
+func (s *server) rss() float64 {
+	s.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "\nVmRSS:")
+	rest, _, _ = strings.Cut(rest, "kB")
+	kib, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return kib / 1024
+}
+
 // vitals looks at the server from outside.
 func (s *server) vitals(t *testing.T) (v vitals) {
 	s.t.Helper()
@@ -254,15 +270,7 @@ func (s *server) vitals(t *testing.T) (v vitals) {
 			s.t.Fatal(err)
 		}
 	}
-	status, err := os.ReadFile(proc + "status")
-	fail(err)
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			fail(err)
-			v.rss = kib / 1024
-		}
-	}
+	v.rss = s.rss()
 	fds, err := os.ReadDir(proc + "fd")
 	fail(err)
 	v.fds = len(fds)
