@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -98,30 +99,21 @@ func (a *app) accountListCmd() *cobra.Command {
 		Short:   "List the accounts",
 		Args:    exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := r.control.Accounts(cmd.Context())
-			if err != nil {
-				return r.failure("can't list the accounts", err)
-			}
-			if a.json {
-				return a.printJSON(list)
-			}
-			t := table{header: []string{"ACCOUNT", "NAME", "STATE", "FUNCTIONS", "CODE", "CREATED"}}
-			for _, one := range list {
-				state := one.State
-				if one.Reason != "" {
-					state += " (" + one.Reason + ")"
+			return list(cmd.Context(), a, "the accounts", (*control.Client).Accounts, func(r *remote, list []control.Account) error {
+				t := table{header: []string{"ACCOUNT", "NAME", "STATE", "FUNCTIONS", "CODE", "CREATED"}}
+				for _, one := range list {
+					state := one.State
+					if one.Reason != "" {
+						state += " (" + one.Reason + ")"
+					}
+					t.add(a.bold(string(one.ID)), one.Name, state, of(one.Usage.Functions, one.Quotas.Functions), megabytes(one.Usage.CodeBytes), ago(time.Since(one.Created))+" ago")
 				}
-				t.add(a.bold(string(one.ID)), one.Name, state, of(one.Usage.Functions, one.Quotas.Functions), megabytes(one.Usage.CodeBytes), ago(time.Since(one.Created))+" ago")
-			}
-			t.print(a.out, a)
-			if len(list) == 1 && list[0].Operator {
-				a.say("There is the operator's account alone. Make one for a team with: hearth account create NAME%s", r.dataFlag())
-			}
-			return nil
+				t.print(a.out, a)
+				if len(list) == 1 && list[0].Operator {
+					a.say("There is the operator's account alone. Make one for a team with: hearth account create NAME%s", r.dataFlag())
+				}
+				return nil
+			})
 		},
 	}
 }
@@ -232,33 +224,26 @@ is taken away:
   hearth account keys delete AKIA… team-a`,
 		Args: between(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := r.control.AccountKeys(cmd.Context(), strings.Join(args, ""))
-			if err != nil {
-				return r.failure("can't list the keys", err)
-			}
-			if a.json {
-				return a.printJSON(list)
-			}
-			t := table{header: []string{"KEY", "STATE", "CREATED", "USED"}}
-			for _, k := range list {
-				state, used := "active", "never"
-				switch {
-				case k.Fixed:
-					used = "(not kept)"
-				case !k.Used.IsZero():
-					used = ago(time.Since(k.Used)) + " ago"
+			return list(cmd.Context(), a, "the keys", func(c *control.Client, ctx context.Context) ([]control.AccessKey, error) {
+				return c.AccountKeys(ctx, strings.Join(args, ""))
+			}, func(_ *remote, list []control.AccessKey) error {
+				t := table{header: []string{"KEY", "STATE", "CREATED", "USED"}}
+				for _, k := range list {
+					state, used := "active", "never"
+					switch {
+					case k.Fixed:
+						used = "(not kept)"
+					case !k.Used.IsZero():
+						used = ago(time.Since(k.Used)) + " ago"
+					}
+					if !k.Active {
+						state = "inactive"
+					}
+					t.add(a.bold(k.ID), state, k.Created.Format(time.DateOnly), used)
 				}
-				if !k.Active {
-					state = "inactive"
-				}
-				t.add(a.bold(k.ID), state, k.Created.Format(time.DateOnly), used)
-			}
-			t.print(a.out, a)
-			return nil
+				t.print(a.out, a)
+				return nil
+			})
 		},
 	}
 	create := &cobra.Command{

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -72,6 +73,44 @@ func (r *remote) dial() {
 	}
 	r.lambda, r.sts = lambda.NewFromConfig(cfg), sts.NewFromConfig(cfg)
 	r.control = &control.Client{Endpoint: r.endpoint, Region: r.region, Credentials: static, HTTP: client}
+}
+
+// list connects and shows what get gets: as JSON, or as show does. what is how
+// all of it is called when it can't be got.
+func list[L any](ctx context.Context, a *app, what string, get func(*control.Client, context.Context) (L, error), show func(r *remote, all L) error) error {
+	r, err := a.connect()
+	if err != nil {
+		return err
+	}
+	all, err := get(r.control, ctx)
+	if err != nil {
+		return r.failure("can't list "+what, err)
+	}
+	if a.json {
+		return a.printJSON(all)
+	}
+	return show(r, all)
+}
+
+// each connects, and does to each of the names what do does, one after the other
+// until one fails, whose error is that of do. did is what is said of each.
+func (a *app) each(names []string, did string, do func(r *remote, name string) error) error {
+	r, err := a.connect()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := do(r, name); err != nil {
+			return err
+		}
+		if !a.json {
+			fmt.Fprintf(a.out, "%s is %s\n", a.bold(name), did)
+		}
+	}
+	if a.json {
+		return a.printJSON(names)
+	}
+	return nil
 }
 
 // connectByProfile takes endpoint, region and credentials from a profile of the

@@ -136,31 +136,22 @@ func (a *app) triggerLsCmd() *cobra.Command {
 		Short: "List the triggers, and what follows them",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := r.control.Triggers(cmd.Context())
-			if err != nil {
-				return r.failure("can't list the triggers", err)
-			}
-			if a.json {
-				return a.printJSON(list)
-			}
-			if len(list) == 0 {
-				a.say("There are no triggers. Add one with: hearth trigger add NAME --for FUNCTION")
-				return nil
-			}
-			t := table{header: []string{"TRIGGER", "IS", "FOR", "LEARNED"}}
-			for _, tr := range list {
-				is := "a notice"
-				if tr.Run != "" {
-					is = "a run of " + tr.Run
+			return list(cmd.Context(), a, "the triggers", (*control.Client).Triggers, func(_ *remote, list []control.Trigger) error {
+				if len(list) == 0 {
+					a.say("There are no triggers. Add one with: hearth trigger add NAME --for FUNCTION")
+					return nil
 				}
-				t.add(a.bold(tr.Name), is, strings.Join(tr.Functions, ", "), strings.Join(tr.Learned, "; "))
-			}
-			t.print(a.out, a)
-			return nil
+				t := table{header: []string{"TRIGGER", "IS", "FOR", "LEARNED"}}
+				for _, tr := range list {
+					is := "a notice"
+					if tr.Run != "" {
+						is = "a run of " + tr.Run
+					}
+					t.add(a.bold(tr.Name), is, strings.Join(tr.Functions, ", "), strings.Join(tr.Learned, "; "))
+				}
+				t.print(a.out, a)
+				return nil
+			})
 		},
 	}
 }
@@ -171,22 +162,12 @@ func (a *app) triggerRmCmd() *cobra.Command {
 		Short: "Remove triggers, and what was learned about them",
 		Args:  between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			for _, name := range args {
+			return a.each(args, "removed", func(r *remote, name string) error {
 				if err := r.control.RemoveTrigger(cmd.Context(), name); err != nil {
 					return r.failure("can't remove "+name, err)
 				}
-				if !a.json {
-					fmt.Fprintf(a.out, "%s is removed\n", name)
-				}
-			}
-			if a.json {
-				return a.printJSON(args)
-			}
-			return nil
+				return nil
+			})
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/control"
 )
 
 func (a *app) offerCmd() *cobra.Command {
@@ -26,33 +27,24 @@ puts in or gets out.
   hearth offer revoke OFFER 111122223333`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			all, err := r.control.Offers(cmd.Context())
-			if err != nil {
-				return r.failure("can't list the offers", err)
-			}
-			if a.json {
-				return a.printJSON(all)
-			}
-			if len(all.Own)+len(all.Offered) == 0 {
-				a.say("Nothing is offered. Offer a function with: hearth offer create FUNCTION --to ACCOUNT")
+			return list(cmd.Context(), a, "the offers", (*control.Client).Offers, func(r *remote, all control.Offers) error {
+				if len(all.Own)+len(all.Offered) == 0 {
+					a.say("Nothing is offered. Offer a function with: hearth offer create FUNCTION --to ACCOUNT")
+					return nil
+				}
+				t := table{header: []string{"OFFER", "FUNCTION", "OWNER", "FOR", "PARAMETERS", "REACHES", "MARKUP"}}
+				for _, o := range all.Own {
+					t.add(a.bold(o.ID), o.Function, "you", grantees(&o), parameterNames(&o), strings.Join(o.Reaches, " "), percent(o.Markup))
+				}
+				for _, o := range all.Offered {
+					t.add(a.bold(o.ID), o.Function, string(o.Owner), "you", parameterNames(&o), strings.Join(o.Reaches, " "), percent(o.Markup))
+				}
+				t.print(a.out, a)
+				if len(all.Offered) > 0 {
+					a.say("Accept one with: hearth shared-alias create NAME OFFER --set PARAMETER=VALUE%s", r.dataFlag())
+				}
 				return nil
-			}
-			t := table{header: []string{"OFFER", "FUNCTION", "OWNER", "FOR", "PARAMETERS", "REACHES", "MARKUP"}}
-			for _, o := range all.Own {
-				t.add(a.bold(o.ID), o.Function, "you", grantees(&o), parameterNames(&o), strings.Join(o.Reaches, " "), percent(o.Markup))
-			}
-			for _, o := range all.Offered {
-				t.add(a.bold(o.ID), o.Function, string(o.Owner), "you", parameterNames(&o), strings.Join(o.Reaches, " "), percent(o.Markup))
-			}
-			t.print(a.out, a)
-			if len(all.Offered) > 0 {
-				a.say("Accept one with: hearth shared-alias create NAME OFFER --set PARAMETER=VALUE%s", r.dataFlag())
-			}
-			return nil
+			})
 		},
 	}
 	cmd.AddCommand(a.offerSetCmd(false), a.offerSetCmd(true), a.offerGrantCmd(), a.offerRevokeCmd(), a.offerWithdrawCmd(), a.offerUsesCmd())

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hearth-faas/hearth/control"
 )
 
 func (a *app) parkedCmd() *cobra.Command {
@@ -19,32 +22,25 @@ and had no dead-letter queue for, and what of event sources was given up.
 They are kept for 14 days.`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := r.control.Parked(cmd.Context(), limit)
-			if err != nil {
-				return r.failure("can't list the parked events", err)
-			}
-			if a.json {
-				return a.printJSON(list)
-			}
-			if len(list) == 0 {
-				a.say("No events are parked.")
-				return nil
-			}
-			t := table{header: []string{"EVENT", "FUNCTION", "ACCEPTED", "ATTEMPTS", "WHY", "LAST ANSWER"}}
-			for _, e := range list {
-				name := e.Function
-				if e.Qualifier != "" {
-					name += ":" + e.Qualifier
+			return list(cmd.Context(), a, "the parked events", func(c *control.Client, ctx context.Context) ([]control.ParkedEvent, error) {
+				return c.Parked(ctx, limit)
+			}, func(r *remote, list []control.ParkedEvent) error {
+				if len(list) == 0 {
+					a.say("No events are parked.")
+					return nil
 				}
-				t.add(e.ID, a.bold(name), ago(time.Since(e.Accepted))+" ago", fmt.Sprint(e.Attempts), e.Reason, e.Last)
-			}
-			t.print(a.out, a)
-			a.say("Run them again with: hearth parked redrive EVENT...%s", r.dataFlag())
-			return nil
+				t := table{header: []string{"EVENT", "FUNCTION", "ACCEPTED", "ATTEMPTS", "WHY", "LAST ANSWER"}}
+				for _, e := range list {
+					name := e.Function
+					if e.Qualifier != "" {
+						name += ":" + e.Qualifier
+					}
+					t.add(e.ID, a.bold(name), ago(time.Since(e.Accepted))+" ago", fmt.Sprint(e.Attempts), e.Reason, e.Last)
+				}
+				t.print(a.out, a)
+				a.say("Run them again with: hearth parked redrive EVENT...%s", r.dataFlag())
+				return nil
+			})
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of events shown at most, the oldest first")
@@ -53,22 +49,12 @@ They are kept for 14 days.`,
 		Short: "Take parked events back into the queue",
 		Args:  between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			for _, id := range args {
+			return a.each(args, "in the queue again", func(r *remote, id string) error {
 				if err := r.control.Redrive(cmd.Context(), id); err != nil {
 					return r.failure("can't take back "+id, err)
 				}
-				if !a.json {
-					fmt.Fprintf(a.out, "%s is in the queue again\n", id)
-				}
-			}
-			if a.json {
-				return a.printJSON(args)
-			}
-			return nil
+				return nil
+			})
 		},
 	})
 	return cmd

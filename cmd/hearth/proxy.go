@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/proxy"
 )
 
@@ -41,35 +42,28 @@ Without a command the proxy APIs are listed, with their URLs.`,
 }
 
 func (a *app) listProxies(ctx context.Context) error {
-	r, err := a.connect()
-	if err != nil {
-		return err
-	}
-	list, err := r.control.ProxyAPIs(ctx, "")
-	if err != nil {
-		return r.failure("can't list the proxy APIs", err)
-	}
-	if a.json {
-		return a.printJSON(list)
-	}
-	if len(list) == 0 {
-		a.say("There are no proxy APIs. See hearth proxy --help for how to make one.")
-		return nil
-	}
-	account, err := r.account(ctx)
-	if err != nil {
-		return r.failure("can't find out whose these are", err)
-	}
-	t := table{header: []string{"API", "REVISION", "FOR", "FUNCTION", "WHO MAY", "CALLED BY"}}
-	for _, p := range list {
-		of := "type " + p.Type
-		if p.Resource != "" {
-			of = p.Resource
+	return list(ctx, a, "the proxy APIs", func(c *control.Client, ctx context.Context) ([]proxy.API, error) {
+		return c.ProxyAPIs(ctx, "")
+	}, func(r *remote, list []proxy.API) error {
+		if len(list) == 0 {
+			a.say("There are no proxy APIs. See hearth proxy --help for how to make one.")
+			return nil
 		}
-		t.add(a.bold(p.ID), fmt.Sprint(p.Revision), of, p.Function, p.Auth.Kind, strings.Join(p.Methods, ",")+" "+r.endpoint+proxy.PathPrefix+string(account)+p.Path)
-	}
-	t.print(a.out, a)
-	return nil
+		account, err := r.account(ctx)
+		if err != nil {
+			return r.failure("can't find out whose these are", err)
+		}
+		t := table{header: []string{"API", "REVISION", "FOR", "FUNCTION", "WHO MAY", "CALLED BY"}}
+		for _, p := range list {
+			of := "type " + p.Type
+			if p.Resource != "" {
+				of = p.Resource
+			}
+			t.add(a.bold(p.ID), fmt.Sprint(p.Revision), of, p.Function, p.Auth.Kind, strings.Join(p.Methods, ",")+" "+r.endpoint+proxy.PathPrefix+string(account)+p.Path)
+		}
+		t.print(a.out, a)
+		return nil
+	})
 }
 
 // document reads a file, or with - standard input.
@@ -147,22 +141,12 @@ func (a *app) proxyRmCmd(use, short, of string) *cobra.Command {
 		Short: short,
 		Args:  between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			for _, id := range args {
+			return a.each(args, "removed", func(r *remote, id string) error {
 				if err := r.control.RemoveProxy(cmd.Context(), of, id); err != nil {
 					return r.failure("can't remove "+id, err)
 				}
-				if !a.json {
-					fmt.Fprintf(a.out, "%s removed\n", a.bold(id))
-				}
-			}
-			if a.json {
-				return a.printJSON(args)
-			}
-			return nil
+				return nil
+			})
 		},
 	}
 }
@@ -275,27 +259,18 @@ func (a *app) proxyKeyCmd() *cobra.Command {
 		Short: "Show, make or remove keys with which proxy APIs are called",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := r.control.ProxyKeys(cmd.Context())
-			if err != nil {
-				return r.failure("can't list the keys", err)
-			}
-			if a.json {
-				return a.printJSON(list)
-			}
-			t := table{header: []string{"KEY", "MADE"}}
-			for _, k := range list {
-				t.add(a.bold(k.Name), k.Created.Local().Format("2006-01-02 15:04"))
-			}
-			if len(list) == 0 {
-				a.say("There are no keys. Make one with: hearth proxy key add NAME%s", r.dataFlag())
+			return list(cmd.Context(), a, "the keys", (*control.Client).ProxyKeys, func(r *remote, list []proxy.Key) error {
+				t := table{header: []string{"KEY", "MADE"}}
+				for _, k := range list {
+					t.add(a.bold(k.Name), k.Created.Local().Format("2006-01-02 15:04"))
+				}
+				if len(list) == 0 {
+					a.say("There are no keys. Make one with: hearth proxy key add NAME%s", r.dataFlag())
+					return nil
+				}
+				t.print(a.out, a)
 				return nil
-			}
-			t.print(a.out, a)
-			return nil
+			})
 		},
 	}
 	add := &cobra.Command{

@@ -15,19 +15,10 @@ func (a *app) runtimesCmd() *cobra.Command {
 		Short: "Show the runtimes and what serves each here",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := r.control.Runtimes(cmd.Context())
-			if err != nil {
-				return r.failure("can't list the runtimes", err)
-			}
-			if a.json {
-				return a.printJSON(list)
-			}
-			a.printRuntimes(a.out, list)
-			return nil
+			return list(cmd.Context(), a, "the runtimes", (*control.Client).Runtimes, func(_ *remote, list []control.Runtime) error {
+				a.printRuntimes(a.out, list)
+				return nil
+			})
 		},
 	}
 }

@@ -111,24 +111,14 @@ at(2030-01-01T00:00:00), after which the schedule is deleted.`,
 		Short: "Remove schedules",
 		Args:  between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			for _, name := range args {
+			return a.each(args, "removed", func(r *remote, name string) error {
 				group, name := splitSchedule(name)
 				err := r.scheduler(cmd.Context(), "DELETE", "/schedules/"+url.PathEscape(name), url.Values{"groupName": {group}}, nil, nil)
 				if err != nil {
 					return r.scheduleFailure("can't remove "+name, err)
 				}
-				if !a.json {
-					fmt.Fprintf(a.out, "%s removed\n", a.bold(name))
-				}
-			}
-			if a.json {
-				return a.printJSON(args)
-			}
-			return nil
+				return nil
+			})
 		},
 	}
 	cmd.AddCommand(add, rm)

@@ -39,7 +39,7 @@ func TestSchedulesAreAddedShownAndRemoved(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &list); err != nil || len(list) != 2 || len(list[0].Next) != 3 || !strings.HasSuffix(list[1].Target, ":function:report:live") {
 		t.Errorf("%v\n%s", err, r.out)
 	}
-	f.hearth("schedule", "rm", "p", "default/report").want(t, 0, "p removed\nreport removed")
+	f.hearth("schedule", "rm", "p", "default/report").want(t, 0, "p is removed\ndefault/report is removed")
 	f.hearth("schedule", "rm", "p").want(t, 1, "", "hearth schedule shows")
 }
 

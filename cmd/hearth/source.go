@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/hearth-faas/hearth/control"
 )
 
 func (a *app) sourceCmd() *cobra.Command {
@@ -24,31 +26,22 @@ which gives it an ARN. An event source mapping takes that as any other:
       --event-source-arn arn:aws:hearth:us-east-1:000000000000:source/incoming`,
 		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			list, err := r.control.Sources(cmd.Context())
-			if err != nil {
-				return r.failure("can't list the event sources", err)
-			}
-			if a.json {
-				return a.printJSON(list)
-			}
-			if len(list) == 0 {
-				a.say("No event sources are registered. Register one with: hearth source add NAME URL")
-				return nil
-			}
-			t := table{header: []string{"NAME", "URL", "SECRET", "CHANGED", "ARN"}}
-			for _, s := range list {
-				secret := "-"
-				if s.Secret {
-					secret = "sealed"
+			return list(cmd.Context(), a, "the event sources", (*control.Client).Sources, func(_ *remote, list []control.EventSource) error {
+				if len(list) == 0 {
+					a.say("No event sources are registered. Register one with: hearth source add NAME URL")
+					return nil
 				}
-				t.add(a.bold(s.Name), s.URL, secret, ago(time.Since(s.Modified))+" ago", s.ARN)
-			}
-			t.print(a.out, a)
-			return nil
+				t := table{header: []string{"NAME", "URL", "SECRET", "CHANGED", "ARN"}}
+				for _, s := range list {
+					secret := "-"
+					if s.Secret {
+						secret = "sealed"
+					}
+					t.add(a.bold(s.Name), s.URL, secret, ago(time.Since(s.Modified))+" ago", s.ARN)
+				}
+				t.print(a.out, a)
+				return nil
+			})
 		},
 	}
 	cmd.AddCommand(a.sourceAddCmd(), a.sourceRemoveCmd())
@@ -129,19 +122,12 @@ func (a *app) sourceRemoveCmd() *cobra.Command {
 		Short: "Forget event sources that no mapping reads",
 		Args:  between(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := a.connect()
-			if err != nil {
-				return err
-			}
-			for _, name := range args {
+			return a.each(args, "removed", func(r *remote, name string) error {
 				if err := r.control.RemoveSource(cmd.Context(), name); err != nil {
 					return r.failure("can't remove "+name, err)
 				}
-				if !a.json {
-					fmt.Fprintf(a.out, "%s is removed\n", name)
-				}
-			}
-			return nil
+				return nil
+			})
 		},
 	}
 }
