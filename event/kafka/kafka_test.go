@@ -93,7 +93,7 @@ func (c cluster) source(b sourcetest.Broker) sourcetest.Source {
 			}
 		},
 		IDs: func(t *testing.T, payload []byte) (ids []string) {
-			for _, records := range decode(t, payload).Records {
+			for _, records := range sourcetest.Decode[events.KafkaEvent](t, payload).Records {
 				for _, r := range records {
 					value, err := base64.StdEncoding.DecodeString(r.Value)
 					if err != nil {
@@ -157,14 +157,6 @@ func (c cluster) position(t *testing.T, group, topic string, partition int32) in
 	return max(answer.Topics[0].Partitions[0].Offset, 0)
 }
 
-func decode(t *testing.T, payload []byte) (e events.KafkaEvent) {
-	t.Helper()
-	if err := json.Unmarshal(payload, &e); err != nil {
-		t.Errorf("the event is not Kafka's: %v: %s", err, payload)
-	}
-	return e
-}
-
 func fake(t *testing.T, options ...kfake.Opt) cluster {
 	t.Helper()
 	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, options...)...)
@@ -192,27 +184,13 @@ func produce(t *testing.T, c cluster, records ...*kgo.Record) {
 // first opens the source and reads the first record of its first partition.
 func first(t *testing.T, m *event.Mapping, at poll.Place) (poll.Stream, *poll.Record) {
 	t.Helper()
-	s := opened(t, m, at)
+	s := sourcetest.Opened[poll.Stream](t, kafka.Opener, m, at)
 	r := reader(t, s, m.Topics[0]+"-0", "")
 	records, err := r.Read(t.Context(), 1, time.Minute)
 	if err != nil || len(records) != 1 {
 		t.Fatal(records, err)
 	}
 	return s, records[0]
-}
-
-func opened(t *testing.T, m *event.Mapping, at poll.Place) poll.Stream {
-	t.Helper()
-	src, err := kafka.Opener.Open(t.Context(), m, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := src.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return src.(poll.Stream)
 }
 
 func reader(t *testing.T, s poll.Stream, shard, after string) poll.Reader {
@@ -245,7 +223,7 @@ func TestEventIsLambdas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := decode(t, payload)
+	e := sourcetest.Decode[events.KafkaEvent](t, payload)
 	got := e.Records[m.Topics[0]+"-0"][0]
 	if e.EventSource != "SelfManagedKafka" || e.EventSourceARN != "" || e.BootstrapServers != c.addrs[0] || got.Topic != m.Topics[0] || got.Offset != 0 ||
 		got.Timestamp.UnixMilli() != 1595035749700 || got.TimestampType != "CREATE_TIME" || got.Key != "aw==" || got.Value != "eyJuIjoxfQ==" {
@@ -274,7 +252,7 @@ func TestReadingBeginsWhereTheMappingSays(t *testing.T) {
 			}
 			add("old", 1000)
 			add("middle", 2000)
-			s := opened(t, m, at)
+			s := sourcetest.Opened[poll.Stream](t, kafka.Opener, m, at)
 			r := reader(t, s, m.Topics[0]+"-0", "")
 			add("new", 3000)
 			records, err := r.Read(t.Context(), 1, time.Minute)
@@ -310,7 +288,7 @@ func TestPositionKeptHereServesWhenTheGroupHasForgottenItsOwn(t *testing.T) {
 	for _, id := range []string{"a", "b", "c"} {
 		produce(t, c, &kgo.Record{Topic: m.Topics[0], Value: sourcetest.Body(id)})
 	}
-	s := opened(t, m, at)
+	s := sourcetest.Opened[poll.Stream](t, kafka.Opener, m, at)
 	records, err := reader(t, s, m.Topics[0]+"-0", "1").Read(t.Context(), 10, time.Minute)
 	if err != nil || records[0].Position != "2" {
 		t.Fatal(records, err)
@@ -320,7 +298,7 @@ func TestPositionKeptHereServesWhenTheGroupHasForgottenItsOwn(t *testing.T) {
 func TestPartitionsAreSharedWithOtherMembersOfTheGroup(t *testing.T) {
 	c := fake(t)
 	m, at := c.mapping(c.topic(t))
-	s := opened(t, m, at)
+	s := sourcetest.Opened[poll.Stream](t, kafka.Opener, m, at)
 	reader(t, s, m.Topics[0]+"-0", "")
 	other := c.client(t, kgo.ConsumerGroup(m.Group), kgo.ConsumeTopics(m.Topics[0]))
 	for {
@@ -357,7 +335,7 @@ func TestPasswordIsShownByTheMechanismThatTheMappingNames(t *testing.T) {
 			at := poll.Place{Lookup: func(uri string) ([]byte, error) { return []byte(secrets[uri]), nil }}
 			m, _ := c.mapping("any")
 			m.Settings.Access = []event.Access{{Type: access, URI: "right"}}
-			opened(t, m, at)
+			sourcetest.Opened[poll.Stream](t, kafka.Opener, m, at)
 			m.Settings.Access[0].URI = "wrong"
 			if _, err := kafka.Opener.Open(t.Context(), m, at); err == nil || !strings.Contains(err.Error(), "refuse the password") {
 				t.Error(err)

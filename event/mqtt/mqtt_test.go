@@ -74,12 +74,7 @@ func source(t *testing.T) sourcetest.Source {
 			}
 			publish(t, b, messages...)
 		},
-		IDs: func(t *testing.T, payload []byte) (ids []string) {
-			for _, r := range decode(t, payload).Records {
-				ids = append(ids, sourcetest.ID(t, []byte(r.Body)))
-			}
-			return ids
-		},
+		IDs: sourcetest.Queued,
 		Left: func(t *testing.T, m *event.Mapping) (n int) {
 			// Whoever has the session gets what is left, before what is new.
 			got := make(chan string, 1000)
@@ -100,14 +95,6 @@ func source(t *testing.T) sourcetest.Source {
 			return n
 		},
 	}
-}
-
-func decode(t *testing.T, payload []byte) (e events.SQSEvent) {
-	t.Helper()
-	if err := json.Unmarshal(payload, &e); err != nil {
-		t.Errorf("the event is not that of a queue: %v: %s", err, payload)
-	}
-	return e
 }
 
 func opened(t *testing.T, m *event.Mapping, at poll.Place) poll.Queue {
@@ -137,7 +124,7 @@ func TestEventIsThatOfAQueueWithTheMessageBeside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := decode(t, payload).Records[0]
+	rec := sourcetest.Decode[events.SQSEvent](t, payload).Records[0]
 	if rec.EventSource != "hearth:mqtt" || rec.EventSourceARN != m.Source || rec.MessageId == "" || rec.Body != `{"t": 21.5}` || *rec.MessageAttributes["unit"].StringValue != "C" {
 		t.Errorf("%s", payload)
 	}
@@ -207,15 +194,7 @@ func TestRetainedMessageComesOnceIfReadingBeginsAtTheBeginning(t *testing.T) {
 			q := opened(t, m, poll.Place{URL: &url.URL{Scheme: "mqtt", Host: b.Addr}})
 			defer q.Close()
 			publish(t, b, &paho.Publish{Topic: name, QoS: 1, Payload: sourcetest.Body("new")})
-			records, err := q.Take(t.Context(), 1, time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
-			payload, err := q.Event(records)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := s.IDs(t, payload); got[0] != want {
+			if got := s.IDs(t, sourcetest.Take(t, q, 1)); got[0] != want {
 				t.Errorf("%s begins with %v, want %s", from, got, want)
 			}
 		})

@@ -62,12 +62,7 @@ func source(t *testing.T) (sourcetest.Source, jetstream.JetStream) {
 				publish(t, js, m.ID+".new", sourcetest.Body(id), jetstream.WithMsgID(id))
 			}
 		},
-		IDs: func(t *testing.T, payload []byte) (ids []string) {
-			for _, r := range decode(t, payload).Records {
-				ids = append(ids, sourcetest.ID(t, []byte(r.Body)))
-			}
-			return ids
-		},
+		IDs: sourcetest.Queued,
 		Left: func(t *testing.T, m *event.Mapping) int {
 			c, err := js.Consumer(t.Context(), m.ID, "hearth-"+m.ID)
 			if errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -96,14 +91,6 @@ func publish(t *testing.T, js jetstream.JetStream, subject string, body []byte, 
 	t.Fatal(err)
 }
 
-func decode(t *testing.T, payload []byte) (e events.SQSEvent) {
-	t.Helper()
-	if err := json.Unmarshal(payload, &e); err != nil {
-		t.Errorf("the event is not that of a queue: %v: %s", err, payload)
-	}
-	return e
-}
-
 func TestStream(t *testing.T) {
 	s, _ := source(t)
 	sourcetest.Run(t, s)
@@ -115,7 +102,7 @@ func TestEventIsThatOfAQueueWithTheMessageBeside(t *testing.T) {
 	if _, err := js.PublishMsg(t.Context(), &natsgo.Msg{Subject: m.ID + ".eu.new", Data: []byte("hello"), Header: natsgo.Header{"Kind": {"order"}}}); err != nil {
 		t.Fatal(err)
 	}
-	q := opened(t, m, at)
+	q := sourcetest.Opened[poll.Queue](t, nats.Opener, m, at)
 	records, err := q.Take(t.Context(), 10, time.Minute)
 	if err != nil || len(records) != 1 {
 		t.Fatal(len(records), err)
@@ -124,7 +111,7 @@ func TestEventIsThatOfAQueueWithTheMessageBeside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rec := decode(t, payload).Records[0]
+	rec := sourcetest.Decode[events.SQSEvent](t, payload).Records[0]
 	if rec.EventSource != "hearth:nats" || rec.EventSourceARN != m.Source || rec.MessageId != m.ID+":1" || rec.Body != "hello" ||
 		*rec.MessageAttributes["Kind"].StringValue != "order" || rec.Attributes["ApproximateReceiveCount"] != "1" {
 		t.Errorf("%s", payload)
@@ -147,20 +134,6 @@ func TestEventIsThatOfAQueueWithTheMessageBeside(t *testing.T) {
 	}
 }
 
-func opened(t *testing.T, m *event.Mapping, at poll.Place) poll.Queue {
-	t.Helper()
-	src, err := nats.Opener.Open(t.Context(), m, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := src.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return src.(poll.Queue)
-}
-
 func TestReadingBeginsWhereTheMappingSays(t *testing.T) {
 	s, js := source(t)
 	for from, want := range map[string]string{"TRIM_HORIZON": "old", "LATEST": "new", "AT_TIMESTAMP": "new"} {
@@ -173,7 +146,7 @@ func TestReadingBeginsWhereTheMappingSays(t *testing.T) {
 			}
 			m.From = from
 			m.FromAt = new(stream.CachedInfo().State.LastTime.Add(time.Millisecond))
-			q := opened(t, m, at)
+			q := sourcetest.Opened[poll.Queue](t, nats.Opener, m, at)
 			for { // the clock must have moved on from the first one's
 				info, err := stream.Info(t.Context())
 				if err != nil {
@@ -184,15 +157,7 @@ func TestReadingBeginsWhereTheMappingSays(t *testing.T) {
 				}
 			}
 			s.Publish(t, m, []string{"new"})
-			records, err := q.Take(t.Context(), 1, time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
-			payload, err := q.Event(records)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := s.IDs(t, payload); got[0] != want {
+			if got := s.IDs(t, sourcetest.Take(t, q, 1)); got[0] != want {
 				t.Errorf("%s begins with %v, want %s", from, got, want)
 			}
 		})
@@ -205,7 +170,7 @@ func TestSubjectNarrowsAStream(t *testing.T) {
 	at.URL.RawQuery += "&subject=" + m.ID + ".eu.*"
 	publish(t, js, m.ID+".us.new", sourcetest.Body("us"))
 	publish(t, js, m.ID+".eu.new", sourcetest.Body("eu"))
-	q := opened(t, m, at)
+	q := sourcetest.Opened[poll.Queue](t, nats.Opener, m, at)
 	records, err := q.Take(t.Context(), 10, time.Minute)
 	if err != nil || len(records) != 1 || !strings.Contains(string(q.View(records[0])), `"body":{"id":"eu"}`) {
 		t.Fatal(records, err)

@@ -85,16 +85,7 @@ func outbox(d *database) sourcetest.Source {
 				d.exec(t, "INSERT INTO "+m.ID+" (body) VALUES ($1)", string(sourcetest.Body(id)))
 			}
 		},
-		IDs: func(t *testing.T, payload []byte) (ids []string) {
-			var e events.SQSEvent
-			if err := json.Unmarshal(payload, &e); err != nil {
-				t.Errorf("the event is not that of a queue: %v: %s", err, payload)
-			}
-			for _, r := range e.Records {
-				ids = append(ids, sourcetest.ID(t, []byte(r.Body)))
-			}
-			return ids
-		},
+		IDs: sourcetest.Queued,
 		Left: func(t *testing.T, m *event.Mapping) (n int) {
 			if err := d.conn.QueryRow(t.Context(), "SELECT count(*) FROM "+m.ID).Scan(&n); err != nil {
 				t.Fatal(err)
@@ -200,13 +191,19 @@ func (d database) feed(t *testing.T) (*event.Mapping, poll.Place) {
 	return m, at
 }
 
+// opened opens a mapping's source, once a reader that was closed just now is gone:
+// the server notices its end when it does.
 func opened(t *testing.T, m *event.Mapping, at poll.Place) poll.Source {
 	t.Helper()
-	src, err := postgres.Opener.Open(t.Context(), m, at)
-	if err != nil {
-		t.Fatal(err)
+	for deadline := time.Now().Add(time.Minute); ; {
+		src, err := postgres.Opener.Open(t.Context(), m, at)
+		if err == nil {
+			return src
+		}
+		if time.Now().After(deadline) || !strings.Contains(err.Error(), "another reader has the replication slot") {
+			t.Fatal(err)
+		}
 	}
-	return src
 }
 
 type change struct {
@@ -315,16 +312,7 @@ func TestSecondReaderWaitsForTheFirst(t *testing.T) {
 		t.Error(err)
 	}
 	src.Close()
-	for deadline := time.Now().Add(time.Minute); ; { // the server notices the end when it does
-		src, err := postgres.Opener.Open(t.Context(), m, at)
-		if err == nil {
-			src.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+	opened(t, m, at).Close()
 }
 
 func TestQuietTableDoesNotKeepTheLogOfABusyOne(t *testing.T) {

@@ -79,7 +79,7 @@ func source(t *testing.T) sourcetest.Source {
 			publish(t, channel(t, b), m.Queues[0], messages...)
 		},
 		IDs: func(t *testing.T, payload []byte) (ids []string) {
-			for _, messages := range decode(t, payload).MessagesByQueue {
+			for _, messages := range sourcetest.Decode[events.RabbitMQEvent](t, payload).MessagesByQueue {
 				for _, m := range messages {
 					body, err := base64.StdEncoding.DecodeString(m.Data)
 					if err != nil {
@@ -101,29 +101,7 @@ func source(t *testing.T) sourcetest.Source {
 	}
 }
 
-func decode(t *testing.T, payload []byte) (e events.RabbitMQEvent) {
-	t.Helper()
-	if err := json.Unmarshal(payload, &e); err != nil {
-		t.Errorf("the event is not RabbitMQ's: %v: %s", err, payload)
-	}
-	return e
-}
-
 func TestQueue(t *testing.T) { sourcetest.Run(t, source(t)) }
-
-func opened(t *testing.T, m *event.Mapping, at poll.Place) poll.Queue {
-	t.Helper()
-	src, err := rabbitmq.Opener.Open(t.Context(), m, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := src.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return src.(poll.Queue)
-}
 
 func TestEventIsLambdas(t *testing.T) {
 	s := source(t)
@@ -135,7 +113,7 @@ func TestEventIsLambdas(t *testing.T) {
 		Headers:   amqp.Table{"text": "v\u00fc", "number": int32(10), "inner": amqp.Table{"list": []any{"a", int64(1)}}},
 		Body:      []byte(`{"total": 12}`),
 	})
-	q := opened(t, m, at)
+	q := sourcetest.Opened[poll.Queue](t, rabbitmq.Opener, m, at)
 	records, err := q.Take(t.Context(), 10, time.Minute)
 	if err != nil || len(records) != 1 || records[0].ID != "m-1" {
 		t.Fatal(records, err)
@@ -144,7 +122,7 @@ func TestEventIsLambdas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := decode(t, payload)
+	e := sourcetest.Decode[events.RabbitMQEvent](t, payload)
 	messages := e.MessagesByQueue[m.Queues[0]+"::/"]
 	if e.EventSource != "aws:rmq" || e.EventSourceARN != m.Source || len(messages) != 1 {
 		t.Fatalf("%s", payload)
@@ -172,7 +150,7 @@ func TestEventIsLambdas(t *testing.T) {
 func TestDeletedQueueIsReported(t *testing.T) {
 	s := source(t)
 	m, at := s.New(t)
-	q := opened(t, m, at)
+	q := sourcetest.Opened[poll.Queue](t, rabbitmq.Opener, m, at)
 	if _, err := channel(t, brokers.Shared(t, brokers.RabbitMQ)).QueueDelete(m.Queues[0], false, false, false); err != nil {
 		t.Fatal(err)
 	}

@@ -42,12 +42,7 @@ func source(t *testing.T) (sourcetest.Source, *goredis.Client) {
 				publish(t, client, m.Queues[0], map[string]any{"body": sourcetest.Body(id), "type": "order"})
 			}
 		},
-		IDs: func(t *testing.T, payload []byte) (ids []string) {
-			for _, r := range decode(t, payload).Records {
-				ids = append(ids, sourcetest.ID(t, []byte(r.Body)))
-			}
-			return ids
-		},
+		IDs: sourcetest.Queued,
 		Left: func(t *testing.T, m *event.Mapping) int {
 			groups, err := client.XInfoGroups(t.Context(), m.Queues[0]).Result()
 			if err != nil {
@@ -66,14 +61,6 @@ func publish(t *testing.T, client *goredis.Client, stream string, values map[str
 	}
 }
 
-func decode(t *testing.T, payload []byte) (e events.SQSEvent) {
-	t.Helper()
-	if err := json.Unmarshal(payload, &e); err != nil {
-		t.Errorf("the event is not that of a queue: %v: %s", err, payload)
-	}
-	return e
-}
-
 func TestStream(t *testing.T) {
 	s, _ := source(t)
 	sourcetest.Run(t, s)
@@ -86,7 +73,7 @@ func TestEventIsThatOfAQueueWithTheEntryBeside(t *testing.T) {
 	r := sourcetest.Read(t, sourcetest.Source{Opener: s.Opener, IDs: func(*testing.T, []byte) []string { return []string{"x"} }}, sourcetest.Store(t), m, at, nil)
 	r.Processed([]string{"x"})
 	payload := r.Events()[0]
-	rec := decode(t, payload).Records[0]
+	rec := sourcetest.Decode[events.SQSEvent](t, payload).Records[0]
 	if rec.EventSource != "hearth:redis" || rec.EventSourceARN != m.Source || rec.AWSRegion != "us-east-1" || !strings.Contains(rec.MessageId, "-") ||
 		*rec.MessageAttributes["kind"].StringValue != "order" || rec.Attributes["SentTimestamp"] == "" || rec.Body != `{"blob":"//4=","kind":"order"}` {
 		t.Errorf("%s", payload)

@@ -160,16 +160,7 @@ func (r *remote) source(attributes map[string]string) sourcetest.Source {
 				must(t, r.service.Send(t.Context(), r.arn(m.ID), sourcetest.Body(id), nil))
 			}
 		},
-		IDs: func(t *testing.T, payload []byte) (ids []string) {
-			var e events.SQSEvent
-			if err := json.Unmarshal(payload, &e); err != nil {
-				t.Errorf("%v in %s", err, payload)
-			}
-			for _, m := range e.Records {
-				ids = append(ids, sourcetest.ID(t, []byte(m.Body)))
-			}
-			return ids
-		},
+		IDs:  sourcetest.Queued,
 		Left: func(t *testing.T, m *event.Mapping) int { return r.left(m.ID) },
 	}
 }
@@ -206,15 +197,6 @@ func TestPoisonGoesToTheDeadLetterQueueOfItsServer(t *testing.T) {
 	}
 }
 
-// open opens the mapping's queue until the test ends.
-func open(t *testing.T, m *event.Mapping, at poll.Place) *queue.Queue {
-	t.Helper()
-	src, err := queue.Elsewhere.Open(t.Context(), m, at)
-	must(t, err)
-	t.Cleanup(func() { must(t, src.Close()) })
-	return src.(*queue.Queue)
-}
-
 func TestMessagesOfElsewhereAreThoseThatTheirQueueHas(t *testing.T) {
 	t.Parallel()
 	r, ctx := newRemote(t), t.Context()
@@ -222,15 +204,14 @@ func TestMessagesOfElsewhereAreThoseThatTheirQueueHas(t *testing.T) {
 	for i := range 25 {
 		must(t, r.service.Send(ctx, r.arn(m.ID), []byte(strconv.Itoa(i)), map[string]string{"MessageGroupId": "g", "MessageDeduplicationId": strconv.Itoa(i), "k": "v"}))
 	}
-	q := open(t, m, at)
+	q := sourcetest.Opened[*queue.Queue](t, queue.Elsewhere, m, at)
 	if traits := q.Traits(); !traits.Redelivers || traits.Hold != 30*time.Second {
 		t.Errorf("%+v", traits)
 	}
 	got := take(t, q, 10)
 	payload, err := q.Event(got)
 	must(t, err)
-	var e events.SQSEvent
-	must(t, json.Unmarshal(payload, &e))
+	e := sourcetest.Decode[events.SQSEvent](t, payload)
 	one := e.Records[0]
 	if len(e.Records) != 10 || one.MessageId != got[0].ID || one.Body != "0" || one.EventSource != "aws:sqs" || one.EventSourceARN != r.arn(m.ID) || one.AWSRegion != "eu-west-1" ||
 		one.Md5OfBody != sqs.BodyMD5("0") || one.Attributes["MessageGroupId"] != "g" || one.Attributes["ApproximateReceiveCount"] != "1" || len(one.Attributes["SentTimestamp"]) != 13 ||
@@ -276,7 +257,7 @@ func TestRequestsAreSignedForTheQueuesRegionByItsKeys(t *testing.T) {
 		if place.URL.RawQuery = c.query; c.user != "" {
 			place.URL.User = url.User(c.user)
 		}
-		open(t, m, place)
+		sourcetest.Opened[*queue.Queue](t, queue.Elsewhere, m, place)
 		got := <-asked
 		if !strings.Contains(got.authorization, c.want) || got.token != c.token || c.want == "" && got.authorization != "" {
 			t.Errorf("with %q the request had %+v", c.secret, got)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/event"
+	"github.com/hearth-faas/hearth/event/message"
 	"github.com/hearth-faas/hearth/event/poll"
 	"github.com/hearth-faas/hearth/sqs"
 )
@@ -145,22 +146,10 @@ func (q *Queue) Event(records []*poll.Record) ([]byte, error) { return poll.Reco
 
 // View implements poll.Source: the record, whose body stands there as JSON if
 // it is JSON.
-func (q *Queue) View(r *poll.Record) []byte {
-	var fields map[string]json.RawMessage
-	var body string
-	if json.Unmarshal(r.Body, &fields) != nil || json.Unmarshal(fields["body"], &body) != nil {
-		return r.Body
-	}
-	fields["body"] = poll.TextOrJSON([]byte(body))
-	view, err := json.Marshal(fields)
-	if err != nil {
-		return r.Body
-	}
-	return view
-}
+func (q *Queue) View(r *poll.Record) []byte { return message.View(r) }
 
-// message is a record of an SQS event.
-type message struct {
+// delivered is a record of an SQS event.
+type delivered struct {
 	ID            string               `json:"messageId"`
 	Handle        string               `json:"receiptHandle"`
 	Body          string               `json:"body"`
@@ -182,7 +171,7 @@ type attribute struct {
 }
 
 func (q *Queue) record(m *sqs.Message) *poll.Record {
-	out := message{
+	out := delivered{
 		ID: m.ID, Handle: m.Handle, Body: m.Body, BodyMD5: sqs.BodyMD5(m.Body), AttributesMD5: sqs.AttributesMD5(m.Attributes),
 		Source: "aws:sqs", ARN: q.arn, Region: q.region, Own: map[string]attribute{},
 		Attributes: map[string]string{
