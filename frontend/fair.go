@@ -272,6 +272,10 @@ func (g *Gate) forget(account hearth.Account, s *share) {
 	}
 }
 
+// Pressed tells whether the machine's processors are all at work, so that who
+// could use more of them should not. A nil Gate does not know.
+func (g *Gate) Pressed() bool { return g != nil && g.shut.Load() }
+
 // GateStats tell how the gate does: whether it is shut, how many slots there
 // are then, who waits, how often and how long somebody has since the start.
 type GateStats struct {

@@ -15,6 +15,9 @@ import (
 //   - When more at once did not get more done (the function is bound by this
 //     machine, or by what it calls), the growth is taken back, and tried again
 //     in smaller steps and more seldom.
+//   - While the machine's processors are all at work it grows in small steps:
+//     the containers that are made for more at once would take them from those
+//     that run.
 //   - When the function was throttled, or its batches waited long for a
 //     container, the limit falls.
 //   - When nothing comes for a while it falls back slowly, since containers
@@ -67,6 +70,7 @@ type ending struct {
 	waited    time.Duration // for a container that exists already
 	took      time.Duration // that its function ran
 	full      bool          // as many were at work as allowed, and more was there
+	pressed   bool          // the machine's processors are all at work
 }
 
 // ended takes in the end of a batch, and reports whether the limit is another
@@ -126,7 +130,7 @@ func (p *pace) ended(e ending, now time.Time) (why string) {
 	}
 	p.before, p.skip = p.limit, 2*p.allowed()
 	step := growth
-	if p.cautious {
+	if p.cautious || e.pressed {
 		step = careful
 	}
 	p.limit = min(max(p.limit*step, p.limit+1), float64(p.ceiling))
@@ -158,12 +162,17 @@ func (p *pace) idle(now time.Time) {
 const stallTime = 250 * time.Millisecond
 
 // stalled is told that nothing has ended for stallTime and that there is more to
-// do: long functions would otherwise hold up the growth by their own time.
-func (p *pace) stalled(now time.Time) (why string) {
+// do: long functions would otherwise hold up the growth by their own time. Where
+// the machine's processors are all at work, which may be why, it grows by one.
+func (p *pace) stalled(now time.Time, pressed bool) (why string) {
 	if p.rest > 0 || p.limit >= float64(p.ceiling) || now.Sub(p.cut) < betweenCuts {
 		return ""
 	}
-	p.limit = min(max(p.limit*growth, p.limit+1), float64(p.ceiling))
+	step := growth
+	if pressed {
+		step = 1
+	}
+	p.limit = min(max(p.limit*step, p.limit+1), float64(p.ceiling))
 	p.restart(now)
 	p.mean = 0
 	return "records are waiting, and nothing has ended for " + stallTime.String()

@@ -231,3 +231,27 @@ func TestPlacesAreBoundedAndStarveNobody(t *testing.T) {
 		}
 	})
 }
+
+// While the processors are all at work, nothing may end for long because
+// containers are being made: the limit follows then, too, but does not run away.
+func TestThePaceGrowsInSmallStepsWhileTheProcessorsAreAtWork(t *testing.T) {
+	now := time.Unix(0, 0)
+	for _, pressed := range []bool{false, true} {
+		p := newPace(1, 1000)
+		for range 20 { // five seconds in which nothing ends
+			now = now.Add(stallTime)
+			p.stalled(now, pressed)
+		}
+		if got := p.allowed(); pressed && got != firstLimit+20 || !pressed && got != 1000 {
+			t.Errorf("pressed %v: %d at once after five seconds in which nothing ended", pressed, got)
+		}
+		p = newPace(1, 1000)
+		for range 10_000 {
+			now = now.Add(200 * time.Millisecond / time.Duration(p.allowed()))
+			p.ended(ending{took: 200 * time.Millisecond, full: true, pressed: pressed}, now)
+		}
+		if got := p.allowed(); got < 30 {
+			t.Errorf("pressed %v: %d at once although more at once got more done", pressed, got)
+		}
+	}
+}

@@ -30,7 +30,10 @@ type Config struct {
 	// Park keeps what could not be processed and was sent nowhere.
 	Park func(ctx context.Context, p Parked) error
 	// Places is how many batches of all mappings are at work; 0 is 100.
-	Places   int
+	Places int
+	// Pressed tells whether the machine's processors are all at work; nil is
+	// never. It is asked at the end of every batch.
+	Pressed  func() bool
 	Metrics  *Metrics        // nil counts nothing
 	Recorder hearth.Recorder // nil: decisions are not recorded
 	Log      *slog.Logger    // nil is slog.Default
@@ -78,6 +81,9 @@ func New(cfg Config) *Poller {
 	}
 	if cfg.Done == nil {
 		cfg.Done = func(*hearth.Invocation) {}
+	}
+	if cfg.Pressed == nil {
+		cfg.Pressed = func() bool { return false }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()

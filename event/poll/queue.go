@@ -135,7 +135,7 @@ func (q *queueRun) room(ctx context.Context, begin, more bool) error {
 			}
 		} else if !q.stalled(ctx, change) {
 			q.mu.Lock()
-			q.paced(q.pace.stalled(q.cfg.Clock.Now()))
+			q.paced(q.pace.stalled(q.cfg.Clock.Now(), q.cfg.Pressed()))
 			q.mu.Unlock()
 		}
 		if err := ctx.Err(); err != nil {
@@ -170,7 +170,7 @@ func (q *queueRun) end(e *ending) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if e != nil {
-		e.full = q.short || q.running >= q.pace.allowed()
+		e.full, e.pressed = q.short || q.running >= q.pace.allowed(), q.cfg.Pressed()
 		q.paced(q.pace.ended(*e, q.cfg.Clock.Now()))
 	}
 	q.running--
