@@ -298,13 +298,14 @@ func TestANodeThatIsNotThereIsGone(t *testing.T) {
 
 func TestALostNodesInvocationsEndClearly(t *testing.T) {
 	n := &fakeNode{}
-	arrived := make(chan struct{}, 2)
+	arrived, over := make(chan struct{}, 2), make(chan struct{})
 	n.invoke = func(ctx context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
 		arrived <- struct{}{}
-		<-ctx.Done()
+		<-over // one that is lost says nothing more
 		return nil, ctx.Err()
 	}
 	c, _ := pair(t, n)
+	defer close(over)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := c.Invoke(context.Background(), invocation("f"))
