@@ -98,7 +98,7 @@ func TestSixteenFirstInvokesAtOnceAreNotServedOneAfterAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWorker()
 		w.bootTime, w.loadTime, w.invokeTime = 100*time.Millisecond, 50*time.Millisecond, time.Second
-		m := newManager(t, w, func(c *manager.Config) { c.MakeConcurrency = 16 })
+		m := newManager(t, w, func(c *manager.Config) { c.MakeConcurrency = 64 })
 		defer drain(t, m, w)
 		began := time.Now()
 		ok, failed := together(m, function(acct, "f", 128), 16)

@@ -107,8 +107,13 @@ type Config struct {
 	MakeTimeout time.Duration
 	// MakeConcurrency bounds how many containers are made for invocations at the
 	// same time; an account that has none being made has one beside them. Each
-	// counts for a tenth of a second at most. 0 is four for each processor.
+	// counts for a tenth of a second at most, or half of one while Pressed. 0 is
+	// four for each processor. A quarter of it is made at first, and while Pressed;
+	// more as it turns out that they wait for something else.
 	MakeConcurrency int
+	// Pressed tells whether the machine's processors are all at work; nil is
+	// never. It is called under a lock.
+	Pressed func() bool
 	// Attempts is how often the making of a container is tried for one
 	// invocation. 0 is 3.
 	Attempts int
@@ -159,6 +164,9 @@ func (c Config) complete() (Config, error) {
 	c.Scale = ScaleRate{Burst: or(c.Scale.Burst, 1000), PerSecond: or(c.Scale.PerSecond, 100)}
 	c.QueueWait = or(c.QueueWait, 10*time.Second)
 	c.MakeTimeout = or(c.MakeTimeout, 30*time.Second)
+	if c.Pressed == nil {
+		c.Pressed = func() bool { return false }
+	}
 	c.MakeConcurrency = or(c.MakeConcurrency, 4*runtime.NumCPU())
 	c.Attempts = or(c.Attempts, 3)
 	c.Life = c.Life.Complete()

@@ -435,7 +435,7 @@ func (r *recorder) kinds() map[hearth.DecisionKind]int {
 func newManager(t testing.TB, w *fakeWorker, change func(*manager.Config)) *manager.Manager {
 	t.Helper()
 	// What goes by the machine's processors is as on one of two, everywhere.
-	cfg := manager.Config{Worker: w, Clock: clock.System(), Seed: 1, MachineMiB: 16384, BootConcurrency: 2, MakeConcurrency: 8, PrepareConcurrency: 8, KeepThrough: true}
+	cfg := manager.Config{Worker: w, Clock: clock.System(), Seed: 1, MachineMiB: 16384, BootConcurrency: 2, MakeConcurrency: 32, PrepareConcurrency: 8, KeepThrough: true}
 	if change != nil {
 		change(&cfg)
 	}

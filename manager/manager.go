@@ -140,7 +140,7 @@ func New(cfg Config) (*Manager, error) {
 		again:      NewBackoff(time.Second, 5*time.Minute, cfg.Seed+2),
 		reboot:     NewBackoff(100*time.Millisecond, 30*time.Second, cfg.Seed+1),
 		drained:    make(chan struct{}),
-		turns:      turns{clock: cfg.Clock, atOnce: cfg.MakeConcurrency},
+		turns:      turns{clock: cfg.Clock, atOnce: cfg.MakeConcurrency, pressed: cfg.Pressed},
 		tenants:    map[hearth.Account][]*instance{},
 		containers: map[*container]struct{}{},
 		floors:     map[version]uint64{},

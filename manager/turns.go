@@ -7,9 +7,18 @@ import (
 	"github.com/hearth-faas/hearth"
 )
 
-// turnLease is how long the making of a container counts at most: one whose
-// init phase waits for something itself takes nobody's turn.
-const turnLease = 100 * time.Millisecond
+// How long the making of a container counts at most: one whose init phase waits
+// for something itself takes nobody's turn. While the machine's processors are
+// all at work it more likely waits for them: were others let in beside it, each
+// would take the longer, and what runs already would wait for all of them.
+const (
+	turnLease    = 100 * time.Millisecond
+	pressedLease = 500 * time.Millisecond
+)
+
+// atFirst is which part of what may be made at once is, until it turns out that
+// makings wait for something else than the processors.
+const atFirst = 4
 
 // turns bounds how many containers are being made at once for invocations that
 // wait for them. Where there are more to be made the accounts take turns: the
@@ -18,11 +27,13 @@ const turnLease = 100 * time.Millisecond
 // warming pool before another's first container is made. Safe for concurrent
 // use.
 type turns struct {
-	clock  hearth.Clock
-	atOnce int
+	clock   hearth.Clock
+	atOnce  int
+	pressed func() bool // the machine's processors are all at work
 
 	mu    sync.Mutex
 	taken int
+	more  int // than at first may be made at once
 	held  map[hearth.Account]int
 	queue []*turn // first come, first
 }
@@ -34,6 +45,7 @@ type turn struct {
 
 	// Under turns.mu.
 	had, over bool
+	began     time.Time // had it
 	lease     hearth.Timer
 }
 
@@ -81,7 +93,10 @@ func (t *turns) serve() {
 		}
 		clear(t.queue[len(left):])
 		t.queue = left
-		if next < 0 || t.taken >= t.atOnce && t.held[left[next].account] > 0 {
+		if next < 0 && t.taken == 0 {
+			t.more = 0
+		}
+		if next < 0 || t.taken >= t.limit() && t.held[left[next].account] > 0 {
 			return
 		}
 		x := left[next]
@@ -91,9 +106,35 @@ func (t *turns) serve() {
 			t.held = map[hearth.Account]int{}
 		}
 		t.held[x.account]++
-		x.had = true
-		x.lease = t.clock.AfterFunc(turnLease, func() { t.leave(x) })
+		x.had, x.began = true, t.clock.Now()
+		x.lease = t.clock.AfterFunc(turnLease, func() { t.lapse(x) })
 		close(x.ok)
+	}
+}
+
+// limit is how many may be made at once now.
+func (t *turns) limit() int {
+	n := max(t.atOnce/atFirst, 1)
+	if !t.pressed() {
+		n = min(n+t.more, t.atOnce)
+	}
+	return n
+}
+
+// lapse ends a turn whose lease is over.
+func (t *turns) lapse(x *turn) {
+	t.mu.Lock()
+	held := t.clock.Now().Sub(x.began)
+	pressed := t.pressed()
+	longer := !x.over && held < pressedLease && pressed
+	if longer {
+		x.lease = t.clock.AfterFunc(turnLease, func() { t.lapse(x) })
+	} else if !pressed {
+		t.more = min(t.more+1, t.atOnce)
+	}
+	t.mu.Unlock()
+	if !longer {
+		t.leave(x)
 	}
 }
 

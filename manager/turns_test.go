@@ -16,7 +16,7 @@ import (
 // another's first one waits for none of them.
 func TestABurstTakesTurnsAndOthersDoNotWaitForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const atOnce = 4
+		const atOnce = 4 // a quarter of what may be
 		w := newFakeWorker()
 		w.invokeTime = 10 * time.Second
 		var now, most atomic.Int64
@@ -31,7 +31,7 @@ func TestABurstTakesTurnsAndOthersDoNotWaitForIt(t *testing.T) {
 			now.Add(-1)
 			return nil
 		}
-		m := newManager(t, w, func(c *manager.Config) { c.MakeConcurrency, c.MachineMiB = atOnce, 64<<10 })
+		m := newManager(t, w, func(c *manager.Config) { c.MakeConcurrency, c.MachineMiB = 4*atOnce, 64<<10 })
 		defer drain(t, m, w)
 		var burst sync.WaitGroup
 		began := time.Now()
@@ -100,5 +100,41 @@ func TestAMakerIsCalledOffWhileItWaitsForItsTurn(t *testing.T) {
 		if n := m.Stats().Containers; n > 4 {
 			t.Errorf("%d containers were made for callers that had left", n)
 		}
+	})
+}
+
+// While the processors are all at work a quarter as many are made at once, and
+// what waits for them keeps its turn for longer.
+func TestFewerAreMadeAtOnceWhileTheProcessorsAreAtWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorker()
+		w.invokeTime = time.Minute
+		var now, most atomic.Int64
+		w.onLoad = func(*hearth.Function) error {
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			time.Sleep(350 * time.Millisecond)
+			now.Add(-1)
+			return nil
+		}
+		var pressed atomic.Bool
+		pressed.Store(true)
+		m := newManager(t, w, func(c *manager.Config) { c.MakeConcurrency, c.MachineMiB, c.Pressed = 8, 64<<10, pressed.Load })
+		defer drain(t, m, w)
+		var all sync.WaitGroup
+		for range 40 {
+			all.Go(func() { invoke(t, m, function(acct, "f", 128)) })
+		}
+		time.Sleep(2 * time.Second)
+		if most.Load() != 2 {
+			t.Errorf("%d were made at once while the processors were at work", most.Load())
+		}
+		pressed.Store(false)
+		time.Sleep(2 * time.Second)
+		if most.Load() < 8 {
+			t.Errorf("%d were made at once when they no longer were", most.Load())
+		}
+		all.Wait()
 	})
 }

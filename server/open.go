@@ -223,7 +223,7 @@ func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Accou
 	s.manager, err = manager.New(manager.Config{
 		Worker: s.worker, Clock: s.clock, Recorder: recorder, Log: s.log, Policy: policy, Records: s.records, Seed: uint64(s.clock.Now().UnixNano()),
 		FullCPUMiB: s.cfg.CPUMiB, LinkBytesPerMiB: s.cfg.linkBytesPerMiB(),
-		MachineMiB: mib + s.cfg.PoolMiB, Overcommit: s.cfg.Overcommit, InstanceMiB: s.cfg.InstanceMiB,
+		MachineMiB: mib + s.cfg.PoolMiB, Overcommit: s.cfg.Overcommit, InstanceMiB: s.cfg.InstanceMiB, Pressed: s.gate.Pressed,
 		PoolBudgetMiB: float64(s.cfg.PoolMiB), PoolMin: least,
 		VariableMiB: s.cfg.VariableMiB, FixedPrice: s.cfg.FixedPrice, WithdrawGrace: s.cfg.grace(), Functions: s.functionsOf,
 		Life: manager.IdleLife{Min: s.cfg.IdleMin, Max: s.cfg.IdleMax, Worth: float64(s.cfg.IdleWorth)}, KeepThrough: !s.cfg.IdleAhead,

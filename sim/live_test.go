@@ -110,7 +110,7 @@ func modelAndManager(t *testing.T, keepOnly bool, within float64) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &liveWorker{makes: s.Cold}
 		m, err := manager.New(manager.Config{Worker: w, Clock: clock.System(), MachineMiB: 1 << 20, InstanceMiB: 1 << 20, Life: life, PackLevel: -1, KeepThrough: keepOnly,
-			BootConcurrency: 8, MakeConcurrency: 8, PrepareConcurrency: 8})
+			BootConcurrency: 8, MakeConcurrency: 32, PrepareConcurrency: 8})
 		if err != nil {
 			t.Fatal(err)
 		}
