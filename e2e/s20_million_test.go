@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-
 	"github.com/hearth-faas/hearth/backfill"
 )
 
@@ -99,28 +97,18 @@ func writeNumbers(t *testing.T, name string, n int) {
 func (s *server) numbers(t *testing.T, n int) (missing, again int) {
 	t.Helper()
 	seen := make([]bool, n)
-	url := s.endpoint + "/000000000000/processed"
-	for {
-		out, err := s.queues().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10, VisibilityTimeout: 43200})
-		if err != nil {
+	s.processed(t, func(body string) {
+		var told []int
+		if err := json.Unmarshal([]byte(body), &told); err != nil {
 			t.Fatal(err)
 		}
-		if len(out.Messages) == 0 {
-			break
-		}
-		for _, m := range out.Messages {
-			var told []int
-			if err := json.Unmarshal([]byte(*m.Body), &told); err != nil {
-				t.Fatal(err)
+		for _, i := range told {
+			if seen[i] {
+				again++
 			}
-			for _, i := range told {
-				if seen[i] {
-					again++
-				}
-				seen[i] = true
-			}
+			seen[i] = true
 		}
-	}
+	})
 	for _, was := range seen {
 		if !was {
 			missing++

@@ -129,7 +129,7 @@ func (t *turns) lapse(x *turn) {
 	longer := !x.over && held < pressedLease && pressed
 	if longer {
 		x.lease = t.clock.AfterFunc(turnLease, func() { t.lapse(x) })
-	} else if !pressed {
+	} else if !x.over && !pressed {
 		t.more = min(t.more+1, t.atOnce)
 	}
 	t.mu.Unlock()
