@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -79,5 +80,38 @@ func TestBindingReadsBodiesInPlace(t *testing.T) {
 	})
 	if per := n.AllocedBytesPerOp(); per > int64(len(zip))*11/10 {
 		t.Errorf("reading a zip of %d bytes takes %d bytes", len(zip), per)
+	}
+}
+
+// Eight bytes at a time find what one byte at a time finds: each byte at each
+// place of texts of all lengths about one and two words.
+func TestControlCharactersAreFoundWhereverTheyAre(t *testing.T) {
+	for _, fill := range []byte{0x20, 'x', 0x7f, 0x80, 0x9f, 0xff} {
+		for n := range 20 {
+			text := bytes.Repeat([]byte{fill}, n)
+			if hasControl(text) {
+				t.Errorf("%d times %#x: one is found", n, fill)
+			}
+			for at := range text {
+				for c := range 256 {
+					text[at] = byte(c)
+					if got := hasControl(text); got != (c < 0x20) {
+						t.Fatalf("%#x at %d of %d times %#x: %v", c, at, n, fill, got)
+					}
+				}
+				text[at] = fill
+			}
+		}
+	}
+}
+
+// BenchmarkValidLongString checks an event that is one long string.
+func BenchmarkValidLongString(b *testing.B) {
+	event := []byte(`"` + strings.Repeat("x", 5<<20) + `"`)
+	b.SetBytes(int64(len(event)))
+	for b.Loop() {
+		if err := validJSON(event); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
