@@ -43,6 +43,7 @@ type cgroups struct {
 	// unified are the controllers that v2 has.
 	unified []string
 	home    []*os.File // tasks files of the daemon's own groups, one for each of parents
+	server  string     // the group of the first version that the driver put the daemon into, to weigh it; "" if none
 	why     []string   // what could not be had, for the report
 	state   string     // the file that lists the parents, for Sweep
 	planned []string   // what the file lists
@@ -170,16 +171,25 @@ func limits(controller string) bool {
 }
 
 func (c *cgroups) useFirst(h hierarchy, name string) error {
+	if isServerGroup(h.dir) { // another driver of this process has put it there
+		h.dir = filepath.Dir(h.dir)
+	}
 	dir := filepath.Join(h.dir, name)
 	if err := c.makeParent(dir); err != nil {
 		return err
 	}
+	own := h.dir
 	if slices.Contains(h.controllers, cpuController) {
 		if err := os.WriteFile(filepath.Join(dir, "cpu.shares"), []byte(strconv.Itoa(weight())), 0); err != nil {
 			return errors.Join(err, os.Remove(dir))
 		}
+		if err := c.enterServer(h.dir, name); err != nil {
+			c.why = append(c.why, err.Error())
+		} else {
+			own = c.server
+		}
 	}
-	home, err := os.OpenFile(filepath.Join(h.dir, "tasks"), os.O_WRONLY, 0)
+	home, err := os.OpenFile(filepath.Join(own, "tasks"), os.O_WRONLY, 0)
 	if err != nil {
 		return errors.Join(err, os.Remove(dir))
 	}
@@ -193,9 +203,49 @@ func (c *cgroups) useFirst(h hierarchy, name string) error {
 
 // weight is what all containers together weigh when the processors are short,
 // where a thread of the server's or of anybody's weighs 1024: twice as much as
-// threads on all processors. In the second version the containers are weighed
-// against the server as a whole, and are its equal.
+// threads on all processors.
 func weight() int { return 2 * 1024 * runtime.NumCPU() }
+
+// serverWeight is what the daemon weighs, by what all containers together do.
+// All that they are given passes through it and takes little of it, so that it
+// is soon done; but one that is kept at work must leave them something.
+const serverWeight = 16
+
+// ordinaryWeight is what a group of the second version weighs by itself.
+const ordinaryWeight = 100
+
+// serverSuffix is of the name of the daemon's own group.
+const serverSuffix = "-server"
+
+func isServerGroup(dir string) bool {
+	name := filepath.Base(dir)
+	return strings.HasPrefix(name, "hearth-") && strings.HasSuffix(name, serverSuffix)
+}
+
+// enterServer puts the daemon into a group of its own beside the containers'
+// parent. In dir itself each of its threads would be weighed against all
+// containers, or, where the kernel makes a group of each session
+// (sched_autogroup), all of them together as one thread.
+func (c *cgroups) enterServer(dir, name string) error {
+	group := filepath.Join(dir, name+serverSuffix)
+	if err := c.makeParent(group); err != nil {
+		return err
+	}
+	err := os.WriteFile(filepath.Join(group, "cpu.shares"), []byte(strconv.Itoa(serverWeight*weight())), 0)
+	if err == nil {
+		err = moveSelf(group)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(group))
+	}
+	c.server = group
+	return nil
+}
+
+// moveSelf moves this process, with all its threads, into a group.
+func moveSelf(dir string) error {
+	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
+}
 
 // useSecond makes the parent in the unified hierarchy: in the daemon's own
 // group if that was delegated to it (then the daemon itself moves into a leaf,
@@ -255,16 +305,22 @@ func makeLeaf(dir string, controllers []string) error {
 	if err != nil {
 		return err
 	}
-	self := fmt.Sprint(os.Getpid())
+	self := strconv.Itoa(os.Getpid())
 	for _, pid := range strings.Fields(string(pids)) {
 		if pid != self {
 			return errors.Join(fmt.Errorf("%s has other processes than Hearth's: not delegated", dir), os.Remove(leaf))
 		}
 	}
-	if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(self), 0); err != nil {
+	if err := moveSelf(leaf); err != nil {
 		return errors.Join(err, os.Remove(leaf))
 	}
-	return enable(dir, controllers)
+	if err := enable(dir, controllers); err != nil {
+		return err
+	}
+	if !slices.Contains(controllers, cpuController) {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(leaf, "cpu.weight"), []byte(strconv.Itoa(serverWeight*ordinaryWeight)), 0)
 }
 
 // enable gives a group's children controllers.
@@ -300,6 +356,12 @@ func (c *cgroups) close() error {
 		errs = append(errs, f.Close())
 	}
 	c.home = nil
+	if c.server != "" {
+		if err := moveSelf(filepath.Dir(c.server)); err != nil {
+			errs = append(errs, err)
+		}
+		errs = append(errs, removeGroup(c.server))
+	}
 	for _, dir := range c.all() {
 		errs = append(errs, removeGroup(dir))
 	}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -116,5 +118,64 @@ func TestLimitsOfTheSecondVersion(t *testing.T) {
 	}
 	if u, err := g.usage(); err != nil || u.MemoryBytes != 4096 || u.PeakBytes != 8192 || u.CPU.Microseconds() != 1500 || u.Processes != 2 {
 		t.Errorf("usage is %+v, %v", u, err)
+	}
+}
+
+// While a driver runs, its process is in a group that weighs more than all
+// containers, where the first version has the controller; then where it was.
+func TestTheServerIsInAGroupOfItsOwnWhileItRuns(t *testing.T) {
+	in := func() string {
+		t.Helper()
+		content, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			if f := strings.SplitN(strings.TrimSpace(line), ":", 3); len(f) == 3 && slices.Contains(strings.Split(f[1], ","), cpuController) {
+				return f[2]
+			}
+		}
+		return ""
+	}
+	was := in()
+	d, err := New(t.Context(), Config{Program: programPath, DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	containers, server := d.groups.v1[cpuController], d.groups.server
+	if (containers == "") != (server == "") {
+		t.Errorf("containers are in %q, the server in %q: %v", containers, server, d.groups.why)
+	}
+	if server != "" {
+		if got := in(); filepath.Base(got) != filepath.Base(server) {
+			t.Errorf("the server is in %s, not in %s", got, server)
+		}
+		weights := [2]int{}
+		for i, dir := range []string{containers, server} {
+			content, err := os.ReadFile(filepath.Join(dir, "cpu.shares"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if weights[i], err = strconv.Atoi(strings.TrimSpace(string(content))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if weights[1] <= weights[0] {
+			t.Errorf("the server weighs %d, all containers %d", weights[1], weights[0])
+		}
+		// A second one of this process is beside it, not below.
+		other := newDriver(t, nil)
+		if got := filepath.Dir(other.groups.v1[cpuController]); got != filepath.Dir(containers) {
+			t.Errorf("another driver's groups are in %s", got)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := in(); got != was {
+		t.Errorf("the process is in %s afterwards, and was in %s", got, was)
+	}
+	if _, err := os.Stat(server); server != "" && err == nil {
+		t.Errorf("%s is left", server)
 	}
 }

@@ -85,8 +85,8 @@ func newDriverIn(t testing.TB, dir string, network sandbox.Network) *Driver {
 		if err := d.Close(); err != nil {
 			t.Errorf("closing the driver: %v", err)
 		}
-		for _, parent := range d.groups.all() {
-			if _, err := os.Stat(parent); err == nil {
+		for _, parent := range append(d.groups.all(), d.groups.server) {
+			if _, err := os.Stat(parent); parent != "" && err == nil {
 				t.Errorf("the cgroup %s is left", parent)
 			}
 		}

@@ -38,7 +38,7 @@ func Sweep(dataDir string) error {
 	var errs []error
 	for _, parent := range strings.Fields(string(content)) {
 		// The file is ours, but what it leads to is deadly.
-		if filepath.Base(parent) != groupName(dataDir) || !filepath.IsAbs(parent) {
+		if strings.TrimSuffix(filepath.Base(parent), serverSuffix) != groupName(dataDir) || !filepath.IsAbs(parent) {
 			errs = append(errs, fmt.Errorf("namespace: %s names a cgroup that is not Hearth's: %s", state, parent))
 			continue
 		}
