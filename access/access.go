@@ -112,7 +112,7 @@ func (j *Judge) Judge(r *Request) Verdict {
 	}
 	e := evaluation{judge: j, request: r, own: own}
 	e.permissions, e.known = j.principals.PermissionsOf(r.Caller)
-	e.asked = policy.Request{Principal: policy.PrincipalOf(r.Caller), Action: r.Action, Resource: r.Resource, Context: j.context(r, e.permissions)}
+	e.asked = policy.Request{Principal: policy.PrincipalOf(r.Caller), Action: r.Action, Resource: r.Resource, Context: j.context(r, e.permissions, true)}
 	return e.verdict()
 }
 

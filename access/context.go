@@ -8,8 +8,9 @@ import (
 	"github.com/hearth-faas/hearth/policy"
 )
 
-// context is what conditions may ask about a request.
-func (j *Judge) context(r *Request, p *iam.Permissions) map[string][]string {
+// context is what conditions may ask about a request; tagged is that they may
+// ask about the resource's tags, too.
+func (j *Judge) context(r *Request, p *iam.Permissions, tagged bool) map[string][]string {
 	c := policy.ContextOf(r.Caller, j.clock.Now())
 	sort := "Anonymous"
 	switch {
@@ -37,7 +38,7 @@ func (j *Judge) context(r *Request, p *iam.Permissions) map[string][]string {
 		}
 	}
 	// What tags another account's resources have, policies can't find out.
-	if j.tags != nil && (r.Account == "" || r.Caller.Account == "" || r.Account == r.Caller.Account) {
+	if tagged && j.tags != nil && (r.Account == "" || r.Caller.Account == "" || r.Account == r.Caller.Account) {
 		for key, value := range j.tags(r.Resource) {
 			c["aws:resourcetag/"+strings.ToLower(key)] = []string{value}
 		}

@@ -29,6 +29,7 @@ var allowed = func() map[string]bool {
 		rolename username groupname policyname policyarn policyid accesskeyid status path pathprefix rolearn
 		rolesessionname durationseconds versionid setasdefault onlyattached scope instanceprofilename
 		serialnumber maxsessionduration permissionsboundary actionnames resourcearnprefix
+		policysourcearn callerarn resourceowner
 		queuename queueurl queueownerawsaccountid label awsaccountid maxnumberofmessagesperSecond taskhandle destinationarn
 		eventbusname rule ruleprefix eventsourcename state scheduleexpression targetarn ids force nameprefix
 		archivename replayname statisticstype groupnameprefix actionaftercompletion flexibletimewindow scheduleexpressiontimezone
@@ -51,7 +52,7 @@ type Parameters struct {
 // add takes a parameter if it is allowed; value is "" for one whose form is
 // not recorded.
 func (p *Parameters) add(name, value string) {
-	if value == "" || !allowed[strings.ToLower(strings.ReplaceAll(name, "-", ""))] || len(p.values) >= maxParameters {
+	if value == "" || !allowed[strings.ToLower(strings.ReplaceAll(listed(name), "-", ""))] || len(p.values) >= maxParameters {
 		p.omitted++
 		return
 	}
@@ -59,6 +60,16 @@ func (p *Parameters) add(name, value string) {
 		p.values = map[string]string{}
 	}
 	p.values[plain(name, 64)] = plain(value, maxText)
+}
+
+// listed is the name of the list that a form's parameter is a member of, as in
+// ActionNames.member.1; what has parts itself is no text, and stays as it is.
+func listed(name string) string {
+	list, n, ok := strings.Cut(name, ".member.")
+	if _, err := strconv.Atoi(n); !ok || err != nil {
+		return name
+	}
+	return list
 }
 
 // Name is the first of the parameters with one of the names, however they are

@@ -84,3 +84,41 @@ print("done")
 		t.Error(out)
 	}
 }
+
+// TestPoliciesAreSimulatedByTheAWSCommandLine asks by aws what hearth can tells,
+// and both by what the API then does.
+func TestPoliciesAreSimulatedByTheAWSCommandLine(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	dir := t.TempDir()
+	want := func(want string, args ...string) {
+		t.Helper()
+		if out := strings.Join(strings.Fields(s.run(dir, "aws", args...)), " "); out != want {
+			t.Errorf("aws %s: %q, expected %q", strings.Join(args, " "), out, want)
+		}
+	}
+	const policy = `{"Version":"2012-10-17","Statement":[{"Sid":"Invoke","Effect":"Allow","Action":"lambda:InvokeFunction","Resource":"*"},{"Sid":"NotG","Effect":"Deny","Action":"lambda:*","Resource":"arn:aws:lambda:*:*:function:g"},{"Effect":"Allow","Action":"sqs:*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}}]}`
+	s.run(dir, "aws", "iam", "create-user", "--user-name", "bob")
+	s.run(dir, "aws", "iam", "put-user-policy", "--user-name", "bob", "--policy-name", "p", "--policy-document", policy)
+	const f, g = "arn:aws:lambda:us-east-1:000000000000:function:f", "arn:aws:lambda:us-east-1:000000000000:function:g"
+	const columns = "EvaluationResults[].[EvalActionName,EvalResourceName,EvalDecision,MatchedStatements[0].SourcePolicyId,MatchedStatements[0].StartPosition.Column,MissingContextValues[0]]"
+	bob := []string{"iam", "simulate-principal-policy", "--policy-source-arn", "arn:aws:iam::000000000000:user/bob", "--output", "text", "--query", columns}
+	// The command line gets the pages itself.
+	want("lambda:InvokeFunction "+f+" allowed user_bob_p 38 None lambda:InvokeFunction "+g+" explicitDeny user_bob_p 119 None",
+		append(bob, "--action-names", "lambda:InvokeFunction", "--resource-arns", f, g, "--page-size", "1")...)
+	want("sqs:SendMessage * implicitDeny None None aws:SourceIp", append(bob, "--action-names", "sqs:SendMessage")...)
+	want("sqs:SendMessage * allowed user_bob_p 213 None", append(bob, "--action-names", "sqs:SendMessage",
+		"--context-entries", "ContextKeyName=aws:SourceIp,ContextKeyType=ip,ContextKeyValues=10.1.1.1")...)
+	want("sqs:SendMessage * allowed PolicyInputList.1 213 None", "iam", "simulate-custom-policy", "--policy-input-list", policy, "--action-names", "sqs:SendMessage",
+		"--context-entries", "ContextKeyName=aws:SourceIp,ContextKeyType=ip,ContextKeyValues=10.1.1.1", "--output", "text", "--query", columns)
+	want("aws:SourceIp", "iam", "get-context-keys-for-principal-policy", "--policy-source-arn", "arn:aws:iam::000000000000:user/bob", "--output", "text", "--query", "ContextKeyNames")
+	for resource, allowed := range map[string]bool{f: true, g: false} {
+		if out, err := s.hearth("can", "bob", "lambda:InvokeFunction", resource); (err == nil) != allowed {
+			t.Errorf("hearth can says %s, %v", out, err)
+		}
+	}
+	audit, err := s.hearth("audit", "--action", "iam:SimulatePrincipalPolicy", "--json")
+	if err != nil || !strings.Contains(audit, "arn:aws:iam::000000000000:user/bob") || !strings.Contains(audit, "sqs:SendMessage") || strings.Contains(audit, "10.1.1.1") {
+		t.Error(audit, err)
+	}
+}

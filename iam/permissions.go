@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,7 +13,11 @@ import (
 
 // Granted is a policy that somebody has, ready to be evaluated.
 type Granted struct {
-	Name     string // as people call it: inline NAME, an ARN, or group GROUP: inline NAME
+	Name string // as people call it: inline NAME, an ARN, or group GROUP: inline NAME
+	// ID is as the service's simulator calls it: user_USER_NAME, group_GROUP_NAME
+	// or role_ROLE_NAME of an inline policy, and a managed policy's name.
+	ID       string
+	Text     string // the document as it was written
 	Document *policy.Document
 }
 
@@ -80,12 +85,7 @@ func (d *Directory) workOut(id hearth.Identity) (*Permissions, bool) {
 		if u == nil {
 			return nil, true
 		}
-		p := &Permissions{ARN: u.ARN(), Tags: u.Tags, Boundary: d.boundary(u.Account, u.Boundary)}
-		d.grant(p, u.Account, "", &u.Grants)
-		for _, g := range d.GroupsOf(u) {
-			d.grant(p, g.Account, "group "+g.Name+": ", &g.Grants)
-		}
-		return p, true
+		return d.ofUser(u), true
 	}
 	r, is := d.roleOfSession(id)
 	if !is {
@@ -101,10 +101,65 @@ func (d *Directory) workOut(id hearth.Identity) (*Permissions, bool) {
 	case drawn && r.ID != roleID:
 		return nil, true // another of the same name
 	}
-	p := &Permissions{ARN: r.ARN(), Tags: r.Tags, Boundary: d.boundary(r.Account, r.Boundary)}
-	d.grant(p, r.Account, "", &r.Grants)
-	return p, true
+	return d.ofRole(r), true
 }
+
+func (d *Directory) ofUser(u *User) *Permissions {
+	p := &Permissions{ARN: u.ARN(), Tags: u.Tags, Boundary: d.boundary(u.Account, u.Boundary)}
+	d.grant(p, u.Account, "", "user_"+u.Name, &u.Grants)
+	for _, g := range d.GroupsOf(u) {
+		d.grant(p, g.Account, "group "+g.Name+": ", "group_"+g.Name, &g.Grants)
+	}
+	return p
+}
+
+func (d *Directory) ofRole(r *Role) *Permissions {
+	p := &Permissions{ARN: r.ARN(), Tags: r.Tags, Boundary: d.boundary(r.Account, r.Boundary)}
+	d.grant(p, r.Account, "", "role_"+r.Name, &r.Grants)
+	return p
+}
+
+// PermissionsByARN are those of an account's user, group or role, and its unique
+// id. Errors: NoSuchEntity; InvalidInput for what is neither's ARN.
+func (d *Directory) PermissionsByARN(account hearth.Account, arn string) (p *Permissions, id string, err error) {
+	sort, name, err := Entity(arn)
+	if err != nil {
+		return nil, "", err
+	}
+	switch sort {
+	case "user":
+		var u *User
+		if u, err = d.User(account, name); err == nil && u.ARN() == arn {
+			return d.ofUser(u), u.ID, nil
+		}
+		return nil, "", noUser(name)
+	case "group":
+		var g *Group
+		if g, err = d.Group(account, name); err == nil && g.ARN() == arn {
+			p := &Permissions{ARN: arn}
+			d.grant(p, account, "", "group_"+g.Name, &g.Grants)
+			return p, g.ID, nil
+		}
+		return nil, "", noGroup(name)
+	}
+	var r *Role
+	if r, err = d.Role(account, name); err == nil && r.ARN() == arn {
+		return d.ofRole(r), r.ID, nil
+	}
+	return nil, "", noRole(name)
+}
+
+// Entity is what sort of thing the ARN of a user, group or role is of, and its
+// name. Errors: InvalidInput for what is neither's.
+func Entity(arn string) (sort, name string, err error) {
+	parts := entityARN.FindStringSubmatch(arn)
+	if parts == nil {
+		return "", "", hearth.Errorf(hearth.InvalidInput, "Invalid Entity Arn: %.2048s does not clearly define entity type and name.", arn)
+	}
+	return parts[1], nameOf(arn), nil
+}
+
+var entityARN = regexp.MustCompile(`^arn:aws:iam::[0-9]{12}:(user|group|role)/(.+/)?[\w+=,.@-]+$`)
 
 // userOf is the user who an identity is, by the id or, without one, by the
 // name; is tells that it is one at all.
@@ -136,25 +191,27 @@ func (d *Directory) roleOfSession(id hearth.Identity) (r *Role, is bool) {
 	return d.roles.Get(key(id.Account, nameOf(arn))), true
 }
 
-// grant adds what somebody has. A policy that can't be read, which was in order
-// when it came in, is left out of what allows and noted.
-func (d *Directory) grant(p *Permissions, account hearth.Account, of string, g *Grants) {
+// grant adds what somebody has: of is how people call whose it is, owner how the
+// simulator does. A policy that can't be read, which was in order when it came
+// in, is left out of what allows and noted.
+func (d *Directory) grant(p *Permissions, account hearth.Account, of, owner string, g *Grants) {
 	for _, in := range g.Inline {
 		if doc, err := policy.Parse([]byte(in.Document)); err == nil {
-			p.Policies = append(p.Policies, Granted{of + "inline policy " + in.Name, doc})
+			p.Policies = append(p.Policies, Granted{of + "inline policy " + in.Name, owner + "_" + in.Name, in.Document, doc})
 		} else {
 			d.cfg.Log.Error("an inline policy can't be read, and allows nothing", "of", p.ARN, "policy", in.Name, "err", err)
 		}
 	}
 	for _, arn := range g.Attached {
 		if m := d.managed(account, arn); m != nil {
-			p.Policies = append(p.Policies, Granted{of + arn, m})
+			m.Name = of + arn
+			p.Policies = append(p.Policies, *m)
 		}
 	}
 }
 
-// managed is the document in force of a managed policy, or nil.
-func (d *Directory) managed(account hearth.Account, arn string) *policy.Document {
+// managed is what a managed policy says that is in force, or nil.
+func (d *Directory) managed(account hearth.Account, arn string) *Granted {
 	m, err := d.Policy(account, arn)
 	if err != nil {
 		return nil // of AWS's that this version does not have
@@ -168,7 +225,7 @@ func (d *Directory) managed(account hearth.Account, arn string) *policy.Document
 		d.cfg.Log.Error("a managed policy can't be read, and allows nothing", "policy", arn, "err", err)
 		return nil
 	}
-	return doc
+	return &Granted{arn, m.Name, v.Document, doc}
 }
 
 // boundary is what bounds somebody: a boundary that is gone allows nothing.
@@ -176,9 +233,8 @@ func (d *Directory) boundary(account hearth.Account, arn string) *Granted {
 	if arn == "" {
 		return nil
 	}
-	doc := d.managed(account, arn)
-	if doc == nil {
-		doc = &policy.Document{}
+	if m := d.managed(account, arn); m != nil {
+		return m
 	}
-	return &Granted{arn, doc}
+	return &Granted{Name: arn, ID: nameOf(arn), Document: &policy.Document{}}
 }

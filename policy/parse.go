@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -16,16 +15,8 @@ import (
 //
 // Its errors are sentences for the one who wrote the document, in IAM's words.
 func Parse(document []byte) (*Document, error) {
-	if !json.Valid(document) {
-		return nil, sentence("This policy contains invalid Json")
-	}
-	r := reader{json.NewDecoder(bytes.NewReader(document))}
-	r.UseNumber()
-	d := new(Document)
-	if err := d.read(r); err != nil {
-		return nil, err
-	}
-	return d, nil
+	d, _, err := ParsePlaced(document)
+	return d, err
 }
 
 // UnmarshalJSON implements json.Unmarshaler by Parse.
@@ -48,11 +39,14 @@ func syntax(format string, args ...any) error {
 // reader reads JSON that is known to be valid token by token, since the
 // language's names heed their case and may not occur twice, which
 // json.Unmarshal would both let pass.
-type reader struct{ *json.Decoder }
+type reader struct {
+	*json.Decoder
+	ends [][2]int64 // of the statements that were read: their spans in bytes
+}
 
 // object reads an object. member reads the value of the member whose name it
 // is given.
-func (r reader) object(what string, member func(name string) error) error {
+func (r *reader) object(what string, member func(name string) error) error {
 	t, err := r.Token()
 	if err != nil {
 		return err
@@ -61,7 +55,7 @@ func (r reader) object(what string, member func(name string) error) error {
 }
 
 // members is object for one whose first token was read.
-func (r reader) members(first json.Token, what string, member func(name string) error) error {
+func (r *reader) members(first json.Token, what string, member func(name string) error) error {
 	if first != json.Delim('{') {
 		return syntax("%s must be an object.", what)
 	}
@@ -85,7 +79,7 @@ func (r reader) members(first json.Token, what string, member func(name string) 
 }
 
 // text reads a string.
-func (r reader) text(what string) (string, error) {
+func (r *reader) text(what string) (string, error) {
 	t, err := r.Token()
 	if err != nil {
 		return "", err
@@ -99,7 +93,7 @@ func (r reader) text(what string) (string, error) {
 
 // texts reads a string or a list of strings; loose allows numbers and truth
 // values too, as conditions do.
-func (r reader) texts(what string, loose bool) ([]string, error) {
+func (r *reader) texts(what string, loose bool) ([]string, error) {
 	t, err := r.Token()
 	if err != nil {
 		return nil, err
@@ -138,7 +132,7 @@ func (r reader) texts(what string, loose bool) ([]string, error) {
 	return list, err
 }
 
-func (d *Document) read(r reader) error {
+func (d *Document) read(r *reader) error {
 	err := r.object("The policy", func(name string) (err error) {
 		switch name {
 		case "Version":
@@ -162,17 +156,21 @@ func (d *Document) read(r reader) error {
 }
 
 // readStatements reads one statement or a list.
-func (d *Document) readStatements(r reader) error {
+func (d *Document) readStatements(r *reader) error {
 	first, err := r.Token()
 	if err != nil {
 		return err
 	}
+	start := r.InputOffset()
 	one := func(first json.Token) error {
 		s := Statement{}
 		if err := r.members(first, "A statement", func(name string) error { return s.read(r, name) }); err != nil {
 			return err
 		}
 		d.Statements = append(d.Statements, s)
+		end := r.InputOffset()
+		r.ends = append(r.ends, [2]int64{start, end})
+		start = end
 		return nil
 	}
 	if first != json.Delim('[') {
@@ -191,7 +189,7 @@ func (d *Document) readStatements(r reader) error {
 	return err
 }
 
-func (s *Statement) read(r reader, name string) (err error) {
+func (s *Statement) read(r *reader, name string) (err error) {
 	switch name {
 	case "Sid":
 		s.SID, err = r.text(name)
@@ -219,7 +217,7 @@ func (s *Statement) read(r reader, name string) (err error) {
 	return err
 }
 
-func readPrincipals(r reader, what string) (*Principals, error) {
+func readPrincipals(r *reader, what string) (*Principals, error) {
 	first, err := r.Token()
 	if err != nil {
 		return nil, err
@@ -255,7 +253,7 @@ func readPrincipals(r reader, what string) (*Principals, error) {
 	return p, err
 }
 
-func readConditions(r reader) ([]Condition, error) {
+func readConditions(r *reader) ([]Condition, error) {
 	var cs []Condition
 	err := r.object("Condition", func(operator string) error {
 		if _, ok := operatorOf(operator); !ok {

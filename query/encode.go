@@ -3,6 +3,8 @@ package query
 import (
 	"bytes"
 	"encoding/xml"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -21,6 +23,24 @@ func (l List[T]) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
 		}
 	}
 	return e.EncodeToken(start.End())
+}
+
+// Map is a map of an output, written in the order of its keys.
+type Map map[string]string
+
+// MarshalXML implements xml.Marshaler.
+func (m Map) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
+	type entry struct {
+		Key   string `xml:"key"`
+		Value string `xml:"value"`
+	}
+	entries := struct {
+		Entry []entry `xml:"entry"`
+	}{}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		entries.Entry = append(entries.Entry, entry{k, m[k]})
+	}
+	return e.EncodeElement(entries, start)
 }
 
 // Time is a time of an output, to the second.

@@ -58,6 +58,8 @@ func (s *service) resource(c *query.Call, action string) string {
 		return base + "role" + path + role
 	case arn != "":
 		return arn
+	case form.Get("PolicySourceArn") != "":
+		return form.Get("PolicySourceArn")
 	case form.Get("PolicyName") != "":
 		return base + "policy" + path + form.Get("PolicyName")
 	case strings.Contains(c.Caller.ARN, ":user/") && (strings.Contains(action, "AccessKey") || action == "GetUser"):

@@ -25,9 +25,9 @@ type service struct {
 }
 
 // IAM serves IAM: what deployers of functions ask of it, users with their keys,
-// groups, roles and policies. The judge says who may; nil is that everybody of
-// the account may. Roles are used in the region; since is when an account was
-// made.
+// groups, roles and policies. The judge says who may, and what simulations come
+// to; nil is that everybody of the account may. Roles are used in the region;
+// since is when an account was made.
 func IAM(dir *iam.Directory, keys *account.Keys, judge *access.Judge, region string, since func(hearth.Account) time.Time) *query.Service {
 	s := &service{dir: dir, keys: keys, judge: judge, region: region, since: since}
 	return &query.Service{
@@ -119,6 +119,11 @@ func IAM(dir *iam.Directory, keys *account.Keys, judge *access.Judge, region str
 			"ListAttachedGroupPolicies": query.Serve(members, s.listAttachedGroupPolicies),
 
 			"ListAccountAliases": query.Serve(members, s.listAccountAliases),
+
+			"SimulatePrincipalPolicy":          query.Serve(members, s.simulatePrincipalPolicy),
+			"SimulateCustomPolicy":             query.Serve(members, s.simulateCustomPolicy),
+			"GetContextKeysForPrincipalPolicy": query.Serve(members, s.contextKeysForPrincipal),
+			"GetContextKeysForCustomPolicy":    query.Serve(members, s.contextKeysForCustom),
 		},
 	}
 }
