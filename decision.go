@@ -15,8 +15,15 @@ type Decision struct {
 	Account   Account `json:"account,omitempty"`
 	// Owner is whose code it is, if that is shared with Account: the instance
 	// serves the two and nobody else.
-	Owner    Account `json:"owner,omitempty"`
-	Function string  `json:"function,omitempty"`
+	Owner Account `json:"owner,omitempty"`
+	// Of a run of Owner's code, what Owner may be told and Account may not: what
+	// the function is called there, by what it is shared (an offer, or a stage of a
+	// task API), and why it could not be run, in Hearth's words.
+	OwnerFunction string `json:"-"`
+	Terms         string `json:"-"`
+	Withheld      string `json:"-"`
+
+	Function string `json:"function,omitempty"`
 	Version  string  `json:"version,omitempty"`
 	// Generation is that of the code and configuration that ran, or that the
 	// decision is about; 0 is of none, or not said.

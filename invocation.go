@@ -106,6 +106,8 @@ type Placement struct {
 	Instance  string
 	Container string
 	First     bool // the container has run nothing before
+	// Withheld is why another account's code could not be run: for its owner.
+	Withheld string
 	Knew      Knowledge
 	// Capacity is the kind that it ran on, Price what a GiB of that cost an hour
 	// when it began, and Cost what it has cost in all, also where it was cut. ""

@@ -51,6 +51,7 @@ type Quotas struct {
 	Functions   int   `json:"functions"`   // 0 is any number
 	CodeBytes   int64 `json:"codeBytes"`   // of packages
 	Requests    int   `json:"requests"`    // of the API beside invocations, in a second; 0 is any number
+	Weight      int   `json:"weight"`      // how many accounts' turns it has while processors are short
 }
 
 // QuotaChange sets the quotas that are not nil; 0 is what every account has.
@@ -59,6 +60,7 @@ type QuotaChange struct {
 	Functions   *int   `json:"functions,omitempty"`
 	CodeBytes   *int64 `json:"codeBytes,omitempty"`
 	Requests    *int   `json:"requests,omitempty"`
+	Weight      *int   `json:"weight,omitempty"`
 }
 
 // Usage is what an account has of what its quotas bound.

@@ -108,6 +108,7 @@ const (
 // DecisionQuery selects decisions; an empty field selects all.
 type DecisionQuery struct {
 	Account   hearth.Account
+	Owner     hearth.Account // of the code that Account ran, in place of Account
 	RequestID string
 	Function  string
 	Kind      hearth.DecisionKind

@@ -122,6 +122,7 @@ func (h *Handler) routes() map[string]answer {
 		"/offers":          h.offers,
 		"/shared-aliases":  h.sharedAliases,
 		"/shared-uses":     h.sharedUses,
+		"/shared-runs":     h.sharedRuns,
 		"/audit/verify":    h.verifyAudit,
 		"/accounts":        h.accounts,
 		"/accounts/keys":   h.accountKeys,

@@ -68,10 +68,15 @@ func (e *encoder) append(b []byte, d *hearth.Decision) []byte {
 	e.number(d.Generation)
 	e.str(d.Node)
 	e.str(d.Fleet)
-	if d.Capacity != "" {
+	if d.Capacity != "" || d.Owner != "" {
 		e.str(string(d.Capacity))
 		e.body = binary.LittleEndian.AppendUint64(e.body, math.Float64bits(d.Price))
 		e.body = binary.LittleEndian.AppendUint64(e.body, math.Float64bits(d.Cost))
+	}
+	if d.Owner != "" {
+		for _, s := range []string{string(d.Owner), d.OwnerFunction, d.Terms, d.Withheld} {
+			e.str(s)
+		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.body)))
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(e.body, castagnoli))
@@ -217,6 +222,10 @@ func (r *decoder) next(d *hearth.Decision) (bool, error) {
 	if len(r.body) > 0 { // there is more than one kind of capacity
 		d.Capacity = hearth.CapacityKind(r.str())
 		d.Price, d.Cost = r.float(), r.float()
+	}
+	if len(r.body) > 0 { // another account's code ran
+		d.Owner = hearth.Account(r.str())
+		d.OwnerFunction, d.Terms, d.Withheld = r.str(), r.str(), r.str()
 	}
 	if r.bad || len(r.body) > 0 {
 		return false, errDamaged

@@ -28,6 +28,10 @@ var anyDecision = rapid.Custom(func(t *rapid.T) hearth.Decision {
 	for i := range d.Spent {
 		d.Spent[i] = time.Duration(rapid.Int64().Draw(t, "spent"))
 	}
+	if rapid.Bool().Draw(t, "another account's code") {
+		d.Owner = hearth.Account(rapid.StringN(1, 12, -1).Draw(t, "owner"))
+		d.OwnerFunction, d.Terms, d.Withheld = word.Draw(t, "its function"), word.Draw(t, "terms"), word.Draw(t, "withheld")
+	}
 	if rapid.Bool().Draw(t, "several kinds of capacity") {
 		d.Capacity = rapid.SampledFrom([]hearth.CapacityKind{hearth.CapacityFixed, hearth.CapacityVariable, hearth.CapacityDedicated}).Draw(t, "capacity")
 		d.Price, d.Cost = rapid.Float64Range(0, 1e9).Draw(t, "price"), rapid.Float64Range(0, 1e9).Draw(t, "cost")

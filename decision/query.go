@@ -11,6 +11,7 @@ import (
 type Filter struct {
 	RequestID string
 	Account   hearth.Account // and what is about no account, as the warming pool
+	Owner     hearth.Account // of the code, that another account ran
 	Function  string
 	Kind      hearth.DecisionKind
 	Since     time.Time // recorded at or after
@@ -21,6 +22,7 @@ type Filter struct {
 func (f *Filter) fits(d *hearth.Decision) bool {
 	return (f.RequestID == "" || d.RequestID == f.RequestID) &&
 		(f.Account == "" || d.Account == f.Account || d.Account == "" && d.Function == "") &&
+		(f.Owner == "" || d.Owner == f.Owner) &&
 		(f.Function == "" || d.Function == f.Function) &&
 		(f.Kind == "" || d.Kind == f.Kind) &&
 		(f.Since.IsZero() || !d.At.Before(f.Since))

@@ -41,6 +41,35 @@ func place(id, function string) *hearth.Decision {
 		Spent: [hearth.Stages]time.Duration{hearth.StageRun: 42 * time.Microsecond}}
 }
 
+// An owner finds what became of its code by the request id, in memory and on
+// disk, and not what others' code did.
+func TestARunOfSharedCodeIsFoundByItsOwner(t *testing.T) {
+	dir := t.TempDir()
+	id := uuid.NewString()
+	want := place(id, "callers")
+	want.Owner, want.OwnerFunction, want.Terms, want.Withheld = "111122223333", "archive", "offer o", "why"
+	for _, keep := range []int{100, 1} {
+		r := open(t, decision.Config{Keep: keep, Dir: dir, MaxBytes: 1 << 20})
+		if keep > 1 {
+			r.Record(place(id, "own"))
+			r.Record(want)
+			r.Record(place(uuid.NewString(), "f"))
+		}
+		for owner, n := range map[hearth.Account]int{"111122223333": 1, "444455556666": 0} {
+			ds, err := r.Query(decision.Filter{RequestID: id, Owner: owner})
+			if err != nil || len(ds) != n {
+				t.Fatalf("%s finds %+v, %v", owner, ds, err)
+			}
+			if n == 1 && (ds[0].OwnerFunction != "archive" || ds[0].Terms != "offer o" || ds[0].Withheld != "why" || ds[0].Account != hearth.DefaultAccount) {
+				t.Errorf("%+v", ds[0])
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestRecordedDecisionIsExplained(t *testing.T) {
 	r := open(t, decision.Config{})
 	before := time.Now()

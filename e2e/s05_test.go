@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -422,6 +423,49 @@ func (w *s05) told(a *tenant, function string) string {
 	return all.String()
 }
 
+// explained is what the owner is told of each run of A1's of which it knows the
+// request id: its own side. A1 is told its own, and A2 nothing.
+func (w *s05) explained() string {
+	w.t.Helper()
+	var all strings.Builder
+	outcomes := map[string]bool{}
+	var runs []hearth.Decision
+	await(w.t, patience, "A1's runs are recorded", func() bool {
+		runs = w.a1.decisions("place")
+		return slices.ContainsFunc(runs, func(d hearth.Decision) bool { return d.Function == s05Alias && d.Outcome == "crash" })
+	})
+	for _, d := range runs {
+		if d.Function != s05Alias {
+			continue
+		}
+		story := w.b.must("explain", d.RequestID)
+		var told []control.SharedRun
+		if err := json.Unmarshal([]byte(w.b.must("explain", d.RequestID, "--json")), &told); err != nil || len(told) != 1 {
+			w.t.Fatalf("the owner is told %+v, %v", told, err)
+		}
+		r := told[0]
+		outcomes[r.Outcome] = true
+		if r.Function != "archive" || r.Account != hearth.Account(w.a1.id) || r.Terms != "offer "+w.offer || string(r.Start) != d.Chosen || r.Outcome != d.Outcome || r.Spent["run"] != d.Spent[hearth.StageRun] || r.Version != "$LATEST" {
+			w.t.Errorf("of %+v the owner is told %+v", d, r)
+		}
+		fmt.Fprintln(&all, story, told)
+		if out, err := w.a2.hearth("explain", d.RequestID); err == nil || !strings.Contains(err.Error(), "no invocation with request id") {
+			w.t.Errorf("A2 is told %s, %v", out, err)
+		}
+		mine := w.a1.must("explain", d.RequestID, "--json")
+		if !strings.Contains(mine, s05Alias) || strings.Contains(mine, `"archive"`) || strings.Contains(mine, w.offer) {
+			w.t.Errorf("A1 is told %s", mine)
+		}
+	}
+	if !outcomes["ok"] || !outcomes["error"] || !outcomes["crash"] {
+		w.t.Errorf("the owner is told of %v", outcomes)
+	}
+	if strings.Contains(all.String(), s05Alias) {
+		w.t.Errorf("the owner is told what A1 calls it: %s", all.String())
+	}
+	return all.String()
+}
+
 func TestS05AHostileCallerDoesNotGetTheCode(t *testing.T) {
 	t.Parallel()
 	w := newS05(t)
@@ -522,6 +566,9 @@ func TestS05AHostileCallerDoesNotGetTheCode(t *testing.T) {
 	// be told from other code.
 	hash := aws.ToString(mustConfig(t, w.b, "archive").CodeSha256)
 	fmt.Fprintln(&seen, w.told(a, s05Alias), w.told(a, "archive"))
+	for _, d := range a.decisions("place") {
+		fmt.Fprintln(&seen, a.must("explain", d.RequestID), a.must("explain", d.RequestID, "--json"))
+	}
 	for _, secret := range []string{s05Source, s05Owned, hash, "no_such_"} {
 		if i := strings.Index(seen.String(), secret); i >= 0 {
 			s := seen.String()
@@ -644,7 +691,7 @@ func TestS05AHostileOwnerDoesNotGetTheCallersSecrets(t *testing.T) {
 
 	// Every API of B's, about its own function, the alias's name and the alias's ARN.
 	arn := "arn:aws:lambda:us-east-1:" + a.id + ":function:" + s05Alias
-	seen := w.told(w.b, "archive") + w.told(w.b, s05Alias) + w.told(w.b, arn)
+	seen := w.told(w.b, "archive") + w.told(w.b, s05Alias) + w.told(w.b, arn) + w.explained()
 	for _, err := range []error{
 		second(w.b.client().Invoke(ctx, &lambda.InvokeInput{FunctionName: &arn})),
 		second(w.b.client().GetFunction(ctx, &lambda.GetFunctionInput{FunctionName: &arn})),

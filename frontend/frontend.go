@@ -415,7 +415,7 @@ func (f *Frontend) Done(inv *hearth.Invocation) {
 	if fn := inv.Function; fn != nil {
 		d.Function, d.Version, d.Generation = fn.Name, fn.Version, fn.Generation
 		if fn.Shared != nil {
-			d.Owner = fn.Shared.Owner
+			d.Owner, d.OwnerFunction, d.Terms, d.Withheld = fn.Shared.Owner, fn.Shared.OwnerFunction, termsOf(fn.Shared), inv.Placement.Withheld
 		}
 	}
 	if d.Chosen == "" {

@@ -2,6 +2,8 @@ package frontend
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"github.com/hearth-faas/hearth"
 )
@@ -43,8 +45,28 @@ func withheld(inv *hearth.Invocation, err error) error {
 	default:
 		e := refusal(inv, kind, "The shared function could not be run. Why is withheld, since it could show its code: tell its owner the request id "+inv.RequestID+".")
 		e.Err = err
+		inv.Placement.Withheld = forOwner(inv.Function, err)
 		return e
 	}
+}
+
+// forOwner is what the owner of the code would have been told, had it run it
+// itself.
+func forOwner(f *hearth.Function, err error) string {
+	e, ok := errors.AsType[*hearth.Error](err)
+	if !ok {
+		return "An internal error occurred."
+	}
+	own := hearth.Function{Account: f.Shared.Owner, Region: f.Region, Name: f.Shared.OwnerFunction, Version: f.Shared.OwnerVersion}
+	return strings.NewReplacer(f.QualifiedARN(), own.QualifiedARN(), f.ARN(), own.ARN()).Replace(e.Message)
+}
+
+// termsOf is what a run of another account's code is let in by.
+func termsOf(s *hearth.Shared) string {
+	if s.API != "" {
+		return "task " + s.Task + " of the API " + s.API + " at " + s.Stage
+	}
+	return "offer " + s.Offer
 }
 
 // checkShared refuses what a caller can't ask of another account's code.

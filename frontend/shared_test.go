@@ -27,7 +27,7 @@ func (g *gate) Leave(*hearth.Invocation) { g.ended++ }
 
 func sharedFrontend(t *testing.T, g frontend.Shares, m manager, r *recorder) *frontend.Frontend {
 	fn := newFunction()
-	fn.Shared = &hearth.Shared{Owner: "111122223333"}
+	fn.Shared = &hearth.Shared{Owner: "111122223333", OwnerFunction: "archive", OwnerVersion: "7", Offer: "o"}
 	fn.Package.SHA256 = "feed"
 	return newFrontend(t, m, func(c *frontend.Config) { c.Functions, c.Shares, c.Recorder = functions{fn}, g, r })
 }
@@ -86,6 +86,19 @@ func TestWhatCouldTellOfSharedCodeIsWithheld(t *testing.T) {
 	if !errors.As(err, &told) || told.Kind != hearth.InvalidImage || strings.Contains(told.Message, "secret") || g.ended != 1 {
 		t.Errorf("%v", err)
 	}
+	// Its owner is told, by the name that it has there.
+	reasoned := func(_ context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
+		return nil, hearth.Errorf(hearth.Service, "The code of %s is gone.", inv.Function.QualifiedARN())
+	}
+	failing, failed := sharedFrontend(t, g, reasoned, r), request()
+	if _, err := failing.Invoke(t.Context(), failed); !errors.As(err, &told) || strings.Contains(told.Message, "gone") {
+		t.Errorf("%v", err)
+	}
+	failing.Done(failed)
+	if d := r.all[0]; d.Withheld != "The code of arn:aws:lambda:us-east-1:111122223333:function:archive:7 is gone." || d.OwnerFunction != "archive" || d.Terms != "offer o" || strings.Contains(d.Why, "gone") {
+		t.Errorf("the owner is told %+v", d)
+	}
+	r.all = nil
 	typed := func(_ context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
 		inv.Use.End = hearth.EndError
 		inv.Placement = hearth.Placement{Path: hearth.PathReuse}

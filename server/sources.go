@@ -56,7 +56,7 @@ type decisions struct{ recorder *decision.Recorder }
 
 func (d decisions) Query(_ context.Context, q control.DecisionQuery) ([]hearth.Decision, error) {
 	return d.recorder.Query(decision.Filter{
-		RequestID: q.RequestID, Account: q.Account, Function: q.Function, Kind: q.Kind, Limit: q.Limit,
+		RequestID: q.RequestID, Account: q.Account, Owner: q.Owner, Function: q.Function, Kind: q.Kind, Limit: q.Limit,
 	})
 }
 

@@ -259,8 +259,11 @@ func (d *demo) invoke(ctx context.Context, name, event string) (demoResult, erro
 	// a little later than the answer.
 	for deadline := time.Now().Add(2 * time.Second); ; {
 		decision, err := d.remote.decision(ctx, out.RequestID, "")
-		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
-			return demoResult{out, decision}, err
+		if decision != nil {
+			return demoResult{out, *decision}, nil
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return demoResult{}, cmp.Or(err, noInvocation(out.RequestID))
 		}
 		pause(ctx, time.Millisecond)
 	}

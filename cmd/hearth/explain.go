@@ -26,7 +26,8 @@ was learned about a function.
 A function is named by its name or its ARN, and so is what another account
 shares: a shared alias, or ALIAS--TASK of a task API. Of that an account is told
 what became of its own calls; the owner is told of its function how often each
-account called it and how that ended, and no more.`,
+account called it and how that ended, and of one call what its own side of it was,
+if the caller tells it the request id.`,
 		Example: `  hearth explain --last hello
   hearth explain hello
   hearth explain --updates hello    how its new code took over from old, step by step
@@ -53,10 +54,13 @@ account called it and how that ended, and no more.`,
 			if err != nil {
 				return err
 			}
-			if a.json {
-				return a.printJSON(d)
+			if d == nil {
+				return a.explainShared(cmd.Context(), r, args[0])
 			}
-			a.printStory(a.out, d)
+			if a.json {
+				return a.printJSON(*d)
+			}
+			a.printStory(a.out, *d)
 			return a.explainBeside(cmd.Context(), r, d.RequestID)
 		},
 	}
@@ -118,8 +122,15 @@ func (a *app) explainBeside(ctx context.Context, r *remote, request string) erro
 	return nil
 }
 
-// decision finds the one that tells of an invocation: of kind place or refuse.
-func (r *remote) decision(ctx context.Context, request, function string) (hearth.Decision, error) {
+// noInvocation is that nothing is known of a request id.
+func noInvocation(request string) error {
+	return refused("no invocation with request id "+request+" is recorded",
+		"Old decisions are dropped: hearth up --decision-log sets how much is kept.")
+}
+
+// decision finds the one that tells of an invocation: of kind place or refuse;
+// nil if none of the account's has the request id.
+func (r *remote) decision(ctx context.Context, request, function string) (*hearth.Decision, error) {
 	var best *hearth.Decision
 	kinds := []hearth.DecisionKind{hearth.DecisionPlace, hearth.DecisionRefuse}
 	if request != "" {
@@ -128,24 +139,20 @@ func (r *remote) decision(ctx context.Context, request, function string) (hearth
 	for _, kind := range kinds {
 		ds, err := r.control.Find(ctx, control.DecisionQuery{RequestID: request, Function: function, Kind: kind, Limit: 1})
 		if err != nil {
-			return hearth.Decision{}, r.failure("can't look decisions up", err)
+			return nil, r.failure("can't look decisions up", err)
 		}
 		if len(ds) > 0 && (best == nil || ds[0].Seq > best.Seq) {
 			best = &ds[0]
 		}
 	}
 	if best == nil && request != "" && !isRequestID(request) {
-		return hearth.Decision{}, refused("nothing is called "+request+" here, and no invocation has that request id",
+		return nil, refused("nothing is called "+request+" here, and no invocation has that request id",
 			"hearth ls shows the functions, hearth shared-alias those of other accounts, hearth explain --last NAME what ran under a name that is gone.")
 	}
-	if best == nil && request != "" {
-		return hearth.Decision{}, refused("no invocation with request id "+request+" is recorded",
-			"Old decisions are dropped: hearth up --decision-log sets how much is kept.")
+	if best == nil && request == "" {
+		return nil, refused("no invocation of "+function+" is recorded", "hearth invoke "+function+r.dataFlag()+" makes one.")
 	}
-	if best == nil {
-		return hearth.Decision{}, refused("no invocation of "+function+" is recorded", "hearth invoke "+function+r.dataFlag()+" makes one.")
-	}
-	return *best, nil
+	return best, nil
 }
 
 // fleetWords says what each fleet is.
