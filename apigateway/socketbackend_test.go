@@ -1,6 +1,7 @@
 package apigateway
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -109,6 +110,52 @@ func TestAnHTTPBackendServesAWebSocket(t *testing.T) {
 	_ = c.CloseNow()
 	if out := <-got; out.method != "DELETE" || out.path != "/out" || out.connection != in.connection || out.body != "" {
 		t.Errorf("$disconnect: %+v", out)
+	}
+}
+
+// What a backend says of a message is its client's, whatever its status: of a
+// proxy integration the service passes the backend's output on as the payload,
+// and has no integration responses that could tell statuses apart.
+func TestAnHTTPBackendsAnswerIsPassedOnWhateverItsStatus(t *testing.T) {
+	x := newSocketWorld(t, "say", defaultRoute)
+	type answer struct {
+		Status int    `json:"status"`
+		Text   string `json:"text"`
+	}
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var a answer
+		if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Location", "/elsewhere")
+		w.WriteHeader(a.Status)
+		if a.Text != "" {
+			_, _ = io.WriteString(w, a.Text)
+		}
+	}))
+	t.Cleanup(backend.Close)
+	x.serves("say", func(i *Integration) { i.Type, i.Method, i.URI = "HTTP_PROXY", "POST", backend.URL })
+	c, status := x.dial()
+	if status != http.StatusSwitchingProtocols {
+		t.Fatalf("dialled: %d", status)
+	}
+	for _, a := range []answer{
+		{200, "fine"}, {201, `{"made":1}`}, {302, "found elsewhere"}, {400, `{"error":"what?"}`}, {403, "no"}, {404, "none"}, {429, "later"}, {500, "broken"}, {503, "away"},
+		{204, ""}, {500, ""}, // which have nothing to be passed on
+	} {
+		text, err := json.Marshal(map[string]any{"action": "say", "status": a.Status, "text": a.Text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.say(c, string(text))
+		want := a.Text
+		if want == "" {
+			want = "you said and then"
+			x.say(c, "and then") // of a function
+		}
+		if got := x.hear(c); got != want {
+			t.Errorf("of %d the client hears %q, want %q", a.Status, got, want)
+		}
 	}
 }
 
