@@ -80,8 +80,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 // A real file system that is full: what was admitted can still be recorded.
 func TestWhatWasAdmittedFitsOnADiskThatFillsUp(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting takes root")
+	if os.Getuid() != 0 && os.Getenv("CI") == "" {
+		t.Skip("mounting takes root; in CI this fails")
 	}
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {

@@ -185,6 +185,16 @@ func launch(t testing.TB, dir string, change func(*exec.Cmd), args ...string) (s
 	return s, said
 }
 
+// lacking ends a test for which this machine lacks something: it is left out,
+// except in CI, where nothing may be.
+func lacking(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why + "; in CI this fails")
+}
+
 // awaitReady waits until the server says that it is ready.
 func (s *server) awaitReady(ready <-chan struct{}) {
 	t := s.t

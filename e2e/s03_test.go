@@ -204,7 +204,7 @@ func readCPU(t *testing.T, instance string) (c cpuCounters) {
 
 func TestS03MemoryBringsItsShareOfTheMachineAndUseCorrectsIt(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("cgroups and a host beside this one need root")
+		lacking(t, "cgroups and a host beside this one need root")
 	}
 	world := newOutside(t)
 	sizingScenario(t, world)

@@ -173,7 +173,7 @@ func s06Watch(t *testing.T, dataDir string) *s06Counters {
 		}
 	}
 	if c.root == "" {
-		t.Skip("no cgroup counts the time of this server's instances, against which its bills could be held")
+		lacking(t, "no cgroup counts the time of this server's instances, against which its bills could be held")
 	}
 	await(t, patience, "the warming pool to have an instance", func() bool {
 		c.read()
@@ -340,7 +340,7 @@ func newS06(t *testing.T) *s06 {
 func TestS06TaskSetAsAnAPI(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("an ordinary user's bills are not exact: see docs/billing.md")
+		lacking(t, "an ordinary user's bills are not exact: see docs/billing.md")
 	}
 	w := newS06(t)
 	s06Subscribed(t, w)
@@ -587,7 +587,7 @@ func s06Killed(t *testing.T, w *s06, a *s06Account) {
 func TestS06ControlWithoutAnAPI(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("an ordinary user's bills are not exact: see docs/billing.md")
+		lacking(t, "an ordinary user's bills are not exact: see docs/billing.md")
 	}
 	w := newS06(t)
 	outside := s06Watch(t, w.dir)
