@@ -47,7 +47,12 @@ type Quotas struct {
 	Functions   int   `json:"functions,omitempty"`   // how many there may be
 	CodeBytes   int64 `json:"codeBytes,omitempty"`   // of all functions' and layers' packages
 	Requests    int   `json:"requests,omitempty"`    // of the API beside invocations, in a second
+	Weight      int   `json:"weight,omitempty"`      // how many accounts' turns it has while processors are short
 }
+
+// MaxWeight is the largest weight: an account has as many invocations of its own
+// beside what the accounts share as its weight is.
+const MaxWeight = 100
 
 // Bounds of a quota, beyond which it is a slip of the pen.
 const maxQuota = 1_000_000_000_000_000
@@ -61,6 +66,9 @@ func (q Quotas) Check() error {
 		if f.value < 0 || f.value > maxQuota {
 			return hearth.Errorf(hearth.InvalidParameter, "The quota %s can't be %d: it is a number from 1, or 0 for what every account has.", f.name, f.value)
 		}
+	}
+	if q.Weight < 0 || q.Weight > MaxWeight {
+		return hearth.Errorf(hearth.InvalidParameter, "The weight can't be %d: it is a number from 1 to %d, or 0 for what every account has, which is 1.", q.Weight, MaxWeight)
 	}
 	return nil
 }

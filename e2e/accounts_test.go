@@ -273,7 +273,7 @@ assert boto3.client("sts").get_caller_identity()["Arn"] == "arn:aws:iam::` + tea
 	}
 
 	// Quotas.
-	if _, err := s.hearth("account", "quota", "team-b", "--functions", "1", "--concurrency", "7"); err != nil {
+	if _, err := s.hearth("account", "quota", "team-b", "--functions", "1", "--concurrency", "7", "--weight", "3"); err != nil {
 		t.Fatal(err)
 	}
 	settings, err := b.lambda().GetAccountSettings(ctx, &lambda.GetAccountSettingsInput{})
@@ -296,6 +296,12 @@ assert boto3.client("sts").get_caller_identity()["Arn"] == "arn:aws:iam::` + tea
 	}
 	_, err = second.call("g")
 	refused(t, "after a kill", err, "AccessDeniedException", "identity-based")
+	if out, err := s.hearth("account", "quota", "team-b", "--json"); err != nil || !strings.Contains(out, `"weight": 3`) {
+		t.Errorf("after a kill: %s, %v", out, err)
+	}
+	if _, err := s.hearth("account", "quota", "team-b", "--weight", "101"); err == nil || !strings.Contains(err.Error(), "1 to 100") {
+		t.Errorf("a weight of 101: %v", err)
+	}
 
 	// Operating is the operator's, and so are the machine's files.
 	if out, err := a.run(hearthBinary, "source", "add", "host", "file://"+s.dir); err == nil || !strings.Contains(err.Error(), "operator") {

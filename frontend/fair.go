@@ -20,7 +20,8 @@ import (
 // and the others wait, each account's in a queue of its own; who has used least
 // of late is next. An account that has nothing under way waits for nobody: each
 // has one slot of its own, beside those that are shared. So one account's flood
-// waits behind itself, and nobody else waits behind it. While there are
+// waits behind itself, and nobody else waits behind it. An account of weight n is
+// given what n accounts of weight 1 would be together. While there are
 // processors to spare the gate is open, and costs two loads.
 //
 // An invocation holds its slot until it ends, but once its container has its
@@ -35,6 +36,9 @@ type Gate struct {
 	Busy func() (part float64, ok bool)
 	// Least is how many slots there are at least; 0 is one for each processor.
 	Least int
+	// Weight is an account's, asked while the gate is shut; less than 1 is 1, and
+	// nil is that all accounts' is.
+	Weight func(hearth.Account) int
 
 	shut    atomic.Bool  // invocations take slots
 	looked  atomic.Int64 // Unix nanoseconds
@@ -53,10 +57,14 @@ type Gate struct {
 
 // share is one account's part of what is used while the gate is shut.
 type share struct {
-	used    time.Duration // of slots, on the gate's clock
+	used    time.Duration // of slots, on the gate's clock: by the weight
+	weight  int           // how many slots are its own
 	holds   int
 	waiters *list.List // of *waiter
 }
+
+// charge has the account have used so much of a slot more.
+func (s *share) charge(d time.Duration) { s.used += d / time.Duration(s.weight) }
 
 type waiter struct{ let chan struct{} }
 
@@ -143,6 +151,10 @@ type slot struct {
 // enter takes a slot, for which it waits its account's turn. It waits no longer
 // than ctx.
 func (g *Gate) enter(ctx context.Context, account hearth.Account) (*slot, error) {
+	weight := 1
+	if g.Weight != nil {
+		weight = max(g.Weight(account), 1)
+	}
 	g.mu.Lock()
 	s := g.shares[account]
 	if s == nil {
@@ -155,6 +167,7 @@ func (g *Gate) enter(ctx context.Context, account hearth.Account) (*slot, error)
 	if s.holds == 0 && s.waiters.Len() == 0 {
 		s.used = max(s.used, g.clock) // nobody saves up
 	}
+	s.weight = weight
 	if !g.shut.Load() {
 		if s.holds == 0 {
 			delete(g.shares, account)
@@ -162,7 +175,7 @@ func (g *Gate) enter(ctx context.Context, account hearth.Account) (*slot, error)
 		g.mu.Unlock()
 		return nil, nil
 	}
-	if g.waiting == 0 && g.taken < g.slots || s.holds == 0 && s.waiters.Len() == 0 {
+	if g.waiting == 0 && g.taken < g.slots || s.holds < s.weight && s.waiters.Len() == 0 {
 		g.grant(s)
 		g.mu.Unlock()
 		return g.hold(account), nil
@@ -196,7 +209,7 @@ func (g *Gate) enter(ctx context.Context, account hearth.Account) (*slot, error)
 // grant gives a slot to an account. Called with mu held.
 func (g *Gate) grant(s *share) {
 	s.holds++
-	s.used += entry
+	s.charge(entry)
 	g.taken++
 }
 
@@ -254,10 +267,10 @@ func (s *slot) leave() {
 // back takes a slot back that was held so long. Called with mu held.
 func (g *Gate) back(account hearth.Account, held time.Duration) {
 	s := g.shares[account]
-	s.used += max(held-entry, 0)
+	s.charge(max(held-entry, 0))
 	s.holds--
 	g.taken--
-	if s.holds == 0 && s.waiters.Len() > 0 {
+	for s.holds < s.weight && s.waiters.Len() > 0 {
 		g.let(s)
 	}
 	g.serve()

@@ -102,6 +102,70 @@ func TestAccountsShareSlotsByWhatTheyUse(t *testing.T) {
 	})
 }
 
+// Accounts that have more than enough to do use the slots in proportion to their
+// weights, however many slots there are, whatever one invocation costs and
+// whatever their weights become meanwhile.
+func TestAccountsShareSlotsByTheirWeights(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.IntRange(2, 4).Draw(rt, "accounts")
+		slots := rapid.IntRange(1, 12).Draw(rt, "slots")
+		weights := rapid.SliceOfN(rapid.IntRange(1, 4), n, n).Draw(rt, "weights")
+		later := rapid.SliceOfN(rapid.IntRange(1, 4), n, n).Draw(rt, "weights later")
+		each := rapid.SliceOfN(rapid.IntRange(2, 10), n, n).Draw(rt, "milliseconds")
+		synctest.Test(t, func(t *testing.T) {
+			g := shutGate(slots)
+			var mu sync.Mutex
+			now := weights
+			g.Weight = func(a hearth.Account) int {
+				mu.Lock()
+				defer mu.Unlock()
+				return now[a[len(a)-1]-'0']
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			used := make([]atomic.Int64, n)
+			var wg sync.WaitGroup
+			for i := range n {
+				for range 24 {
+					wg.Go(func() {
+						for ctx.Err() == nil {
+							s, err := g.enter(ctx, hearth.Account(fmt.Sprint("11112222333", i)))
+							if err != nil {
+								return
+							}
+							time.Sleep(time.Duration(each[i]) * time.Millisecond)
+							s.leave()
+							used[i].Add(int64(each[i]))
+						}
+					})
+				}
+			}
+			for _, w := range [][]int{weights, later} {
+				mu.Lock()
+				now = w
+				mu.Unlock()
+				time.Sleep(100 * time.Millisecond) // what was let in by the weights before
+				for i := range used {
+					used[i].Store(0)
+				}
+				time.Sleep(time.Second)
+				least, most := 0.0, 0.0
+				for i := range used {
+					part := float64(used[i].Load()) / float64(w[i])
+					if i == 0 || part < least {
+						least = part
+					}
+					most = max(most, part)
+				}
+				if most > 1.2*least {
+					rt.Errorf("%d slots, weights %v: the accounts used %v, %v to %v a weight", slots, w, used, least, most)
+				}
+			}
+			stop()
+			wg.Wait()
+		})
+	})
+}
+
 // One that waits for something itself, or for another invocation, holds nobody
 // up for longer than the lease.
 func TestALongInvocationHoldsItsSlotNoLongerThanTheLease(t *testing.T) {

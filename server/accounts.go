@@ -83,7 +83,7 @@ type accountList struct{ s *Server }
 // quotasOf are the quotas that hold: where an account's own say nothing, every
 // account's.
 func (s *Server) quotasOf(q account.Quotas) control.Quotas {
-	out := control.Quotas{Concurrency: q.Concurrency, Functions: q.Functions, CodeBytes: q.CodeBytes, Requests: q.Requests}
+	out := control.Quotas{Concurrency: q.Concurrency, Functions: q.Functions, CodeBytes: q.CodeBytes, Requests: q.Requests, Weight: max(q.Weight, 1)}
 	if out.Concurrency == 0 {
 		out.Concurrency = s.cfg.Concurrency
 	}
@@ -123,7 +123,7 @@ func (l accountList) Get(ctx context.Context, named string) (control.Account, er
 }
 
 func quotasFrom(q control.Quotas) account.Quotas {
-	return account.Quotas{Concurrency: q.Concurrency, Functions: q.Functions, CodeBytes: q.CodeBytes, Requests: q.Requests}
+	return account.Quotas{Concurrency: q.Concurrency, Functions: q.Functions, CodeBytes: q.CodeBytes, Requests: q.Requests, Weight: q.Weight}
 }
 
 // Create implements control.Accounts.
@@ -166,6 +166,7 @@ func (l accountList) SetQuotas(ctx context.Context, named string, c control.Quot
 			set(&q.Functions, c.Functions)
 			set(&q.CodeBytes, c.CodeBytes)
 			set(&q.Requests, c.Requests)
+			set(&q.Weight, c.Weight)
 		})
 	})
 }

@@ -154,6 +154,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), resealing: resealing{due: make(chan struct{}, 1)}, metrics: prometheus.NewRegistry()}
 	if cfg.Fair {
 		s.gate = frontend.NewGate()
+		s.gate.Weight = func(id hearth.Account) int { return s.quotas(id).Weight }
 	}
 	s.limits = frontend.NewLimits(cfg.Concurrency, cfg.Rate)
 	defer func() {

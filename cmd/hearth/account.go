@@ -90,6 +90,7 @@ func quotaFlags(cmd *cobra.Command, q *control.Quotas) {
 	f.IntVar(&q.Functions, "functions", 0, "how `many` functions there may be (0: any number)")
 	f.Int64Var(&q.CodeBytes, "code-bytes", 0, "how many `bytes` of packages there may be (0: 75 GiB)")
 	f.IntVar(&q.Requests, "requests", 0, "how many `requests` of the API beside invocations in a second (0: as --api-rate of hearth up)")
+	f.IntVar(&q.Weight, "weight", 0, "how many accounts' `turns` it has while processors are short (0: 1)")
 }
 
 func (a *app) accountListCmd() *cobra.Command {
@@ -332,6 +333,7 @@ func (a *app) accountQuotaCmd() *cobra.Command {
 				"functions":   func() { c.Functions = &q.Functions },
 				"code-bytes":  func() { c.CodeBytes = &q.CodeBytes },
 				"requests":    func() { c.Requests = &q.Requests },
+				"weight":      func() { c.Weight = &q.Weight },
 			} {
 				if cmd.Flags().Changed(name) {
 					change()
@@ -353,6 +355,7 @@ func (a *app) accountQuotaCmd() *cobra.Command {
 			t.add("functions", a.bold(bound(int64(found.Quotas.Functions))), strconv.Itoa(found.Usage.Functions))
 			t.add("code-bytes", a.bold(bound(found.Quotas.CodeBytes)), strconv.FormatInt(found.Usage.CodeBytes, 10))
 			t.add("requests", a.bold(bound(int64(found.Quotas.Requests))), "")
+			t.add("weight", a.bold(strconv.Itoa(found.Quotas.Weight)), "")
 			t.print(a.out, a)
 			if !changed {
 				a.say("Change one with: hearth account quota %s --concurrency N", args[0])
