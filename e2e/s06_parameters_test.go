@@ -99,6 +99,24 @@ func TestS06SubscribersSetParametersOfTheirOwn(t *testing.T) {
 		t.Errorf("%v %+v", err, got)
 	}
 	fmt.Fprintln(&seen, got.payload, decoded(t, got.log))
+	// Of the request id that A1 tells it, the owner learns its own side alone.
+	var raised string
+	await(t, patience, "the run that raised is recorded", func() bool {
+		for _, d := range a1.decisions("place") {
+			if d.Outcome == "error" {
+				raised = d.RequestID
+			}
+		}
+		return raised != ""
+	})
+	story := b.must("explain", raised)
+	if !strings.Contains(story, "account "+a1.id+", by task sign of the API pen at prod") || !strings.Contains(story, "error in") || strings.Contains(story, "pen--sign") {
+		t.Errorf("the owner is told %s", story)
+	}
+	if out, err := a2.hearth("explain", raised); err == nil {
+		t.Errorf("A2 is told %s", out)
+	}
+	fmt.Fprintln(&seen, story)
 	for _, secret := range []string{keys[a1], keys[a2], "b-source-of-tasks"} {
 		if i, s := strings.Index(seen.String(), secret), seen.String(); i >= 0 {
 			t.Errorf("somebody sees %q: …%s…", secret, s[max(0, i-300):min(len(s), i+200)])

@@ -4,9 +4,13 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -216,4 +220,48 @@ func TestAWebSocketAPIIsMadeAndUsedByItsClients(t *testing.T) {
 	})
 	s.stop()
 	stays.hears("closed 1001")
+}
+
+// boto3Backend makes a WebSocket API whose messages go to an HTTP server.
+const boto3Backend = `
+import boto3, sys
+c = boto3.client("apigatewayv2")
+id = c.create_api(Name="backend", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.action")["ApiId"]
+i = c.create_integration(ApiId=id, IntegrationType="HTTP_PROXY", IntegrationMethod="POST", IntegrationUri=sys.argv[1])["IntegrationId"]
+r = c.create_route(ApiId=id, RouteKey="$default", Target="integrations/" + i, RouteResponseSelectionExpression="$default")["RouteId"]
+c.create_route_response(ApiId=id, RouteId=r, RouteResponseKey="$default")
+c.create_stage(ApiId=id, StageName="live", AutoDeploy=True,
+    AccessLogSettings={"DestinationArn": "arn:aws:logs:us-east-1:000000000000:log-group:/access/backend", "Format": "$context.eventType $context.status backend $context.integrationStatus $context.requestId"})
+print(id)
+`
+
+// What an HTTP server answers to a message its client hears, an error as well,
+// and the operator sees its status.
+func TestAnHTTPBackendsErrorReachesTheWebSocketsClient(t *testing.T) {
+	t.Parallel()
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		status, err := strconv.Atoi(string(body))
+		if err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(status)
+		fmt.Fprint(w, `{"said":`, status, `}`)
+	}))
+	t.Cleanup(backend.Close)
+	s := start(t, "--http-backends", strings.TrimPrefix(backend.URL, "http://"))
+	id := strings.TrimSpace(s.run(t.TempDir(), "python3", "-c", boto3Backend, backend.URL))
+	c := s.chatter(t, "ws"+strings.TrimPrefix(s.endpoint, "http")+"/execute-api/"+id+"/live")
+	c.hears("open")
+	for _, status := range []string{"200", "404", "503"} {
+		c.say(status)
+		c.hears(`{"said":` + status + `}`)
+		want := "MESSAGE 200 backend " + status
+		await(t, patience, want, func() bool {
+			return strings.Contains(s.run(t.TempDir(), "aws", "logs", "filter-log-events", "--log-group-name", "/access/backend", "--output", "json"), want)
+		})
+	}
 }
