@@ -152,9 +152,10 @@ func (s *service) simulate(c *query.Call, p *iam.Permissions, id string, more []
 }
 
 // maxWork bounds what one call makes the judge do, in the product of what it
-// compares: bytes of policies with bytes of requests. What is beyond it is for
-// the next page.
-const maxWork = 1 << 28
+// compares: bytes of policies with bytes of requests. It bounds the memory, too,
+// since policies' variables are filled in with what the request says. What is
+// beyond it is for the next page.
+const maxWork = 1 << 26
 
 var actionName = regexp.MustCompile(`^[a-zA-Z0-9-]{1,64}:[a-zA-Z0-9]{1,128}$`)
 
@@ -278,7 +279,7 @@ func inOrder(text string, kind language.Kind) (*language.Document, error) {
 // cost is at most what it takes to judge, in the unit of maxWork, and to say
 // which statements matched.
 func (t *trial) cost(action, resource string) int {
-	return t.size*(len(action)+len(resource)+t.contextSize) + t.statements<<16
+	return t.size*(len(action)+len(resource)+t.contextSize) + t.statements<<14
 }
 
 // The sorts of policies, in the words that the service's answers have.
