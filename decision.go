@@ -24,7 +24,7 @@ type Decision struct {
 	Withheld      string `json:"-"`
 
 	Function string `json:"function,omitempty"`
-	Version  string  `json:"version,omitempty"`
+	Version  string `json:"version,omitempty"`
 	// Generation is that of the code and configuration that ran, or that the
 	// decision is about; 0 is of none, or not said.
 	Generation uint64 `json:"generation,omitempty"`

@@ -108,7 +108,7 @@ type Placement struct {
 	First     bool // the container has run nothing before
 	// Withheld is why another account's code could not be run: for its owner.
 	Withheld string
-	Knew      Knowledge
+	Knew     Knowledge
 	// Capacity is the kind that it ran on, Price what a GiB of that cost an hour
 	// when it began, and Cost what it has cost in all, also where it was cut. ""
 	// where capacity is of one kind and has no price.
