@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -30,7 +31,7 @@ type Message struct {
 
 // Form is what the messages of one mapping have in common.
 type Form struct {
-	Kind   string // such as "redis": the eventSource is hearth:redis
+	Kind   string // such as "redis", a plain word: the eventSource is hearth:redis
 	Source string // the ARN
 	Region string
 }
@@ -43,37 +44,55 @@ type attribute struct {
 	Type  string `json:"dataType"`
 }
 
+// delivered is what messages of all brokers have in an event.
+type delivered struct {
+	ID         string               `json:"messageId"`
+	Body       string               `json:"body"`
+	Attributes attributes           `json:"attributes"`
+	Headers    map[string]attribute `json:"messageAttributes"`
+	Source     string               `json:"eventSource"`
+	ARN        string               `json:"eventSourceARN"`
+	Region     string               `json:"awsRegion"`
+	Encoded    bool                 `json:"isBase64Encoded,omitempty"`
+}
+
+type attributes struct {
+	Sent     string `json:"SentTimestamp,omitempty"`
+	Receives string `json:"ApproximateReceiveCount,omitempty"`
+}
+
 // Record is the message as a record. Its Position, Group and Handle are not
 // set.
 func (f Form) Record(m Message) (*poll.Record, error) {
-	body, encoded := string(m.Body), false
-	if !utf8.Valid(m.Body) {
-		body, encoded = base64.StdEncoding.EncodeToString(m.Body), true
+	doc := delivered{
+		ID: m.ID, Headers: make(map[string]attribute, len(m.Headers)),
+		Source: "hearth:" + f.Kind, ARN: f.Source, Region: f.Region, Encoded: !utf8.Valid(m.Body),
 	}
-	attributes := map[string]string{}
+	if doc.Encoded {
+		doc.Body = base64.StdEncoding.EncodeToString(m.Body)
+	} else {
+		doc.Body = string(m.Body)
+	}
 	if !m.Sent.IsZero() {
-		attributes["SentTimestamp"] = strconv.FormatInt(m.Sent.UnixMilli(), 10)
+		doc.Attributes.Sent = strconv.FormatInt(m.Sent.UnixMilli(), 10)
 	}
 	if m.Receives > 0 {
-		attributes["ApproximateReceiveCount"] = strconv.Itoa(m.Receives)
+		doc.Attributes.Receives = strconv.Itoa(m.Receives)
 	}
-	headers := make(map[string]attribute, len(m.Headers))
 	for name, value := range m.Headers {
 		if utf8.ValidString(value) {
-			headers[name] = attribute{value, "String"}
+			doc.Headers[name] = attribute{value, "String"}
 		}
 	}
-	doc := map[string]any{
-		"messageId": m.ID, "body": body, "attributes": attributes, "messageAttributes": headers,
-		"eventSource": "hearth:" + f.Kind, "eventSourceARN": f.Source, "awsRegion": f.Region, f.Kind: m.Own,
-	}
-	if encoded {
-		doc["isBase64Encoded"] = true
-	}
-	data, err := json.Marshal(doc)
+	data, err := json.Marshal(&doc)
 	if err != nil {
 		return nil, fmt.Errorf("the message %s: %w", m.ID, err)
 	}
+	own, err := json.Marshal(m.Own)
+	if err != nil {
+		return nil, fmt.Errorf("the message %s: %w", m.ID, err)
+	}
+	data = slices.Concat(data[:len(data)-1], []byte(`,"`+f.Kind+`":`), own, []byte{'}'})
 	return &poll.Record{ID: m.ID, Body: data, Sent: m.Sent, Receives: m.Receives}, nil
 }
 
