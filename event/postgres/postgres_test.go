@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -370,6 +371,97 @@ func TestSlotGoesWithItsMapping(t *testing.T) {
 	var n int
 	if err := d.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1", "hearth_"+table(m)).Scan(&n); err != nil || n != 0 {
 		t.Error(n, err)
+	}
+}
+
+// count is what a query counts.
+func (d database) count(t *testing.T, query string, args ...any) (n int) {
+	t.Helper()
+	if err := d.conn.QueryRow(t.Context(), query, args...).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestOutboxGivesBackWhatItTookAhead(t *testing.T) {
+	d := newDatabase(t)
+	m, at := d.outbox(t)
+	d.exec(t, "INSERT INTO "+m.ID+" (body) SELECT i::text FROM generate_series(1, 20000) i")
+	src, err := postgres.Opener.Open(t.Context(), m, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Pages grow while they are used up quickly.
+	var got []*poll.Record
+	taken := "SELECT count(*) FROM " + m.ID + " WHERE taken_until IS NOT NULL"
+	for d.count(t, taken) <= len(got) {
+		records, err := src.(poll.Queue).Take(t.Context(), 10, 0)
+		if err != nil || len(records) != 10 {
+			t.Fatalf("%d records: %v", len(records), err)
+		}
+		got = append(got, records...)
+	}
+	for i, r := range got {
+		if r.ID != strconv.Itoa(i+1) {
+			t.Fatalf("record %d is %s", i+1, r.ID)
+		}
+	}
+	if err := src.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.count(t, taken); n != len(got) {
+		t.Errorf("%d rows are taken, where %d were handed over", n, len(got))
+	}
+	if n := d.count(t, "SELECT count(*) FROM "+m.ID+" WHERE receives <> 0 AND taken_until IS NULL"); n != 0 {
+		t.Errorf("%d rows that were given back count as received", n)
+	}
+}
+
+func TestOutboxDeletesWhatWasProcessedThoughItsConnectionsWereCut(t *testing.T) {
+	d := newDatabase(t)
+	m, at := d.outbox(t)
+	d.exec(t, "INSERT INTO "+m.ID+" (body) VALUES ('a'), ('b')")
+	q := sourcetest.Opened[poll.Queue](t, postgres.Opener, m, at)
+	records, err := q.Take(t.Context(), 2, 0)
+	if err != nil || len(records) != 2 {
+		t.Fatal(len(records), err)
+	}
+	d.exec(t, "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'hearth'")
+	if err := q.Ack(t.Context(), records); err == nil {
+		t.Error("a connection that was cut did as it was told")
+	}
+	if err := q.Ack(t.Context(), records); err != nil {
+		t.Error(err)
+	}
+	if n := d.count(t, "SELECT count(*) FROM "+m.ID); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+	if _, err := q.Take(t.Context(), 1, 0); err == nil {
+		t.Error("it goes on taking, and hears of nothing any more")
+	}
+}
+
+func TestOutboxTellsOthersOfWhatItGivesBack(t *testing.T) {
+	d := newDatabase(t)
+	m, at := d.outbox(t)
+	d.exec(t, "INSERT INTO "+m.ID+" (body) VALUES ('mine'), ('another''s')")
+	q := sourcetest.Opened[poll.Queue](t, postgres.Opener, m, at)
+	records, err := q.Take(t.Context(), 2, 0)
+	if err != nil || len(records) != 2 {
+		t.Fatal(len(records), err)
+	}
+	d.exec(t, "UPDATE "+m.ID+" SET taken_by = 'another' WHERE id = 2")
+	d.exec(t, "LISTEN "+m.ID)
+	if err := q.Release(t.Context(), records, poll.Unused); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := d.conn.WaitForNotification(ctx); err != nil {
+		t.Error(err)
+	}
+	if n := d.count(t, "SELECT sum(id) FROM "+m.ID+" WHERE taken_until IS NULL"); n != 1 {
+		t.Errorf("given back are the rows that add up to %d, want the first alone", n)
 	}
 }
 
