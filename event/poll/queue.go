@@ -3,19 +3,17 @@ package poll
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/hearth-faas/hearth"
 )
 
-// queueRun reads a mapping's queue: one goroutine takes and gathers, one a
-// batch processes.
+// queueRun reads a mapping's queue: takers gather batches, and one goroutine a
+// batch processes it.
 type queueRun struct {
 	*run
 	queue  Queue
 	traits Traits
 	hold   *hold
-	over   []*Record // taken and filtered, and too much for the batch before
 
 	mu      sync.Mutex
 	pace    *pace
@@ -23,7 +21,9 @@ type queueRun struct {
 	waiting int           // records that failed and wait to be tried again
 	refused int           // batches of those that were refused: as long as there are any nothing is taken
 	short   bool          // since there was nothing to take, something had to wait for the pace's limit
+	others  int           // takers beside the first
 	change  chan struct{} // closed when there may be room
+	taking  sync.WaitGroup
 	atWork  sync.WaitGroup
 }
 
@@ -39,66 +39,8 @@ func newQueueRun(r *run, q Queue) *queueRun {
 // it may be, and whose queue does not count.
 const defaultTries = 10
 
-// How long a take waits when there was nothing, and how many failed records may
-// wait in memory.
-const (
-	longTake    = 20 * time.Second
-	mostWaiting = 1000
-)
-
-// read takes records and has them processed, until ctx ends or the queue cannot
-// be taken from. It returns when nothing is held any more.
-func (q *queueRun) read(ctx context.Context) error {
-	keeping, stop := context.WithCancel(q.hard)
-	var keeper sync.WaitGroup
-	keeper.Go(func() { q.hold.keep(keeping) })
-	defer func() {
-		q.drop(q.over)
-		q.atWork.Wait()
-		stop()
-		keeper.Wait()
-	}()
-	busy := false // the last take gave something
-	for {
-		// While there is much to do the place comes first, so that what waits
-		// for one waits in the queue. When there is nothing, no place is held
-		// for the time that this lasts.
-		early := busy && q.settings.window == 0
-		if err := q.room(ctx, early, true); err != nil {
-			return err
-		}
-		if early {
-			if err := q.place(ctx); err != nil {
-				return err
-			}
-		}
-		b, err := q.gather(ctx, busy)
-		if b == nil || err != nil {
-			if early {
-				q.places.release(q.m.Account, q.m.ID)
-				q.end(nil)
-			}
-			if err != nil {
-				return err
-			}
-			q.nothing(!busy)
-			busy = false
-			continue
-		}
-		busy = true
-		if !early {
-			err := q.room(ctx, true, false)
-			if err == nil {
-				err = q.place(ctx)
-			}
-			if err != nil {
-				q.drop(b.records)
-				return err
-			}
-		}
-		q.atWork.Go(func() { q.process(ctx, b) })
-	}
-}
+// mostWaiting is how many failed records may wait in memory.
+const mostWaiting = 1000
 
 // place waits for one of the process's places for a batch that is counted as at
 // work.
@@ -195,75 +137,6 @@ func (q *queueRun) paced(why string) {
 		q.changed()
 		q.decide("pace", why, q.pace.allowed())
 	}
-}
-
-// gather takes a batch: nil if there is nothing to process. now: there was
-// something a moment ago, so that an empty take need not wait.
-func (q *queueRun) gather(ctx context.Context, now bool) (*batch, error) {
-	wait := longTake
-	if now {
-		wait = 0
-	}
-	b := &batch{}
-	for {
-		if b.fill(&q.over, q.settings.batch) {
-			break
-		}
-		if len(b.records) > 0 {
-			// The wait for more is from the first record on.
-			if wait = b.records[0].Taken.Add(q.settings.window).Sub(q.cfg.Clock.Now()); wait <= 0 {
-				break
-			}
-		}
-		taken, err := q.queue.Take(ctx, q.settings.batch-len(b.records), wait)
-		at := q.cfg.Clock.Now()
-		if len(taken) > 0 {
-			q.hold.add(taken)
-			q.cfg.Metrics.taken(q.kind, len(taken))
-			for _, r := range taken {
-				if r.Taken.IsZero() {
-					r.Taken = at
-				}
-			}
-			kept, dropped := q.filters.keep(q.queue, taken)
-			if len(dropped) > 0 {
-				q.cfg.Metrics.count(q.kind, "filtered", len(dropped))
-				q.ack(dropped)
-			}
-			q.over = append(q.over, kept...)
-		}
-		switch {
-		case err != nil || ctx.Err() != nil:
-			q.drop(b.records)
-			if err == nil {
-				err = ctx.Err()
-			}
-			return nil, err
-		case len(taken) == 0 && len(b.records) == 0:
-			return nil, nil
-		}
-	}
-	b.ready = b.records[0].Taken
-	if q.settings.window > 0 {
-		// Until now it was its owner's wish that it wait.
-		b.ready = q.cfg.Clock.Now()
-	}
-	return b, nil
-}
-
-// fill moves records from over into b, and tells whether b is full: of records
-// or of bytes.
-func (b *batch) fill(over *[]*Record, most int) bool {
-	for i, r := range *over {
-		if size := len(r.Body) + 1; len(b.records) == most || len(b.records) > 0 && b.bytes+size > MaxEvent-envelope {
-			*over = (*over)[i:]
-			return true
-		} else {
-			b.records, b.bytes = append(b.records, r), b.bytes+size
-		}
-	}
-	*over = nil
-	return len(b.records) == most
 }
 
 // process runs a batch, in its place, to the end of all its records.

@@ -25,9 +25,12 @@ type queue struct {
 	all    map[string]*Record
 	change chan struct{}
 	opened int
-	fails  int // takes that fail from now on
-	unused int // released so
-	doubly int // acknowledged without being held
+	fails  int           // takes that fail from now on
+	away   time.Duration // how long an answer of it takes
+	taking int           // takes under way
+	most   int           // of them at once
+	unused int           // released so
+	doubly int           // acknowledged without being held
 }
 
 func newQueue(traits Traits) *queue {
@@ -69,6 +72,16 @@ func (q *queue) Close() error {
 }
 
 func (q *queue) Take(ctx context.Context, most int, wait time.Duration) ([]*Record, error) {
+	q.mu.Lock()
+	q.taking++
+	q.most = max(q.most, q.taking)
+	q.mu.Unlock()
+	defer func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.taking--
+	}()
+	time.Sleep(q.away)
 	until := time.Now().Add(wait)
 	for {
 		q.mu.Lock()
@@ -191,8 +204,11 @@ func TestEveryRecordOfAQueueIsProcessedOrParked(t *testing.T) {
 		fails := rapid.IntRange(0, 3).Draw(rt, "fails")
 		restarts := rapid.IntRange(0, 2).Draw(rt, "restarts")
 		takes := rapid.SliceOfN(rapid.IntRange(1, 20_000), 8, 8).Draw(rt, "takes")
+		parallel := rapid.Bool().Draw(rt, "parallel")
+		away := time.Duration(rapid.IntRange(0, 50).Draw(rt, "away")) * time.Millisecond
 		err := bubble(t, func(t *testing.T) error {
-			q := newQueue(Traits{Hold: hold})
+			q := newQueue(Traits{Hold: hold, Parallel: parallel})
+			q.away = away
 			w := newWorld(t, q, nil)
 			left := throttles
 			w.do = func(ids []string) (string, error) {
@@ -253,6 +269,9 @@ func TestEveryRecordOfAQueueIsProcessedOrParked(t *testing.T) {
 			if w.most > ceiling {
 				return fmt.Errorf("%d at once, where %d are allowed", w.most, ceiling)
 			}
+			if q.taking != 0 || q.most > 1 && (!parallel || q.most > ceiling) {
+				return fmt.Errorf("it was taken from by %d at once, and is by %d after the stop", q.most, q.taking)
+			}
 			if restarts == 0 {
 				for id, times := range w.processed {
 					if times > 1 {
@@ -266,4 +285,66 @@ func TestEveryRecordOfAQueueIsProcessedOrParked(t *testing.T) {
 			rt.Fatal(err)
 		}
 	})
+}
+
+// What a queue that is some way off gives does not depend on how far: as long as
+// it gives as much as it is asked for, more ask it at once, and one when it is
+// empty. Without Parallel a second and more would pass for each 500 records.
+func TestAQueueSomeWayOffIsTakenFromByAsManyAsItHasRecordsFor(t *testing.T) {
+	const n, away = 4000, 25 * time.Millisecond
+	for _, parallel := range []bool{true, false} {
+		if err := bubble(t, func(t *testing.T) error {
+			q := newQueue(Traits{Redelivers: true, Hold: 30 * time.Second, Parallel: parallel})
+			q.away = away
+			w := newWorld(t, q, nil)
+			q.put(ids("r", n)...)
+			began := time.Now()
+			stop := w.run(queueMapping())
+			defer stop()
+			if err := w.until("all are processed", func() bool { return w.finished() == n && q.left() == 0 }); err != nil {
+				return err
+			}
+			took := time.Since(began)
+			time.Sleep(time.Second)
+			q.mu.Lock()
+			now, most := q.taking, q.most
+			q.mu.Unlock()
+			alone := n / 10 * away
+			if now != 1 || parallel != (most >= 8) || parallel != (took < alone/3) || most > 64 {
+				return fmt.Errorf("parallel is %v: %d took from it at once, and %d do now that it is empty; %v went by, where one alone needs %v", parallel, most, now, took, alone)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A taker's error ends all of them, and what the others had taken by then is
+// processed or comes again.
+func TestAnErrorOfOneTakerLosesNothingOfTheOthers(t *testing.T) {
+	if err := bubble(t, func(t *testing.T) error {
+		const n = 600
+		q := newQueue(Traits{Redelivers: true, Hold: 30 * time.Second, Parallel: true})
+		q.away = 25 * time.Millisecond
+		w := newWorld(t, q, nil)
+		q.put(ids("r", n)...)
+		stop := w.run(queueMapping())
+		defer stop()
+		if err := w.until("several take", func() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.taking > 2 }); err != nil {
+			return err
+		}
+		q.mu.Lock()
+		q.fails = 1
+		q.mu.Unlock()
+		if err := w.until("all are processed", func() bool { return w.finished() == n && q.left() == 0 }); err != nil {
+			return err
+		}
+		if q.opened != 2 {
+			return fmt.Errorf("it was opened %d times, want once more after the error", q.opened)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
 }

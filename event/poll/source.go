@@ -63,7 +63,8 @@ type Source interface {
 }
 
 // Queue is a source whose records are taken one by one, in no order or in that
-// of their groups. One goroutine at a time calls Take, any number the rest.
+// of their groups. One goroutine at a time calls Take, unless Traits.Parallel;
+// any number call the rest.
 //
 // Errors may pass; the framework waits and calls again. An error that cannot
 // (no such queue, wrong password) should say in a sentence what is wrong, since
@@ -98,6 +99,10 @@ type Traits struct {
 	// Hold is how long a taken record is kept from others, unless Extend is
 	// called; 0 is until it is acknowledged or released, or Close.
 	Hold time.Duration
+	// Parallel: several goroutines may call Take at once, and each is given
+	// something, as with a server some way off that takes long to answer. They
+	// are never given records of one group at once.
+	Parallel bool
 }
 
 // Reason is why records are given back.
