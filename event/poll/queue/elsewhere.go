@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -52,6 +53,18 @@ const (
 	mostWait    = 20 * time.Second
 )
 
+// How many requests there are at once: for one batch, whose messages are asked
+// for or deleted, and for all. A request takes a connection.
+const (
+	atOnce    = 8
+	mostConns = 64
+)
+
+// lastAnswer is how long the answer to a request for messages is waited for that
+// nobody wants any more: they would be hidden until their timeout ends if they
+// were not given back.
+const lastAnswer = 5 * time.Second
+
 func openElsewhere(ctx context.Context, m *event.Mapping, at poll.Place) (poll.Source, error) {
 	if at.URL == nil || strings.Trim(at.URL.Path, "/") == "" {
 		return nil, errors.New("the URL names no queue: it is that of the queue with sqs+ before it, as in sqs+https://sqs.eu-west-1.amazonaws.com/123456789012/orders")
@@ -62,7 +75,7 @@ func openElsewhere(ctx context.Context, m *event.Mapping, at poll.Place) (poll.S
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = a.TLS
-	transport.MaxIdleConnsPerHost = 64 // batches end at the same time
+	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost = mostConns, mostConns
 	base := url.URL{Scheme: strings.TrimPrefix(at.URL.Scheme, "sqs+"), Host: at.URL.Host}
 	region := regionOf(m, at.URL)
 	q := &elsewhere{
@@ -81,7 +94,7 @@ func openElsewhere(ctx context.Context, m *event.Mapping, at poll.Place) (poll.S
 		transport.CloseIdleConnections()
 		return nil, err
 	}
-	opened.close = transport.CloseIdleConnections
+	opened.atOnce, opened.close = atOnce, transport.CloseIdleConnections
 	return opened, nil
 }
 
@@ -117,7 +130,7 @@ func (e *elsewhere) failed(err error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return fmt.Errorf("the server of %s says %s: %s", e.url, api.ErrorCode(), api.ErrorMessage())
 	}
-	return err
+	return fmt.Errorf("the server of %s does not answer: %w", e.url, err)
 }
 
 // Attributes implements Queues.
@@ -136,9 +149,15 @@ func (e *elsewhere) Attributes(ctx context.Context, _ hearth.Account, _ string, 
 }
 
 // Receive implements Queues. It waits for whole seconds, rounded up, and for no
-// longer than a request may.
+// longer than a request may. If ctx ends while a request is answered that does
+// not wait, it returns what is in the answer.
 func (e *elsewhere) Receive(ctx context.Context, _ string, o sqs.ReceiveOptions) ([]sqs.Message, error) {
 	wait := min(o.Wait, mostWait)
+	if wait == 0 {
+		var end context.CancelFunc
+		ctx, end = later(ctx, lastAnswer)
+		defer end()
+	}
 	ctx, cancel := context.WithTimeout(ctx, wait+ioTimeout)
 	defer cancel()
 	out, err := e.client.ReceiveMessage(ctx, &client.ReceiveMessageInput{
@@ -154,6 +173,13 @@ func (e *elsewhere) Receive(ctx context.Context, _ string, o sqs.ReceiveOptions)
 		messages[i] = received(&m)
 	}
 	return messages, nil
+}
+
+// later is a context that ends so much later than another.
+func later(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(by, cancel) })
+	return late, func() { stop(); cancel() }
 }
 
 func seconds(d time.Duration) int32 { return int32(d / time.Second) }
@@ -235,18 +261,29 @@ func (e *elsewhere) visible(ctx context.Context, handles []string, timeout time.
 	})
 }
 
-// each has do work on the handles, ten at a time. It returns what failed.
+// each has do work on the handles, ten with a request and some requests at once.
+// It returns what failed.
 func (e *elsewhere) each(ctx context.Context, handles []string, do func(context.Context, []string) ([]types.BatchResultErrorEntry, error)) (errs []error) {
+	var mu sync.Mutex // over errs
+	var all sync.WaitGroup
+	free := make(chan struct{}, atOnce)
 	for some := range slices.Chunk(handles, mostEntries) {
-		ctx, cancel := context.WithTimeout(ctx, ioTimeout)
-		failed, err := do(ctx, some)
-		cancel()
-		if err != nil {
-			errs = append(errs, e.failed(err))
-		}
-		for _, f := range failed {
-			errs = append(errs, fmt.Errorf("the server of %s says %s: %s", e.url, aws.ToString(f.Code), aws.ToString(f.Message)))
-		}
+		free <- struct{}{}
+		all.Go(func() {
+			defer func() { <-free }()
+			ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+			defer cancel()
+			failed, err := do(ctx, some)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, e.failed(err))
+			}
+			for _, f := range failed {
+				errs = append(errs, fmt.Errorf("the server of %s says %s: %s", e.url, aws.ToString(f.Code), aws.ToString(f.Message)))
+			}
+		})
 	}
+	all.Wait()
 	return errs
 }

@@ -40,6 +40,10 @@ type remote struct {
 	addr string
 	// signed hears the Authorization and the security token of each request.
 	signed func(authorization, token string)
+	// before is called with the operation of each request before it is served.
+	before func(operation string)
+	// after is called with it when it has been.
+	after func(operation string)
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool
@@ -50,7 +54,7 @@ type remote struct {
 }
 
 func newRemote(t testing.TB) *remote {
-	r := &remote{t: t, dir: t.TempDir(), addr: "127.0.0.1:0", signed: func(string, string) {}}
+	r := &remote{t: t, dir: t.TempDir(), addr: "127.0.0.1:0", signed: func(string, string) {}, before: func(string) {}, after: func(string) {}}
 	r.Start(t)
 	t.Cleanup(r.Kill)
 	return r
@@ -71,7 +75,10 @@ func (r *remote) Start(t testing.TB) {
 		t.Fatal(err)
 	}
 	api := wire.New(r.service)
-	r.conns, r.served = map[net.Conn]bool{}, make(chan struct{})
+	r.mu.Lock() // a connection to the server that was killed may still be ending
+	r.conns = map[net.Conn]bool{}
+	r.mu.Unlock()
+	r.served = make(chan struct{})
 	r.http = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
 			r.signed(h.Header.Get("Authorization"), h.Header.Get("X-Amz-Security-Token"))
@@ -79,6 +86,9 @@ func (r *remote) Start(t testing.TB) {
 			if err != nil {
 				return // its connection was cut
 			}
+			_, operation, _ := strings.Cut(h.Header.Get("X-Amz-Target"), ".")
+			r.before(operation)
+			defer r.after(operation)
 			_ = api.Serve(w, &awsjson.Request{Caller: hearth.Identity{Account: account, UserID: "me"}, RequestID: "id", HTTP: h, Body: body}) // the answer tells it too
 		}),
 		ConnState: func(c net.Conn, state http.ConnState) {
@@ -274,6 +284,151 @@ func TestWhatCannotBeReadElsewhereIsSaid(t *testing.T) {
 		place.URL.Path = path
 		if _, err := queue.Elsewhere.Open(t.Context(), m, place); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "AKID") {
 			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// traffic counts a server's requests by their operation, and what else a test
+// counts.
+type traffic struct {
+	mu      sync.Mutex
+	changed chan struct{}
+	of      map[string]counts
+}
+
+type counts struct{ now, most, all int } // under way, at once, so far
+
+func watch(r *remote) *traffic {
+	c := &traffic{changed: make(chan struct{}), of: map[string]counts{}}
+	r.before = func(operation string) { c.begin(operation) }
+	r.after = c.end
+	return c
+}
+
+func (c *traffic) begin(operation string) counts { return c.count(operation, 1) }
+func (c *traffic) end(operation string)          { c.count(operation, -1) }
+
+func (c *traffic) count(operation string, by int) counts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.of[operation]
+	of.now += by
+	of.most = max(of.most, of.now)
+	of.all += max(by, 0)
+	c.of[operation] = of
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return of
+}
+
+// until waits until what is so of an operation's counts, and returns them.
+func (c *traffic) until(t *testing.T, operation string, so func(counts) bool) counts {
+	t.Helper()
+	for deadline := time.After(2 * time.Minute); ; {
+		c.mu.Lock()
+		of, changed := c.of[operation], c.changed
+		c.mu.Unlock()
+		if so(of) {
+			return of
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Errorf("%s is still %+v", operation, of)
+			return of
+		}
+	}
+}
+
+const receive, remove = "ReceiveMessage", "DeleteMessageBatch"
+
+func TestAQueueSomeWayOffIsReadByManyRequestsAtOnce(t *testing.T) {
+	t.Parallel()
+	const roundTrip = 30 * time.Millisecond
+	r := newRemote(t)
+	c := watch(r)
+	r.before = func(operation string) {
+		c.begin(operation)
+		time.Sleep(roundTrip)
+	}
+	s := r.source(map[string]string{"VisibilityTimeout": "300"})
+	m, at := s.New(t)
+	ids := sourcetest.IDs("a", 600)
+	s.Publish(t, m, ids)
+	reader := sourcetest.Read(t, s, sourcetest.Store(t), m, at, nil)
+	reader.Processed(ids)
+	c.until(t, remove, func(of counts) bool { return of.now == 0 && r.left(m.ID) == 0 })
+	many := c.until(t, receive, func(of counts) bool { return of.now == 1 })
+	if many.most < 4 {
+		t.Errorf("at most %d requests for messages were under way at once", many.most)
+	}
+	// It waits with one request until there is something again.
+	s.Publish(t, m, []string{"b"})
+	reader.Processed([]string{"b"})
+	c.until(t, receive, func(of counts) bool { return of.now == 1 && of.all > many.all })
+}
+
+func TestAStopGivesBackWhatIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	r := newRemote(t)
+	c := watch(r)
+	stopping := make(chan struct{})
+	r.after = func(operation string) {
+		c.end(operation)
+		if operation == receive && c.until(t, receive, func(counts) bool { return true }).all > 20 {
+			c.begin("held")
+			<-stopping // its answer comes when nobody wants it any more
+		}
+	}
+	s := r.source(map[string]string{"VisibilityTimeout": "3600"})
+	m, at := s.New(t)
+	s.Publish(t, m, sourcetest.IDs("a", 600))
+	reader := sourcetest.Read(t, s, sourcetest.Store(t), m, at, nil)
+	c.until(t, "held", func(of counts) bool { return of.now >= 2 })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); reader.Stop() }()
+	close(stopping)
+	<-stopped
+	got, err := r.service.Attributes(t.Context(), account, m.ID, []string{"All"})
+	must(t, err)
+	if got["ApproximateNumberOfMessagesNotVisible"] != "0" || got["ApproximateNumberOfMessages"] == "0" {
+		t.Errorf("after the stop the queue has %v", got)
+	}
+}
+
+// A batch of more than one request's messages is asked for by twice as many
+// requests at a time, as long as they are full, and deleted by several at once.
+func TestALargeBatchIsAskedForAndDeletedByManyRequestsAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRemote(t)
+	m, at := r.make(".fifo", map[string]string{"FifoQueue": "true", "VisibilityTimeout": "300"})
+	for i := range 200 {
+		must(t, r.service.Send(t.Context(), r.arn(m.ID), []byte(strconv.Itoa(i%10)), map[string]string{"MessageGroupId": strconv.Itoa(i / 10), "MessageDeduplicationId": strconv.Itoa(i)}))
+	}
+	q := sourcetest.Opened[*queue.Queue](t, queue.Elsewhere, m, at)
+	c := watch(r)
+	r.before = func(operation string) {
+		if of := c.begin(operation); operation == remove || operation == receive && of.all > 3 {
+			c.until(t, operation, func(of counts) bool { return of.most >= 4 })
+		}
+	}
+	got := take(t, q, 200)
+	next := map[string]int{}
+	for _, one := range got {
+		var e events.SQSMessage
+		must(t, json.Unmarshal(one.Body, &e))
+		if e.Body != strconv.Itoa(next[one.Group]) {
+			t.Errorf("of the group %s comes %s, want %d", one.Group, e.Body, next[one.Group])
+		}
+		next[one.Group]++
+	}
+	must(t, q.Ack(t.Context(), got))
+	if n := r.left(m.ID); n != 0 {
+		t.Errorf("%d messages are left", n)
+	}
+	for _, operation := range []string{receive, remove} {
+		if of := c.until(t, operation, func(of counts) bool { return of.now == 0 }); of.most > 8 {
+			t.Errorf("%d of %s were under way at once", of.most, operation)
 		}
 	}
 }

@@ -3,13 +3,16 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hearth-faas/hearth"
@@ -67,7 +70,7 @@ func open(ctx context.Context, q Queues, arn, region string) (*Queue, error) {
 	if parts := strings.SplitN(arn, ":", 5); region == "" && len(parts) == 5 {
 		region = parts[3]
 	}
-	return &Queue{queues: q, arn: arn, region: region, hold: max(time.Duration(seconds)*time.Second, leastHold), close: func() {}}, nil
+	return &Queue{queues: q, arn: arn, region: region, hold: max(time.Duration(seconds)*time.Second, leastHold), atOnce: 1, close: func() {}}, nil
 }
 
 // Queue is a poll.Queue. Its messages' receives are counted by the queue, whose
@@ -76,32 +79,62 @@ type Queue struct {
 	queues      Queues
 	arn, region string
 	hold        time.Duration
+	atOnce      int // requests for messages in one Take; more than one only of a server some way off
 	close       func()
 }
 
 var _ poll.Queue = (*Queue)(nil)
 
 // Traits implements poll.Queue.
-func (q *Queue) Traits() poll.Traits { return poll.Traits{Redelivers: true, Hold: q.hold} }
+func (q *Queue) Traits() poll.Traits {
+	return poll.Traits{Redelivers: true, Hold: q.hold, Parallel: q.atOnce > 1}
+}
 
-// Take implements poll.Queue.
+// Take implements poll.Queue. As long as the answers are full it asks for the
+// rest with twice as many requests as before.
 func (q *Queue) Take(ctx context.Context, most int, wait time.Duration) (records []*poll.Record, err error) {
-	for size := 0; len(records) < most && size < poll.MaxEvent; {
-		messages, err := q.queues.Receive(ctx, q.arn, sqs.ReceiveOptions{Max: most - len(records), Wait: wait, Visibility: &q.hold})
-		if err != nil && ctx.Err() == nil {
-			return records, err
+	size := 0
+	for width := 1; len(records) < most && size < poll.MaxEvent; width = min(2*width, q.atOnce) {
+		rest := most - len(records)
+		if size > 0 { // no more than will fit, if it is like what came
+			rest = min(rest, (poll.MaxEvent-size)*len(records)/size+1)
 		}
+		messages, full, err := q.receive(ctx, min(rest, width*sqs.MaxReceive), wait)
 		for i := range messages {
 			r := q.record(&messages[i])
 			size += len(r.Body)
 			records = append(records, r)
 		}
-		if len(messages) < sqs.MaxReceive {
-			break
+		if err != nil && len(records) == 0 && ctx.Err() == nil {
+			return nil, err
+		}
+		if !full {
+			break // what is wrong, if it lasts, is told when nothing comes
 		}
 		wait = 0
 	}
 	return records, nil
+}
+
+// receive asks for so many messages, with as many requests at once as that
+// takes. full is that all of them came. An error is that of one request.
+func (q *Queue) receive(ctx context.Context, most int, wait time.Duration) (messages []sqs.Message, full bool, err error) {
+	answers := make([][]sqs.Message, (most+sqs.MaxReceive-1)/sqs.MaxReceive)
+	errs := make([]error, len(answers))
+	var all sync.WaitGroup
+	for i := range answers {
+		all.Go(func() {
+			answers[i], errs[i] = q.queues.Receive(ctx, q.arn, sqs.ReceiveOptions{
+				Max: min(most-i*sqs.MaxReceive, sqs.MaxReceive), Wait: wait, Visibility: &q.hold,
+			})
+		})
+	}
+	all.Wait()
+	for _, e := range errs {
+		err = cmp.Or(err, e)
+	}
+	messages = slices.Concat(answers...)
+	return messages, len(messages) >= most, err
 }
 
 // Ack implements poll.Queue.
