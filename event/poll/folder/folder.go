@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -264,7 +265,7 @@ func (f *Folder) take(ctx context.Context, most int) (records []*poll.Record, ch
 		for i, p := range f.pending {
 			if !f.held[p] {
 				path = p
-				f.pending = append(f.pending[:i:i], f.pending[i+1:]...)
+				f.pending = slices.Delete(f.pending, i, i+1)
 				delete(f.known, p)
 				f.held[p] = true
 				break

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 
 	"github.com/hearth-faas/hearth/event/poll"
 	"github.com/hearth-faas/hearth/store"
@@ -34,7 +35,7 @@ func (l Ledger) knows(ctx context.Context, v version) (known bool, err error) {
 		}
 		var was version
 		if err := json.Unmarshal(data, &was); err != nil {
-			return err
+			return fmt.Errorf("the note of the file %s is damaged: %w", v.Path, err)
 		}
 		was.Path = v.Path // what is no UTF-8 is not kept as it is
 		known = was == v
@@ -80,7 +81,7 @@ func (l Ledger) each(ctx context.Context, take func(v version) bool) error {
 			}
 			var v version
 			if err := json.Unmarshal(rec.Value, &v); err != nil {
-				return err
+				return fmt.Errorf("the note of a file, %s, is damaged: %w", rec.Key, err)
 			}
 			if !take(v) {
 				return nil
