@@ -130,7 +130,7 @@ func (e *elsewhere) failed(err error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return fmt.Errorf("the server of %s says %s: %s", e.url, api.ErrorCode(), api.ErrorMessage())
 	}
-	return fmt.Errorf("the server of %s does not answer: %w", e.url, err)
+	return fmt.Errorf("asking the server of %s: %w", e.url, err)
 }
 
 // Attributes implements Queues.
