@@ -27,19 +27,20 @@ func (q *queueRun) read(ctx context.Context) error {
 	keeping, stop := context.WithCancel(q.hard)
 	var keeper sync.WaitGroup
 	keeper.Go(func() { q.hold.keep(keeping) })
-	taking, end := context.WithCancelCause(ctx)
-	end((&taker{queueRun: q}).loop(ctx, taking, end, true))
+	taking, end := context.WithCancel(ctx)
+	err := (&taker{queueRun: q}).loop(ctx, taking, true)
+	end()
 	q.taking.Wait()
 	q.atWork.Wait()
 	stop()
 	keeper.Wait()
-	return context.Cause(taking)
+	return err
 }
 
 // loop takes and has processed what it took until taking ends or the queue cannot
 // be taken from. A taker that is not the first ends, too, when it is given less
 // than it asked for.
-func (t *taker) loop(ctx, taking context.Context, end context.CancelCauseFunc, first bool) error {
+func (t *taker) loop(ctx, taking context.Context, first bool) error {
 	defer func() { t.drop(t.over) }()
 	busy := !first // the last take gave something
 	for {
@@ -72,7 +73,7 @@ func (t *taker) loop(ctx, taking context.Context, end context.CancelCauseFunc, f
 			continue
 		}
 		if more {
-			t.another(ctx, taking, end)
+			t.another(ctx, taking)
 		}
 		if !early {
 			err := t.room(taking, true, false)
@@ -94,8 +95,9 @@ func (t *taker) loop(ctx, taking context.Context, end context.CancelCauseFunc, f
 
 // another has one more taker, if the queue can be taken from at once and as many
 // batches may be at work. As each that gets as much as it asks for has another,
-// they double with each answer of the queue until there is less.
-func (q *queueRun) another(ctx, taking context.Context, end context.CancelCauseFunc) {
+// they double with each answer of the queue until there is less. An error of one
+// ends it alone: one that lasts is the first's, too.
+func (q *queueRun) another(ctx, taking context.Context) {
 	if !q.traits.Parallel {
 		return
 	}
@@ -106,13 +108,13 @@ func (q *queueRun) another(ctx, taking context.Context, end context.CancelCauseF
 	}
 	q.others++
 	q.taking.Go(func() {
-		err := (&taker{queueRun: q}).loop(ctx, taking, end, false)
+		err := (&taker{queueRun: q}).loop(ctx, taking, false)
+		if err != nil && taking.Err() == nil {
+			q.log.Warn("an event source failed one of those who take from it at once", "error", err)
+		}
 		q.mu.Lock()
 		q.others--
 		q.mu.Unlock()
-		if err != nil {
-			end(err)
-		}
 	})
 }
 
