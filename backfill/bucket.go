@@ -15,6 +15,7 @@ import (
 type bucket struct {
 	objects      Objects
 	name, prefix string
+	since        time.Time // what is older is not told
 }
 
 type bucketPosition struct {
@@ -22,9 +23,11 @@ type bucketPosition struct {
 	After string `json:"after"`
 }
 
-func (b *bucket) Steady() bool    { return false }
-func (b *bucket) Since(time.Time) {} // S3 lists by key, not by time
-func (b *bucket) Close() error    { return nil }
+func (b *bucket) Steady() bool { return false }
+func (b *bucket) Close() error { return nil }
+
+// Since implements Dated. S3 lists by key, not by time: all pages are read.
+func (b *bucket) Since(t time.Time) { b.since = t }
 
 func (b *bucket) Page(ctx context.Context, position string, most int) (items []Item, next string, err error) {
 	var at bucketPosition
@@ -41,6 +44,9 @@ func (b *bucket) Page(ctx context.Context, position string, most int) (items []I
 		return nil, "", err
 	}
 	for _, o := range found {
+		if o.Modified.Before(b.since) {
+			continue
+		}
 		value, err := json.Marshal(struct {
 			Bucket   string `json:"bucket"`
 			Key      string `json:"key"`

@@ -1,8 +1,8 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
-	"encoding/xml"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -50,11 +50,6 @@ func (b *growingBucket) size() int {
 	return len(b.made)
 }
 
-type listedObject struct {
-	Key, ETag, LastModified string
-	Size                    int
-}
-
 // page is what is on a page that begins with an object.
 func (b *growingBucket) page(from, most int) (keys []int, next int) {
 	b.mu.Lock()
@@ -89,23 +84,23 @@ func (b *growingBucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	keys, next := b.page(from, most)
-	var out struct {
-		XMLName               xml.Name `xml:"ListBucketResult"`
-		IsTruncated           bool
-		NextContinuationToken string `xml:",omitempty"`
-		Contents              []listedObject
+	// What it takes is a server's elsewhere, and should be little here.
+	var out bytes.Buffer
+	out.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" + `<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">`)
+	if next >= 0 {
+		fmt.Fprintf(&out, "<IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>", next)
 	}
 	b.mu.Lock()
 	b.asks++
 	for _, k := range keys {
-		out.Contents = append(out.Contents, listedObject{"in/" + strconv.Itoa(k), `"e"`, b.made[k].UTC().Format("2006-01-02T15:04:05.000Z"), 5})
+		fmt.Fprintf(&out, "<Contents><Key>in/%d</Key><ETag>&quot;e&quot;</ETag><LastModified>", k)
+		out.Write(b.made[k].UTC().AppendFormat(out.AvailableBuffer(), "2006-01-02T15:04:05.000Z"))
+		out.WriteString("</LastModified><Size>5</Size></Contents>")
 	}
 	b.mu.Unlock()
-	if next >= 0 {
-		out.IsTruncated, out.NextContinuationToken = true, strconv.Itoa(next)
-	}
+	out.WriteString("</ListBucketResult>")
 	w.Header().Set("Content-Type", "application/xml")
-	_ = xml.NewEncoder(w).Encode(out) // a client that was killed reads no more
+	_, _ = w.Write(out.Bytes()) // a client that was killed reads no more
 }
 
 // s20Call is what the function told of a call, in a queue, before it answered.

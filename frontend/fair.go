@@ -88,7 +88,7 @@ func (g *Gate) least() int {
 	if g.Least > 0 {
 		return g.Least
 	}
-	return runtime.GOMAXPROCS(0)
+	return runtime.NumCPU()
 }
 
 // look has the processors looked at, once in a while, by a goroutine of its own.

@@ -76,44 +76,11 @@ func (b *Bucket) List(ctx context.Context, bucket, prefix, token, after string, 
 	if answer.StatusCode != http.StatusOK {
 		return nil, "", notListed(answer, bucket)
 	}
-	return parseListing(io.LimitReader(answer.Body, maxListing))
-}
-
-// parseListing reads the document of a ListObjectsV2.
-func parseListing(r io.Reader) (objects []Listed, next string, err error) {
-	var page struct {
-		XMLName               xml.Name `xml:"ListBucketResult"`
-		EncodingType          string
-		IsTruncated           bool
-		NextContinuationToken string
-		Contents              []struct {
-			Key, ETag, LastModified string
-			Size                    int64
-		}
+	document, err := io.ReadAll(io.LimitReader(answer.Body, maxListing))
+	if err != nil {
+		return nil, "", fmt.Errorf("the S3 server's listing ends early: %w", err)
 	}
-	if err := xml.NewDecoder(r).Decode(&page); err != nil {
-		return nil, "", fmt.Errorf("the S3 server's listing can't be read: %w", err)
-	}
-	for _, o := range page.Contents {
-		key := o.Key
-		if page.EncodingType == "url" {
-			if key, err = url.QueryUnescape(o.Key); err != nil {
-				return nil, "", fmt.Errorf("the S3 server's listing has the key %q: %w", o.Key, err)
-			}
-		}
-		modified, err := time.Parse(time.RFC3339, o.LastModified)
-		if err != nil {
-			return nil, "", fmt.Errorf("the S3 server's listing says that %q changed at %q: %w", key, o.LastModified, err)
-		}
-		objects = append(objects, Listed{Key: key, ETag: strings.Trim(o.ETag, `"`), Size: o.Size, Modified: modified})
-	}
-	if page.IsTruncated && page.NextContinuationToken == "" {
-		return nil, "", errors.New("the S3 server's listing says that there is more, and not from where on")
-	}
-	if !page.IsTruncated {
-		page.NextContinuationToken = ""
-	}
-	return objects, page.NextContinuationToken, nil
+	return parseListing(document)
 }
 
 // notListed is the error of a listing that was refused.
