@@ -41,16 +41,16 @@ func (m *Manager) group(s *subpool, f *hearth.Function, tenant string, memory in
 		m.regate(g)
 		m.refresh(g) // again, for who changed the policy and did not find it
 		// In this order, so that either Changed finds the group or the group
-		// finds the generation that Changed has announced. So with Provide and
-		// how many containers there may be.
+		// finds what Changed has announced. So with Provide and how many
+		// containers there may be.
 		m.mu.Lock()
-		stale := k.Generation < m.floors[versionOf(k.Key)]
+		now, changed := m.newest[versionOf(k.Key)]
 		if most, ok := m.maxima[versionOf(k.Key)]; ok {
 			g.most.Store(int32(most))
 		}
 		m.mu.Unlock()
-		if stale {
-			m.retire(g)
+		if changed && now.replaces(k.Key) {
+			m.retire(g, now.fn)
 		}
 	}
 	return g
@@ -73,7 +73,7 @@ func (m *Manager) locked(s *subpool, f *hearth.Function, tenant string, memory i
 // function's own, or that of newer code that has taken over.
 func (m *Manager) served(s *subpool, inv *hearth.Invocation, memory int) *group {
 	g := m.locked(s, inv.Function, tenant(inv), memory)
-	if g.heir != nil {
+	if g.successor() != nil {
 		g = m.toHeir(g, inv)
 	}
 	return g
@@ -83,18 +83,26 @@ func (m *Manager) served(s *subpool, inv *hearth.Invocation, memory int) *group 
 // Place and, for a new container, Attach, Boot and Init. Alone is one of those
 // that are made for what inv asks for.
 func (m *Manager) acquire(ctx context.Context, inv *hearth.Invocation, alone bool) (*container, error) {
-	at := m.clock.Now()
-	memory, err := m.asked(inv, alone)
-	if err != nil {
-		inv.Timeline.End(hearth.StagePlace, at)
-		return nil, err
+	for {
+		at := m.clock.Now()
+		memory, err := m.asked(inv, alone)
+		if err != nil {
+			inv.Timeline.End(hearth.StagePlace, at)
+			return nil, err
+		}
+		s := m.homeOf(inv)
+		c, err := m.acquireIn(ctx, s, inv, memory, at)
+		if err == errShort {
+			c, err = m.elsewhere(ctx, s, inv, memory)
+		}
+		if err != errAgain {
+			return c, err
+		}
+		if err := m.cfg.Refusal(inv); err != nil {
+			inv.Timeline.End(hearth.StagePlace, m.clock.Now())
+			return nil, err
+		}
 	}
-	s := m.homeOf(inv)
-	c, err := m.acquireIn(ctx, s, inv, memory, at)
-	if err == errShort {
-		return m.elsewhere(ctx, s, inv, memory)
-	}
-	return c, err
 }
 
 // elsewhere is acquire where an invocation's own capacity is short, and its
@@ -121,6 +129,12 @@ func (m *Manager) elsewhere(ctx context.Context, s *subpool, inv *hearth.Invocat
 func (m *Manager) acquireIn(ctx context.Context, s *subpool, inv *hearth.Invocation, memory int, at time.Time) (*container, error) {
 	p := &inv.Placement
 	g := m.served(s, inv, memory)
+	if err := g.refusal; err != nil {
+		g.mu.Unlock()
+		p.Why = whyRefused
+		inv.Timeline.End(hearth.StagePlace, m.clock.Now())
+		return nil, err
+	}
 	if g.shut && !m.waits(g) {
 		g.mu.Unlock()
 		return nil, errShort
@@ -166,8 +180,8 @@ func (m *Manager) acquireIn(ctx context.Context, s *subpool, inv *hearth.Invocat
 	m.startMakers(g, n)
 
 	gr := m.wait(ctx, g, w)
-	if gr.err == errShort {
-		return nil, errShort
+	if gr.err == errShort || gr.err == errAgain {
+		return nil, gr.err
 	}
 	if gr.err != nil {
 		p.Why = whyNot(gr.err)

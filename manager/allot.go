@@ -144,6 +144,9 @@ func (m *Manager) permit(g *group) error {
 		return g.throttled(errScale)
 	}
 	if !m.allot(g) {
+		m.mu.Lock()
+		m.refund(g)
+		m.mu.Unlock()
 		return g.throttled(errVCPUs)
 	}
 	return nil
@@ -162,10 +165,15 @@ func (m *Manager) forgetScales(now time.Time) {
 // maker that is called off, because another container came free, must not
 // count. Called with mu held.
 func (m *Manager) unpermit(g *group) {
+	m.refund(g)
+	m.unallot(g)
+}
+
+// refund has a container not count that was not made. Called with mu held.
+func (m *Manager) refund(g *group) {
 	if b := m.scales[owner{g.key.Account, g.key.Name}]; b != nil {
 		b.tokens = min(b.tokens+1, float64(m.cfg.Scale.Burst))
 	}
-	m.unallot(g)
 }
 
 // bucket bounds how fast a function gets new containers.

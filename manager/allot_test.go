@@ -167,3 +167,22 @@ func TestMakersThatAreCalledOffDoNotCountAsGrowth(t *testing.T) {
 		drain(t, m, w)
 	})
 }
+
+// Who is refused for want of vCPUs got no container, and counts none.
+func TestWhatHasNoVCPUsDoesNotUseUpHowFastAFunctionMayGrow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorker()
+		w.invokeTime = time.Minute
+		m := newManager(t, w, func(c *manager.Config) { c.Scale = manager.ScaleRate{Burst: 2, PerSecond: 0.001} })
+		m.Allot(provider, 1)
+		f := placed("f")
+		go m.Invoke(context.Background(), invocation(f))
+		time.Sleep(time.Second)
+		for range 5 {
+			throttledBecause(t, m, f, "vCPUs")
+		}
+		m.Allot(provider, 2)
+		invoke(t, m, f)
+		drain(t, m, w)
+	})
+}

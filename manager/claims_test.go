@@ -250,17 +250,32 @@ func TestAfterAnUpdateNoInvokeSeesTheOldGeneration(t *testing.T) {
 	})
 }
 
-func TestStragglerOfAnOldGenerationLeavesNoIdleContainer(t *testing.T) {
+func TestStragglerOfAnOldGenerationGetsThePresentOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWorker()
 		m := newManager(t, w, nil)
 		defer drain(t, m, w)
 		old, now := function(acct, "f", 128), function(acct, "f", 128)
 		m.Changed(old, now)
-		invoke(t, m, old) // resolved before the change, arrives after it
+		inv := invoke(t, m, old) // resolved before the change, arrives after it
+		synctest.Wait()
+		if inv.Function != now {
+			t.Errorf("generation %d ran, and %d is what is", inv.Function.Generation, now.Generation)
+		}
+		if n, _ := w.loaded(old); n != 0 {
+			t.Errorf("%d containers of the old generation are left", n)
+		}
+		// Where one does not stand for the other, it is served as it was let in,
+		// and leaves nothing.
+		isolated := function(acct, "f", 128)
+		isolated.TenantIsolation = "PER_TENANT"
+		m.Changed(now, isolated)
+		if inv := invoke(t, m, now); inv.Function != now {
+			t.Errorf("an invocation without a tenant was given to %d", inv.Function.Generation)
+		}
 		synctest.Wait()
 		if n := len(w.containers()); n != 0 {
-			t.Errorf("%d containers of the old generation are left", n)
+			t.Errorf("%d containers of an old generation are left", n)
 		}
 	})
 }

@@ -111,6 +111,9 @@ type Config struct {
 	// four for each processor. A quarter of it is made at first, and while Pressed;
 	// more as it turns out that they wait for something else.
 	MakeConcurrency int
+	// Refusal tells why an invocation that has waited may not run any more; nil
+	// is that it may, and so is no Refusal. It is asked after Reconsider.
+	Refusal func(*hearth.Invocation) error
 	// Pressed tells whether the machine's processors are all at work; nil is
 	// never. It is called under a lock.
 	Pressed func() bool
@@ -164,6 +167,9 @@ func (c Config) complete() (Config, error) {
 	c.Scale = ScaleRate{Burst: or(c.Scale.Burst, 1000), PerSecond: or(c.Scale.PerSecond, 100)}
 	c.QueueWait = or(c.QueueWait, 10*time.Second)
 	c.MakeTimeout = or(c.MakeTimeout, 30*time.Second)
+	if c.Refusal == nil {
+		c.Refusal = func(*hearth.Invocation) error { return nil }
+	}
 	if c.Pressed == nil {
 		c.Pressed = func() bool { return false }
 	}

@@ -67,6 +67,8 @@ type container struct {
 	serving atomic.Pointer[hearth.Invocation]
 	// began is when it was given its invocation, as lastUsed counts.
 	began atomic.Int64
+	// served says that it has served what it was given; of who has it.
+	served bool
 
 	state       atomic.Uint32
 	lastUsed    atomic.Int64 // nanoseconds of the manager's clock since its start

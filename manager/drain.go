@@ -124,7 +124,7 @@ func (m *Manager) drain(ctx context.Context) error {
 		all.Go(func() { m.discard(s) })
 	}
 	for _, g := range m.groups.all(func(hearth.Key) bool { return true }) {
-		all.Go(func() { m.retire(g) })
+		all.Go(func() { m.endIdle(g) })
 	}
 	if err != nil {
 		// Those that have not come to rest in time.

@@ -240,6 +240,7 @@ func (m *Manager) sweep() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forgetScales(now)
+	m.forgetDeleted(now)
 	if !m.closed.Load() {
 		m.sweeper = m.clock.AfterFunc(m.cfg.SweepEvery, m.onTimer(m.sweep))
 	}

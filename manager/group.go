@@ -88,7 +88,12 @@ type group struct {
 	shut bool
 
 	retired bool // replaced or deleted: nothing stays idle
-	dead    bool // removed from the index: look it up again
+	// Of one that is retired: what serves what is asked of it, or why nothing
+	// does. Where neither is known it does so itself, as long as it is asked.
+	instead *hearth.Function
+	refusal error
+
+	dead bool // removed from the index: look it up again
 }
 
 const unbounded = -1
@@ -107,13 +112,6 @@ type grant struct {
 	why  string
 	knew hearth.Knowledge
 	made *hearth.Timeline // of a new container: what its making took
-}
-
-// parked is a maker that waits. quit is closed when it is called off. One that
-// waits for its turn will be at work in a moment.
-type parked struct {
-	quit chan struct{}
-	turn bool
 }
 
 // pop takes the provisioned container that was used last, without one any, or
@@ -229,51 +227,6 @@ func (g *group) demand() int {
 	n = max(n, 0)
 	g.making += n
 	return n
-}
-
-// callOff stops parked makers that nobody waits for any more.
-func (g *group) callOff() {
-	for g.making > len(g.waiters) && len(g.parked) > 0 {
-		n := len(g.parked) - 1
-		close(g.parked[n].quit)
-		g.parked = g.parked[:n]
-		g.making--
-	}
-}
-
-// callOffAll stops all parked makers.
-func (g *group) callOffAll() {
-	for _, p := range g.parked {
-		close(p.quit)
-	}
-	g.making -= len(g.parked)
-	g.parked = nil
-}
-
-// park registers a maker that is going to wait; nil if nobody waits for it
-// any more, in which case it is no longer counted.
-func (g *group) park(turn bool) *parked {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.making > len(g.waiters) {
-		g.making--
-		return nil
-	}
-	p := &parked{quit: make(chan struct{}), turn: turn}
-	g.parked = append(g.parked, p)
-	return p
-}
-
-// unpark is the maker's return to work; false if it was called off meanwhile.
-func (g *group) unpark(p *parked) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	i := slices.Index(g.parked, p)
-	if i < 0 {
-		return false
-	}
-	g.parked = slices.Delete(g.parked, i, i+1)
-	return true
 }
 
 // beingMade reports whether a maker at work, or soon at work, will serve w, given that those

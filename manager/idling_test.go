@@ -154,3 +154,33 @@ func TestWhatWasLearnedOutlivesAGenerationAndTheProcess(t *testing.T) {
 		drain(t, m, w)
 	})
 }
+
+// What was learned of a function outlives its versions: they have it in common.
+func TestWhatWasLearnedOutlivesAVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorker()
+		m := newManager(t, w, nil)
+		defer drain(t, m, w)
+		f, first := function(acct, "f", 128), function(acct, "f", 128)
+		first.Version = "1"
+		m.Changed(nil, f)
+		m.Changed(nil, first)
+		invoke(t, m, f)
+		now := function(acct, "f", 128)
+		m.Changed(f, now)
+		m.Changed(first, nil)
+		time.Sleep(time.Minute)
+		second := function(acct, "f", 128)
+		second.Version = "2"
+		m.Prepare(manager.Preparation{Function: second, Count: 1, Until: time.Now().Add(time.Second), Why: "a test"})
+		if _, known := m.Idling(second); !known {
+			t.Error("nothing is known of the function since one of its versions was deleted")
+		}
+		m.Changed(now, nil)
+		other := function(acct, "f", 128)
+		m.Prepare(manager.Preparation{Function: other, Count: 1, Until: time.Now().Add(time.Second), Why: "a test"})
+		if _, known := m.Idling(other); known {
+			t.Error("what is known is of a function that was deleted")
+		}
+	})
+}

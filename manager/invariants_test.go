@@ -172,6 +172,12 @@ func play(t *testing.T, steps []step, budget float64, machine int) (wrong []stri
 		}
 		return n
 	}
+	ended := map[string]bool{} // deleted at some time
+	deleted := func(fn *hearth.Function) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return ended[fn.ARN()]
+	}
 	var fated atomic.Int64 // of what was prepared
 	var wg sync.WaitGroup
 	call := func(fn *hearth.Function, patience time.Duration, memory int) {
@@ -196,7 +202,7 @@ func play(t *testing.T, steps []step, budget float64, machine int) (wrong []stri
 			switch k := hearth.KindOf(err); {
 			case err == nil && inv.Timeline.Total() > time.Since(began):
 				complain("the stages sum up to %v in %v", inv.Timeline.Total(), time.Since(began))
-			case err != nil && k != hearth.Service && k != hearth.TooManyRequests && (k != hearth.InvalidParameter || memory <= m.Stats().CapacityMiB) && (k != hearth.Canceled || patience == 0):
+			case err != nil && k != hearth.Service && k != hearth.TooManyRequests && (k != hearth.InvalidParameter || memory <= m.Stats().CapacityMiB) && (k != hearth.Canceled || patience == 0) && (k != hearth.NotFound || !deleted(fn)):
 				complain("invoke: %v", err)
 			}
 			mu.Lock()
@@ -243,6 +249,9 @@ func play(t *testing.T, steps []step, budget float64, machine int) (wrong []stri
 		case "update":
 			now := fresh(s.account, s.function)
 			functions[s.account][s.function] = now
+			mu.Lock()
+			heirOf[now.Key()] = fn.Key() // who waits for the one gets the other
+			mu.Unlock()
 			m.Changed(fn, now)
 			n := provisioned[fn]
 			delete(provisioned, fn)
@@ -269,6 +278,9 @@ func play(t *testing.T, steps []step, budget float64, machine int) (wrong []stri
 				}
 			})
 		case "delete":
+			mu.Lock()
+			ended[fn.ARN()] = true
+			mu.Unlock()
 			m.Changed(fn, nil)
 			delete(provisioned, fn)
 			m.Provide(provisions(fn, 0))

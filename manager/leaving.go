@@ -19,9 +19,12 @@ const (
 // code that takes over from it, unless only g has a container that is idle. It
 // returns the group that is to serve, with its lock held.
 func (m *Manager) toHeir(g *group, inv *hearth.Invocation) *group {
-	for g.heir != nil {
-		h := g.heir
-		if !g.retired && g.free() {
+	for {
+		now := g.successor()
+		if now == nil {
+			return g
+		}
+		if h := g.heir; !g.retired && g.free() {
 			g.mu.Unlock()
 			h.mu.Lock()
 			ready := h.free()
@@ -30,12 +33,12 @@ func (m *Manager) toHeir(g *group, inv *hearth.Invocation) *group {
 			if !ready && !g.retired && g.free() {
 				return g
 			}
+			now = g.successor()
 		}
 		g.mu.Unlock()
-		inv.Function = h.fn
-		g = m.locked(h.sub, h.fn, h.key.tenant, h.key.memory)
+		inv.Function = now
+		g = m.locked(g.sub, now, g.key.tenant, g.key.memory)
 	}
-	return g
 }
 
 // drainedOne records the end of a container of old code, if it is one, after

@@ -158,6 +158,9 @@ func (m *Manager) giveUp(g *group, err error) {
 // place finds where to make a container, and waits for memory if need be. It
 // counts the maker as live. False if it was called off, or has given up.
 func (m *Manager) place(g *group) (*plan, bool) {
+	if !m.begins(g) {
+		return nil, false
+	}
 	if err := m.permit(g); err != nil {
 		m.giveUp(g, err)
 		return nil, false
@@ -183,11 +186,6 @@ func (m *Manager) findRoom(g *group) (*plan, bool) {
 		return nil, false
 	}
 	g.mu.Lock()
-	if g.shut {
-		g.making--
-		g.mu.Unlock()
-		return nil, false
-	}
 	knew := g.knows()
 	g.mu.Unlock()
 	m.mu.Lock()

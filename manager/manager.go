@@ -109,7 +109,7 @@ type Manager struct {
 	booting    booting
 	tenants    map[hearth.Account][]*instance
 	containers map[*container]struct{}
-	floors     map[version]uint64
+	newest     map[version]newest
 	provisions provisions
 	allotments map[string]*allotment // by capacity provider
 	scales     map[owner]*bucket
@@ -143,7 +143,7 @@ func New(cfg Config) (*Manager, error) {
 		turns:      turns{clock: cfg.Clock, atOnce: cfg.MakeConcurrency, pressed: cfg.Pressed},
 		tenants:    map[hearth.Account][]*instance{},
 		containers: map[*container]struct{}{},
-		floors:     map[version]uint64{},
+		newest:     map[version]newest{},
 		allotments: map[string]*allotment{},
 		scales:     map[owner]*bucket{},
 		maxima:     map[version]int{},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -348,4 +349,43 @@ func TestServingTellsWhatAContainerRuns(t *testing.T) {
 			t.Errorf("afterwards: %v", got)
 		}
 	}, nil)
+}
+
+// leaving is a context of which nobody is told that it has ended: whoever waits
+// finds out when there is something else.
+type leaving struct {
+	context.Context
+	gone atomic.Bool
+}
+
+func (l *leaving) Err() error {
+	if l.gone.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A container whose caller had gone when it was made has served nobody: how
+// long invocations take is not told from that.
+func TestACallerWhoHasGoneIsNoRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorker()
+		w.invokeTime = 10 * time.Millisecond
+		m := newManager(t, w, nil)
+		defer drain(t, m, w)
+		f := function(acct, "f", 128)
+		time.Sleep(time.Hour)
+		ctx := &leaving{Context: context.Background()}
+		w.onLoad = func(*hearth.Function) error {
+			ctx.gone.Store(true)
+			return nil
+		}
+		if _, err := m.Invoke(ctx, invocation(f)); hearth.KindOf(err) != hearth.Canceled {
+			t.Fatal(err)
+		}
+		invoke(t, m, f)
+		if d := m.RunTime(f); d != w.invokeTime {
+			t.Errorf("an invocation takes %v, it is said, and takes %v", d, w.invokeTime)
+		}
+	})
 }

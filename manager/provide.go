@@ -178,7 +178,7 @@ func (m *Manager) provide() {
 		for i, pl := range p.pledges {
 			// Of what has been replaced no more is made: Provide is about to tell
 			// of what is there instead.
-			if pl.fn != nil && pl.fn.Generation >= m.floors[versionOf(pl.fn.Key())] {
+			if pl.fn != nil && !m.newest[versionOf(pl.fn.Key())].replaces(pl.fn.Key()) {
 				for range steps[i].Make {
 					ps.making++
 					pl.making++
@@ -291,6 +291,11 @@ func (m *Manager) unmade(pl *pledge, err error) {
 	now, p := m.clock.Now(), pl.of
 	m.provisions.making--
 	pl.making--
+	if err == errUnwanted {
+		m.mu.Unlock()
+		m.provide()
+		return
+	}
 	var hold time.Duration
 	if !now.Before(p.heldUntil) { // those made side by side fail as one
 		p.failures++
@@ -319,6 +324,9 @@ func (m *Manager) unmade(pl *pledge, err error) {
 var errNoRoom = &hearth.Error{Op: "manager.provide", Kind: hearth.TooManyRequests, Message: "This machine has no memory left for another environment of the function."}
 
 var errNoVCPUs error = &hearth.Error{Op: "manager.provide", Kind: hearth.TooManyRequests, Message: "The capacity provider has no vCPUs left for another environment of the function."}
+
+// errUnwanted is no failure: nobody asks for it any more.
+var errUnwanted = errors.New("what was to be provisioned is not asked for any more")
 
 // reason is what the API tells of a provision that failed.
 func reason(err error) string {
@@ -360,16 +368,26 @@ func (m *Manager) placePledged(g *group, pl *pledge) (*plan, error) {
 		case <-m.ctx.Done():
 		}
 		m.mu.Lock()
-		if !claim.got || m.ctx.Err() != nil {
+		if err := m.unwanted(pl, g); err != nil || !claim.got || m.ctx.Err() != nil {
 			g.sub.ledger.withdraw(claim)
 			m.mu.Unlock()
-			return nil, errNoRoom
+			return nil, cmp.Or(err, error(errNoRoom))
 		}
 	}
 	defer m.mu.Unlock()
 	p := m.choose(g, mib, knew)
 	p.pledge = pl
 	return p, nil
+}
+
+// unwanted is errUnwanted if a container of the group that is to be made for the
+// pledge is not wanted any more: less was asked for meanwhile, or its code was
+// replaced. Called with mu held.
+func (m *Manager) unwanted(pl *pledge, g *group) error {
+	if len(pl.containers)+pl.making > pl.want || m.newest[versionOf(g.key.Key)].replaces(g.key.Key) {
+		return errUnwanted
+	}
+	return nil
 }
 
 // Provisioned tells how far what was asked for under the qualifier of a

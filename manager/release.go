@@ -11,6 +11,7 @@ import (
 // whose extensions are still at work stays busy until they are not.
 func (m *Manager) release(c *container, reusable bool) {
 	c.serving.Store(nil)
+	c.served = true
 	if reusable {
 		if settled := c.env.Settled(); settled != nil && m.track() {
 			go func() {

@@ -179,6 +179,7 @@ func (m *Manager) switchOver(t *takeover, n int) {
 		t.heir.idles = learned // it is asked for as the old code was
 	}
 	t.heir.mu.Unlock()
+	m.ask(g)
 	m.count.updates.switched.Add(1)
 	ended, draining := 0, 0
 	for _, c := range leaving {

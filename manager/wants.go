@@ -131,8 +131,13 @@ func (g *group) unprepared() (awaited bool) {
 	return true
 }
 
-// ran counts how long c was busy.
+// ran counts how long c was busy, if it was with an invocation: whoever it was
+// given to may have gone before.
 func (g *group) ran(c *container) {
+	if !c.served {
+		return
+	}
+	c.served = false
 	d := time.Duration(c.lastUsed.Load() - c.began.Load())
 	if g.runTime == 0 {
 		g.runTime = d
