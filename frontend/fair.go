@@ -1,18 +1,15 @@
 package frontend
 
 import (
-	"bytes"
 	"container/list"
 	"context"
-	"errors"
-	"os"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/processors"
 )
 
 // Gate shares the machine fairly between accounts while its processors are all
@@ -75,14 +72,14 @@ const (
 	// entry is what a slot costs at once; the rest when it is given back.
 	entry = 500 * time.Microsecond
 	// Between calm and pressed the number of slots stays as it is.
-	pressed, calm = 0.92, 0.8
+	pressed, calm = processors.Full, processors.Calm
 	// openAt times the least number of slots the gate opens: nothing is gained
 	// by counting so many.
 	openAt = 64
 )
 
-// NewGate makes a Gate that looks at this machine's processors.
-func NewGate() *Gate { return &Gate{Busy: new(processors).busy} }
+// NewGate makes a Gate that goes by what the processors have to do.
+func NewGate(load *processors.Load) *Gate { return &Gate{Busy: load.Busy} }
 
 func (g *Gate) least() int {
 	if g.Least > 0 {
@@ -285,10 +282,6 @@ func (g *Gate) forget(account hearth.Account, s *share) {
 	}
 }
 
-// Pressed tells whether the machine's processors are all at work, so that who
-// could use more of them should not. A nil Gate does not know.
-func (g *Gate) Pressed() bool { return g != nil && g.shut.Load() }
-
 // GateStats tell how the gate does: whether it is shut, how many slots there
 // are then, who waits, how often and how long somebody has since the start.
 type GateStats struct {
@@ -303,47 +296,4 @@ func (g *Gate) Stats() GateStats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return GateStats{g.shut.Load(), g.slots, g.waiting, g.waits.Load(), time.Duration(g.spent.Load())}
-}
-
-// processors reads how busy the machine's processors are, from /proc/stat.
-type processors struct{ idle, all uint64 }
-
-var errStat = errors.New("/proc/stat has no line of all processors")
-
-func (p *processors) busy() (part float64, ok bool) {
-	data, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0, false
-	}
-	idle, all, err := readStat(data)
-	if err != nil {
-		return 0, false
-	}
-	was := *p
-	p.idle, p.all = idle, all
-	if was.all == 0 || all <= was.all || idle < was.idle {
-		return 0, true // the first look
-	}
-	return 1 - float64(idle-was.idle)/float64(all-was.all), true
-}
-
-// readStat reads the first line: user, nice, system, idle, iowait, irq,
-// softirq, steal, in ticks. What a hypervisor steals is not idle.
-func readStat(data []byte) (idle, all uint64, err error) {
-	line, _, _ := bytes.Cut(data, []byte("\n"))
-	fields := bytes.Fields(line)
-	if len(fields) < 6 || string(fields[0]) != "cpu" {
-		return 0, 0, errStat
-	}
-	for i, f := range fields[1:min(len(fields), 9)] {
-		n, err := strconv.ParseUint(string(f), 10, 64)
-		if err != nil {
-			return 0, 0, errStat
-		}
-		all += n
-		if i == 3 || i == 4 {
-			idle += n
-		}
-	}
-	return idle, all, nil
 }

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/processors"
 )
 
 // shutGate is one that is shut, with so many slots.
@@ -278,30 +279,9 @@ func TestWhoGoesAwayLeavesNothingBehind(t *testing.T) {
 	})
 }
 
-func TestProcessorsAreRead(t *testing.T) {
-	idle, all, err := readStat([]byte("cpu  10 20 30 400 50 1 2 3 7 8\ncpu0 1"))
-	if err != nil || idle != 450 || all != 516 {
-		t.Error(idle, all, err)
-	}
-	p := new(processors)
-	if _, ok := p.busy(); !ok {
-		t.Fatal("/proc/stat can't be read")
-	}
-	if part, ok := p.busy(); !ok || part < 0 || part > 1 {
-		t.Error(part, ok)
-	}
-}
-
-func FuzzStat(f *testing.F) {
-	f.Add([]byte("cpu  10 20 30 400 50 1 2 3\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _, _ = readStat(b)
-	})
-}
-
 // An open gate costs next to nothing, and allocates nothing.
 func BenchmarkOpenGate(b *testing.B) {
-	g := NewGate()
+	g := NewGate(processors.New())
 	g.looked.Store(time.Now().Add(time.Hour).UnixNano())
 	now := time.Now()
 	b.ReportAllocs()

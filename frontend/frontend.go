@@ -328,6 +328,15 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 	return nil
 }
 
+// Refusal tells why an invocation that was let in and has not begun may not any
+// more; nil is that it may.
+func (f *Frontend) Refusal(inv *hearth.Invocation) error {
+	if f.accounts == nil || !f.accounts.Stopped(inv.Account) {
+		return nil
+	}
+	return f.stopped(inv)
+}
+
 // stopped refuses an invocation of an account of which nothing runs. What was
 // let in before and is tried again is to wait, and not to be given up.
 func (f *Frontend) stopped(inv *hearth.Invocation) error {

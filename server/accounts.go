@@ -36,11 +36,13 @@ func (s *Server) accountChanged(a *account.Account) {
 	s.limits.SetAccount(a.ID, a.Quotas.Concurrency)
 	s.async.Reconsider()
 	s.mappings.Reconsider(a.ID)
-	if a.State == account.Active {
-		s.timers.Wake()
-		if err := s.deliveries.Resume(context.Background(), a.ID); err != nil {
-			s.log.Error("deliveries of an account that was suspended wait for the next start of the server", "account", a.ID, "error", err)
-		}
+	if a.State != account.Active {
+		s.manager.Reconsider(a.ID)
+		return
+	}
+	s.timers.Wake()
+	if err := s.deliveries.Resume(context.Background(), a.ID); err != nil {
+		s.log.Error("deliveries of an account that was suspended wait for the next start of the server", "account", a.ID, "error", err)
 	}
 }
 

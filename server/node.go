@@ -25,6 +25,7 @@ import (
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/execution"
 	"github.com/hearth-faas/hearth/fleet"
+	"github.com/hearth-faas/hearth/internal/processors"
 	"github.com/hearth-faas/hearth/meter"
 	"github.com/hearth-faas/hearth/node"
 	"github.com/hearth-faas/hearth/store"
@@ -92,7 +93,7 @@ func NewNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, Server: &Server{
-		cfg: cfg.Config, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), metrics: prometheus.NewRegistry(),
+		cfg: cfg.Config, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), metrics: prometheus.NewRegistry(), load: processors.New(),
 	}}
 	defer func() {
 		if err != nil {

@@ -182,6 +182,15 @@ func (s *Server) openWorker(context.Context) (err error) {
 	return nil
 }
 
+// refusal tells why an invocation that waits for a container may not run any
+// more. A node has no frontend: its server knows.
+func (s *Server) refusal(inv *hearth.Invocation) error {
+	if s.frontend == nil {
+		return nil
+	}
+	return s.frontend.Refusal(inv)
+}
+
 // session makes the credentials that a function's code finds.
 func (s *Server) session(account hearth.Account, function, role string, ttl time.Duration) (identity.Session, error) {
 	return s.authority.Mint(identity.Grant{Account: account, Role: role, RoleID: s.roles.Use(role), Name: function}, ttl)
@@ -223,7 +232,7 @@ func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Accou
 	s.manager, err = manager.New(manager.Config{
 		Worker: s.worker, Clock: s.clock, Recorder: recorder, Log: s.log, Policy: policy, Records: s.records, Seed: uint64(s.clock.Now().UnixNano()),
 		FullCPUMiB: s.cfg.CPUMiB, LinkBytesPerMiB: s.cfg.linkBytesPerMiB(),
-		MachineMiB: mib + s.cfg.PoolMiB, Overcommit: s.cfg.Overcommit, InstanceMiB: s.cfg.InstanceMiB, Pressed: s.gate.Pressed,
+		MachineMiB: mib + s.cfg.PoolMiB, Overcommit: s.cfg.Overcommit, InstanceMiB: s.cfg.InstanceMiB, Pressed: s.load.Pressed, Refusal: s.refusal,
 		PoolBudgetMiB: float64(s.cfg.PoolMiB), PoolMin: least,
 		VariableMiB: s.cfg.VariableMiB, FixedPrice: s.cfg.FixedPrice, WithdrawGrace: s.cfg.grace(), Functions: s.functionsOf,
 		Life: manager.IdleLife{Min: s.cfg.IdleMin, Max: s.cfg.IdleMax, Worth: float64(s.cfg.IdleWorth)}, KeepThrough: !s.cfg.IdleAhead,

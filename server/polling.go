@@ -39,7 +39,7 @@ func (s *Server) openSources(ctx context.Context) (err error) {
 	s.poller = poll.New(poll.Config{
 		Store: s.records, Clock: s.clock, Openers: openers, Place: s.placeOf,
 		Run: caller{s}, Done: func(inv *hearth.Invocation) { s.frontend.Done(inv) },
-		Senders: s.destinations(), Park: s.parkRecords, Places: max(s.cfg.Concurrency/2, 1), Pressed: s.gate.Pressed,
+		Senders: s.destinations(), Park: s.parkRecords, Places: max(s.cfg.Concurrency/2, 1), Pressed: s.load.Pressed,
 		Metrics: metrics, Recorder: s.decisions, Log: s.log,
 	})
 	pollers := map[event.Kind]event.Poller{}

@@ -44,6 +44,7 @@ import (
 	"github.com/hearth-faas/hearth/idempotent"
 	"github.com/hearth-faas/hearth/identity"
 	"github.com/hearth-faas/hearth/image"
+	"github.com/hearth-faas/hearth/internal/processors"
 	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/manager"
 	"github.com/hearth-faas/hearth/market"
@@ -96,6 +97,7 @@ type Server struct {
 	manager    *manager.Manager
 	limits     *frontend.Limits
 	gate       *frontend.Gate // nil: whoever comes first begins
+	load       *processors.Load
 	predictor  *prediction.Predictor
 	avoider    *idempotent.Avoider
 	frontend   *frontend.Frontend
@@ -151,9 +153,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), resealing: resealing{due: make(chan struct{}, 1)}, metrics: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), resealing: resealing{due: make(chan struct{}, 1)}, metrics: prometheus.NewRegistry(), load: processors.New()}
 	if cfg.Fair {
-		s.gate = frontend.NewGate()
+		s.gate = frontend.NewGate(s.load)
 		s.gate.Weight = func(id hearth.Account) int { return s.quotas(id).Weight }
 	}
 	s.limits = frontend.NewLimits(cfg.Concurrency, cfg.Rate)
