@@ -214,10 +214,9 @@ func TestManyLayersAreMergedAlsoByOlderKernelsMeans(t *testing.T) {
 	}
 	if d.root { // the mount of an ordinary user's spawner is for containers only
 		look(fd)
-		if fd, err = inside.OverlayByName(layers, t.TempDir()); err != nil {
+		if err := inside.OverlayByName(layers, t.TempDir(), look); err != nil {
 			t.Fatal(err)
 		}
-		look(fd)
 		return
 	}
 	message := syscall.Close(fd)

@@ -24,6 +24,8 @@ type spawner struct {
 	cfg  Config
 	root bool
 	home []*os.File // tasks files of its v1 groups
+	// parents are the directories of cgroups in which the containers' are.
+	parents []string
 
 	starting sync.Mutex // held by who starts a process
 	mu       sync.Mutex
@@ -122,20 +124,34 @@ func (s *spawner) launch(ctx context.Context) (*spawnerProcess, error) {
 			t.DNS = dns.String()
 		}
 	}
-	var home []int
-	for _, f := range s.home {
-		home = append(home, int(f.Fd()))
-	}
-	reply, _, err := p.request(ctx, t, 0, home...)
-	if err == nil && reply.Errno != 0 {
-		err = kernelError("the spawner's root", reply)
-	}
-	if err != nil {
-		_ = conn.Close() // upon which it ends
+	if err := s.prepare(ctx, p, t); err != nil {
+		_ = cmd.Process.Kill() // it may have ended
 		<-p.gone
 		return nil, err
 	}
 	return p, nil
+}
+
+// prepare has the process build what containers are made from.
+func (s *spawner) prepare(ctx context.Context, p *spawnerProcess, t *message.Template) error {
+	var fds []int
+	for _, dir := range s.parents {
+		f, err := os.Open(dir)
+		if err != nil {
+			return fmt.Errorf("namespace: cgroups: %w", err)
+		}
+		defer f.Close() // the process has its own
+		fds = append(fds, int(f.Fd()))
+	}
+	t.Parents = uint32(len(fds))
+	for _, f := range s.home {
+		fds = append(fds, int(f.Fd()))
+	}
+	reply, _, err := p.request(ctx, t, 0, fds...)
+	if err == nil && reply.Errno != 0 {
+		err = kernelError("the spawner's root", reply)
+	}
+	return err
 }
 
 // died is told when a process has ended.
@@ -185,6 +201,9 @@ func (p *spawnerProcess) read(died func(error)) {
 		}
 		waiter <- spawnReply{reply, fds}
 	}
+	// Not by closing the connection: it would take the daemon for dead, and end
+	// what there is of groups.
+	_ = p.cmd.Process.Kill() // it may have ended
 	_ = p.conn.Close()
 	err := p.cmd.Wait()
 	died(err)
@@ -244,11 +263,11 @@ func (s *spawner) tree(ctx context.Context, path string) (int, error) {
 // overlay merges directories of the host, the lowest first, read-only.
 func (s *spawner) overlay(ctx context.Context, paths []string) (int, error) {
 	if s.root {
-		fd, err := inside.Overlay(paths, stageDir(s.cfg.DataDir))
-		if err != nil {
+		merged := -1
+		if err := inside.Overlay(paths, stageDir(s.cfg.DataDir), func(fd int) { merged = fd }); err != nil {
 			return -1, fmt.Errorf("namespace: merging %d layers: %w", len(paths), err)
 		}
-		return fd, nil
+		return merged, nil
 	}
 	return s.mount(ctx, "an image", func(seq uint64) message.Message { return &message.Overlay{Seq: seq, Paths: paths} })
 }

@@ -29,13 +29,18 @@ const imageFlags = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_
 
 // Overlay merges directories, the lowest first and two at least, into a mount
 // that is nowhere yet: read-only, without set-user-id and devices. stage is a
-// directory to mount on where the kernel can't do without; it is not seen.
-func Overlay(paths []string, stage string) (int, error) {
+// directory to mount on where the kernel can't do without; it is not seen. The
+// descriptor is given to a function, since it is one of the thread's that calls
+// it, which may not share the caller's.
+func Overlay(paths []string, stage string, give func(fd int)) error {
 	fd, err := overlay(paths)
 	if err == syscall.EINVAL || err == syscall.ENOSYS {
-		return OverlayByName(paths, stage)
+		return OverlayByName(paths, stage, give)
 	}
-	return fd, err
+	if err == nil {
+		give(fd)
+	}
+	return err
 }
 
 // overlay takes one directory at a time, which kernels can since 6.5.
@@ -62,19 +67,17 @@ func overlay(paths []string) (int, error) {
 // OverlayByName is Overlay for kernels before 6.5: it has all directories in the one string that mount(2) takes: of a
 // page at most, so that descriptors stand for them. It does so on a thread with
 // mounts of its own, which ends with it.
-func OverlayByName(paths []string, stage string) (int, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	done := make(chan result)
+func OverlayByName(paths []string, stage string, give func(fd int)) error {
+	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked
 		fd, err := overlayHere(paths, stage)
-		done <- result{fd, err}
+		if err == nil {
+			give(fd)
+		}
+		done <- err
 	}()
-	r := <-done
-	return r.fd, r.err
+	return <-done
 }
 
 func overlayHere(paths []string, stage string) (int, error) {

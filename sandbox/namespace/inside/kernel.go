@@ -138,6 +138,10 @@ func readFile(path string) (string, error) {
 		return "", err
 	}
 	defer syscall.Close(fd)
+	return readAll(fd)
+}
+
+func readAll(fd int) (string, error) {
 	var content []byte
 	var buf [4096]byte
 	for {

@@ -2,6 +2,7 @@ package inside
 
 import (
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -22,15 +23,14 @@ type spawner struct {
 	rootless bool
 	stage    string
 	home     []int // tasks files of the spawner's own v1 groups
+
+	hearing sync.Mutex    // held by who waits for a request
+	gone    chan struct{} // has one when the daemon is gone
 }
 
-type spawnRequest struct {
-	m   message.Message
-	fds []int
-}
-
-// runSpawner serves the daemon until it is gone. Then the spawner ends too,
-// and with it every container: each init asked to die with its parent.
+// runSpawner serves the daemon until it is gone. Then it ends what is left of
+// the containers, with their groups, and itself; and were it to end before that
+// every container would all the same: each init asked to die with its parent.
 func runSpawner() int {
 	ignoreChildren()
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -56,18 +56,28 @@ func runSpawner() int {
 	if !reply(Socket, 0, f) || f != nil {
 		return 1
 	}
-	s := &spawner{rootless: t.Rootless, stage: stage, home: fds}
-	requests := make(chan spawnRequest)
+	parents := min(int(t.Parents), len(fds))
+	groups, home := fds[:parents], fds[parents:]
+	s := &spawner{rootless: t.Rootless, stage: stage, home: home, gone: make(chan struct{}, cloners)}
 	for range cloners {
-		go s.serve(requests)
+		go s.serve()
 	}
-	for {
-		m, fds, err := message.Receive(Socket)
-		if err != nil || m == nil {
-			return 0
+	<-s.gone
+	for _, dir := range groups {
+		if err := ClearGroups(dir); err != nil { // the next start does it
+			complain(SpawnerName + ": what is left of the containers: " + err.Error() + "\n")
 		}
-		requests <- spawnRequest{m, fds}
 	}
+	return 0
+}
+
+// hear gives the next request. The first look at one tells its length, so that
+// only one may look at a time.
+func (s *spawner) hear() (message.Message, []int, bool) {
+	s.hearing.Lock()
+	defer s.hearing.Unlock()
+	m, fds, err := message.Receive(Socket)
+	return m, fds, err == nil && m != nil
 }
 
 // ignoreChildren has the kernel reap: the daemon watches containers by pidfd.
@@ -95,8 +105,18 @@ func reply(socket int, seq uint64, f *failure, fds ...int) bool {
 
 // serve works on requests on a thread of its own: cgroups of the first version
 // are joined by the thread.
-func (s *spawner) serve(requests <-chan spawnRequest) {
-	runtime.LockOSThread()
+//
+// The thread has a table of files of its own, too. To clone is to make a pipe,
+// on which the clone waits until its ids are mapped, and which ends when the
+// spawner does. A clone made beside it would have a copy of the pipe until it
+// executes init, and while both wait each would keep the other's from ending:
+// of a spawner killed just then they would be left for ever.
+func (s *spawner) serve() {
+	runtime.LockOSThread() // for ever: what it has cloned dies with the thread
+	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
+		complain(SpawnerName + ": having files of its own: " + err.Error() + "\n")
+		syscall.Exit(1)
+	}
 	if !s.rootless {
 		// Keep the capabilities whatever the thread's user: see owner.
 		if err := unix.Prctl(unix.PR_SET_SECUREBITS, noSetuidFixup, 0, 0, 0); err != nil {
@@ -104,10 +124,15 @@ func (s *spawner) serve(requests <-chan spawnRequest) {
 			syscall.Exit(1)
 		}
 	}
-	for r := range requests {
-		switch m := r.m.(type) {
+	for {
+		m, fds, ok := s.hear()
+		if !ok {
+			s.gone <- struct{}{}
+			select {}
+		}
+		switch m := m.(type) {
 		case *message.Spawn:
-			pid, pidfd, f := s.spawn(m, r.fds)
+			pid, pidfd, f := s.spawn(m, fds)
 			if f != nil {
 				reply(Socket, m.Seq, f)
 				break
@@ -124,15 +149,15 @@ func (s *spawner) serve(requests <-chan spawnRequest) {
 			reply(Socket, m.Seq, nil, tree)
 			_ = syscall.Close(tree)
 		case *message.Overlay:
-			merged, err := Overlay(m.Paths, s.stage+"/mask")
+			err := Overlay(m.Paths, s.stage+"/mask", func(merged int) {
+				reply(Socket, m.Seq, nil, merged)
+				_ = syscall.Close(merged)
+			})
 			if err != nil {
 				reply(Socket, m.Seq, fail("merging the layers", err))
-				break
 			}
-			reply(Socket, m.Seq, nil, merged)
-			_ = syscall.Close(merged)
 		}
-		message.CloseAll(r.fds)
+		message.CloseAll(fds)
 	}
 }
 

@@ -24,8 +24,7 @@ func stopAll() *failure {
 		if f != nil || !going {
 			return f
 		}
-		nap := syscall.NsecToTimespec(int64(time.Millisecond))
-		_ = syscall.Nanosleep(&nap, nil) // an early end is as good
+		nap(time.Millisecond)
 	}
 	return fail("stopping every process", syscall.ETIMEDOUT)
 }

@@ -109,8 +109,11 @@ type Template struct {
 	Stage string
 	// DNS is the name server in /etc/resolv.conf; "" for none.
 	DNS string
-	// Descriptors: for each v1 hierarchy the tasks file of the spawner's own
-	// group, in the order of Spawn's.
+	// Parents is how many directories of cgroups there are in which the
+	// containers' are.
+	Parents uint32
+	// Descriptors: those directories; and for each v1 hierarchy the tasks file
+	// of the spawner's own group, in the order of Spawn's.
 }
 
 // Type implements Message.
@@ -119,9 +122,10 @@ func (m *Template) append(w *writer) {
 	w.flag(m.Rootless)
 	w.str(m.Stage)
 	w.str(m.DNS)
+	w.num(uint64(m.Parents))
 }
 func (m *Template) parse(r *reader) {
-	m.Rootless, m.Stage, m.DNS = r.flag(), r.str(), r.str()
+	m.Rootless, m.Stage, m.DNS, m.Parents = r.flag(), r.str(), r.str(), uint32(r.num())
 }
 
 // Spawn asks for a new container. Its Reply has the descriptor of a pidfd.

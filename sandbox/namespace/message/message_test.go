@@ -35,7 +35,7 @@ func anyMessage(t *rapid.T) Message {
 	}
 	switch rapid.IntRange(int(TypeTemplate), int(TypeExited)).Draw(t, "type") {
 	case int(TypeTemplate):
-		return &Template{Rootless: yes("rootless"), Stage: text("stage"), DNS: text("dns")}
+		return &Template{Rootless: yes("rootless"), Stage: text("stage"), DNS: text("dns"), Parents: small("parents")}
 	case int(TypeSpawn):
 		return &Spawn{Seq: number("seq"), UID: small("uid"), UIDs: small("uids"), Unified: yes("unified"), Points: strings(t, "points")}
 	case int(TypeTree):
