@@ -107,7 +107,7 @@ func (m *Manager) ask(g *group) {
 	}
 }
 
-// begin tells a maker whether it may begin. If it may not, it is no longer
+// begins tells a maker whether it may begin. If it may not, it is no longer
 // counted, and whoever waited for it asks again.
 func (m *Manager) begins(g *group) bool {
 	g.mu.Lock()

@@ -110,6 +110,7 @@ type Manager struct {
 	tenants    map[hearth.Account][]*instance
 	containers map[*container]struct{}
 	newest     map[version]newest
+	deleted    []version // of newest, in the order of their ends
 	provisions provisions
 	allotments map[string]*allotment // by capacity provider
 	scales     map[owner]*bucket

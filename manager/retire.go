@@ -34,10 +34,16 @@ const deletedKept = time.Minute
 
 // forgetDeleted forgets what was deleted a while ago. Called with mu held.
 func (m *Manager) forgetDeleted(now time.Time) {
-	for v, n := range m.newest {
-		if !n.gone.IsZero() && now.Sub(n.gone) >= deletedKept {
+	for len(m.deleted) > 0 {
+		v := m.deleted[0]
+		switch n := m.newest[v]; {
+		case n.gone.IsZero(): // there is another of that name
+		case now.Sub(n.gone) < deletedKept:
+			return
+		default:
 			delete(m.newest, v)
 		}
+		m.deleted = m.deleted[1:]
 	}
 }
 
@@ -69,6 +75,7 @@ func (m *Manager) Changed(old, now *hearth.Function) {
 		m.sizes.Forget(evidenceKey(old.Key()))
 		m.mu.Lock()
 		m.newest[v] = newest{generation: max(old.Generation, m.newest[v].generation), gone: m.clock.Now()}
+		m.deleted = append(m.deleted, v)
 		m.mu.Unlock()
 		m.retireAll(func(o hearth.Key) bool { return versionOf(o) == v }, nil)
 		if old.Version == hearth.Latest { // the last that is deleted
