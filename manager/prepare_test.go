@@ -158,6 +158,31 @@ func TestAnInvocationTakesOverWhatIsBeingMade(t *testing.T) {
 	}, nil)
 }
 
+// A caller whose own container is long in coming takes one that was foretold; his
+// is there for that then, and none is made beyond those that are needed.
+func TestWhatWasMadeForACallerWhoTookAnotherCountsAsForetold(t *testing.T) {
+	slow := atomic.Bool{}
+	slow.Store(true)
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		w.onLoad = func(*hearth.Function) error {
+			if slow.Swap(false) {
+				time.Sleep(5 * time.Second)
+			}
+			return nil
+		}
+		f, fate := function("000000000001", "f", 128), &fates{}
+		var caller sync.WaitGroup
+		caller.Go(func() { invoke(t, m, f) })
+		time.Sleep(100 * time.Millisecond)
+		m.Prepare(foretell(f, 3, time.Hour, fate)) // two of them at first
+		caller.Wait()
+		time.Sleep(time.Minute)
+		if all, _ := w.loaded(f); all != 3 {
+			t.Errorf("%d containers for three callers, of whom one has come", all)
+		}
+	}, func(c *manager.Config) { c.PrepareConcurrency = 2 })
+}
+
 func TestAFailedPreparationThatIsAwaitedIsTriedAgain(t *testing.T) {
 	fails := 1
 	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {

@@ -71,9 +71,10 @@ func (g *group) wanted(now time.Time) int {
 }
 
 // lacking is the first of the wants for which there is no container and none
-// being made; nil if there is none, or there may be no more containers.
+// being made; nil if there is none, or there may be no more containers. One that
+// is made for a caller who took another meanwhile is there for the wants.
 func (g *group) lacking(now time.Time) (w *want, most bool) {
-	have := len(g.ready) + len(g.idle) + len(g.prepared) + g.preparing
+	have := len(g.ready) + len(g.idle) + len(g.prepared) + g.preparing + max(g.making-len(g.waiters), 0)
 	for _, w := range g.wants {
 		if !now.Before(w.Until) {
 			continue
