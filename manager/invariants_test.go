@@ -278,13 +278,15 @@ func play(t *testing.T, steps []step, budget float64, machine int) (wrong []stri
 				}
 			})
 		case "delete":
+			now := fresh(s.account, s.function)
 			mu.Lock()
 			ended[fn.ARN()] = true
+			heirOf[now.Key()] = fn.Key() // who comes late for the one gets what has its name by then
 			mu.Unlock()
 			m.Changed(fn, nil)
 			delete(provisioned, fn)
 			m.Provide(provisions(fn, 0))
-			functions[s.account][s.function] = fresh(s.account, s.function)
+			functions[s.account][s.function] = now
 		case "provision":
 			provide(fn, s.n%4)
 		case "foretell":
