@@ -36,10 +36,15 @@ type Gate struct {
 	// Weight is an account's, asked while the gate is shut; less than 1 is 1, and
 	// nil is that all accounts' is.
 	Weight func(hearth.Account) int
+	// Contest, if it is not nil, is told when several accounts begin to want the
+	// processors while these are all at work, and when that is over. It is called
+	// by one goroutine at a time.
+	Contest func(bool)
 
 	shut    atomic.Bool  // invocations take slots
 	looked  atomic.Int64 // Unix nanoseconds
 	looking sync.Mutex
+	contest bool // what Contest was told last; guarded by looking
 
 	mu      sync.Mutex
 	slots   int
@@ -47,6 +52,9 @@ type Gate struct {
 	clock   time.Duration // the least that those who wait, or run, have used
 	shares  map[hearth.Account]*share
 	waiting int
+	last    hearth.Account // that came while it was shut
+	several bool           // accounts came since the last look
+	rivals  time.Time      // when several were seen last
 
 	waits atomic.Uint64
 	spent atomic.Int64 // nanoseconds waited
@@ -76,6 +84,9 @@ const (
 	// openAt times the least number of slots the gate opens: nothing is gained
 	// by counting so many.
 	openAt = 64
+	// contestFor is how long a contest is thought to go on when one account alone
+	// is seen.
+	contestFor = 5 * time.Second
 )
 
 // NewGate makes a Gate that goes by what the processors have to do.
@@ -102,8 +113,17 @@ func (g *Gate) adjust() {
 	if !g.looking.TryLock() {
 		return // the one before is late
 	}
+	defer g.looking.Unlock()
 	part, ok := g.Busy()
-	g.looking.Unlock()
+	if contest := g.set(part, ok, time.Now()); g.Contest != nil && contest != g.contest {
+		g.contest = contest
+		g.Contest(contest)
+	}
+}
+
+// set goes by how busy the processors are, and tells whether several accounts want
+// more of them than there is.
+func (g *Gate) set(part float64, ok bool, now time.Time) (contest bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	least := g.least()
@@ -121,6 +141,10 @@ func (g *Gate) adjust() {
 		}
 		g.serve()
 	}
+	if g.several {
+		g.several, g.rivals = false, now
+	}
+	return g.shut.Load() && now.Sub(g.rivals) < contestFor
 }
 
 // open lets everybody in. Called with mu held.
@@ -172,6 +196,8 @@ func (g *Gate) enter(ctx context.Context, account hearth.Account) (*slot, error)
 		g.mu.Unlock()
 		return nil, nil
 	}
+	g.several = g.several || g.last != account && g.last != ""
+	g.last = account
 	if g.waiting == 0 && g.taken < g.slots || s.holds < s.weight && s.waiters.Len() == 0 {
 		g.grant(s)
 		g.mu.Unlock()

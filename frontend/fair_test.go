@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -303,5 +304,53 @@ func BenchmarkShutGate(b *testing.B) {
 			}
 			s.leave()
 		}
+	})
+}
+
+// A contest is when several accounts come while the gate is shut, until it opens
+// or one has been alone for a while.
+func TestAContestIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := 1.0
+		var told []bool
+		g := &Gate{Busy: func() (float64, bool) { return busy, true }, Least: 2, Contest: func(yes bool) { told = append(told, yes) }}
+		come := func(accounts ...hearth.Account) {
+			t.Helper()
+			var slots []*slot
+			for _, a := range accounts {
+				s, err := g.enter(t.Context(), a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				slots = append(slots, s)
+			}
+			g.adjust()
+			for _, s := range slots {
+				s.leave()
+			}
+		}
+		want := func(when string, all ...bool) {
+			t.Helper()
+			if !slices.Equal(told, all) {
+				t.Errorf("%s it was told %v, want %v", when, told, all)
+			}
+		}
+		come("a", "b")
+		want("when the gate was still open")
+		come("a")
+		want("with one account")
+		come("a", "b")
+		want("with two", true)
+		time.Sleep(contestFor / 2)
+		come("a")
+		want("soon after the second had gone", true)
+		time.Sleep(contestFor)
+		come("a")
+		want("long after it", true, false)
+		come("a", "b")
+		for busy = 0; g.Stats().Shut; {
+			g.adjust()
+		}
+		want("when the gate had opened", true, false, true, false)
 	})
 }

@@ -29,3 +29,16 @@ func goFirst(log *slog.Logger) {
 		log.Debug("the server has no more weight than its functions where processors are short", "error", err)
 	}
 }
+
+// contest has this process weigh more than all containers together while several
+// accounts want the processors and there is not enough of them: what one has it do
+// would keep the others waiting. One account alone gets more done without.
+func (s *Server) contest(yes bool) {
+	d, ok := s.driver.(interface{ GoFirst(bool) error })
+	if !ok {
+		return
+	}
+	if err := d.GoFirst(yes); err != nil {
+		s.log.Warn("the server's weight could not be changed", "first", yes, "error", err)
+	}
+}

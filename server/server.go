@@ -157,6 +157,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if cfg.Fair {
 		s.gate = frontend.NewGate(s.load)
 		s.gate.Weight = func(id hearth.Account) int { return s.quotas(id).Weight }
+		s.gate.Contest = s.contest
 	}
 	s.limits = frontend.NewLimits(cfg.Concurrency, cfg.Rate)
 	defer func() {

@@ -43,7 +43,8 @@ type cgroups struct {
 	// unified are the controllers that v2 has.
 	unified []string
 	home    []*os.File // tasks files of the daemon's own groups, one for each of parents
-	server  string     // the group of the first version that the driver put the daemon into, to weigh it; "" if none
+	server  string     // the group of the first version that the daemon is in while it goes first; "" if none
+	leaf    string     // the daemon's own group in the second version, if the driver made it
 	why     []string   // what could not be had, for the report
 	state   string     // the file that lists the parents, for Sweep
 	planned []string   // what the file lists
@@ -178,18 +179,15 @@ func (c *cgroups) useFirst(h hierarchy, name string) error {
 	if err := c.makeParent(dir); err != nil {
 		return err
 	}
-	own := h.dir
 	if slices.Contains(h.controllers, cpuController) {
 		if err := os.WriteFile(filepath.Join(dir, "cpu.shares"), []byte(strconv.Itoa(weight())), 0); err != nil {
 			return errors.Join(err, os.Remove(dir))
 		}
-		if err := c.enterServer(h.dir, name); err != nil {
+		if err := c.makeServer(h.dir, name); err != nil {
 			c.why = append(c.why, err.Error())
-		} else {
-			own = c.server
 		}
 	}
-	home, err := os.OpenFile(filepath.Join(own, "tasks"), os.O_WRONLY, 0)
+	home, err := os.OpenFile(filepath.Join(h.dir, "tasks"), os.O_WRONLY, 0)
 	if err != nil {
 		return errors.Join(err, os.Remove(dir))
 	}
@@ -206,13 +204,31 @@ func (c *cgroups) useFirst(h hierarchy, name string) error {
 // threads on all processors.
 func weight() int { return 2 * 1024 * runtime.NumCPU() }
 
-// serverWeight is what the daemon weighs, by what all containers together do.
-// All that they are given passes through it and takes little of it, so that it
-// is soon done; but one that is kept at work must leave them something.
-const serverWeight = 16
+// firstWeight is what the daemon weighs while it is to go first, by what all
+// containers together do. All that they are given passes through it and takes
+// little of it, so that it is soon done; but one that is kept at work must leave
+// them something.
+const firstWeight = 16
 
 // ordinaryWeight is what a group of the second version weighs by itself.
 const ordinaryWeight = 100
+
+// serverFirst has the daemon go before the containers, or beside them.
+func (c *cgroups) serverFirst(yes bool) error {
+	switch {
+	case c.server != "" && yes:
+		return moveSelf(c.server)
+	case c.server != "":
+		return moveSelf(filepath.Dir(c.server))
+	case c.leaf == "":
+		return nil
+	}
+	weight := ordinaryWeight
+	if yes {
+		weight *= firstWeight
+	}
+	return os.WriteFile(filepath.Join(c.leaf, "cpu.weight"), []byte(strconv.Itoa(weight)), 0o644)
+}
 
 // serverSuffix is of the name of the daemon's own group.
 const serverSuffix = "-server"
@@ -222,20 +238,16 @@ func isServerGroup(dir string) bool {
 	return strings.HasPrefix(name, "hearth-") && strings.HasSuffix(name, serverSuffix)
 }
 
-// enterServer puts the daemon into a group of its own beside the containers'
-// parent. In dir itself each of its threads would be weighed against all
+// makeServer makes the group that the daemon is in while it is to go first, beside
+// the containers' parent. In dir itself each of its threads is weighed against all
 // containers, or, where the kernel makes a group of each session
 // (sched_autogroup), all of them together as one thread.
-func (c *cgroups) enterServer(dir, name string) error {
+func (c *cgroups) makeServer(dir, name string) error {
 	group := filepath.Join(dir, name+serverSuffix)
 	if err := c.makeParent(group); err != nil {
 		return err
 	}
-	err := os.WriteFile(filepath.Join(group, "cpu.shares"), []byte(strconv.Itoa(serverWeight*weight())), 0)
-	if err == nil {
-		err = moveSelf(group)
-	}
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(group, "cpu.shares"), []byte(strconv.Itoa(firstWeight*weight())), 0); err != nil {
 		return errors.Join(err, os.Remove(group))
 	}
 	c.server = group
@@ -264,7 +276,7 @@ func (c *cgroups) useSecond(h hierarchy, name string) error {
 	}
 	base := h.dir
 	if len(wanted) > 0 && base != h.top {
-		if err := makeLeaf(base, wanted); err != nil {
+		if err := c.makeLeaf(base, wanted); err != nil {
 			if os.Geteuid() != 0 {
 				c.why = append(c.why, err.Error())
 				wanted = nil // freezing and killing need none
@@ -293,7 +305,7 @@ func (c *cgroups) useSecond(h hierarchy, name string) error {
 
 // makeLeaf moves the processes of a group, if they are only the daemon's own,
 // into a child of it, and thereby lets it have controllers for its children.
-func makeLeaf(dir string, controllers []string) error {
+func (c *cgroups) makeLeaf(dir string, controllers []string) error {
 	if enable(dir, controllers) == nil {
 		return nil // somebody has done it
 	}
@@ -317,10 +329,10 @@ func makeLeaf(dir string, controllers []string) error {
 	if err := enable(dir, controllers); err != nil {
 		return err
 	}
-	if !slices.Contains(controllers, cpuController) {
-		return nil
+	if slices.Contains(controllers, cpuController) {
+		c.leaf = leaf
 	}
-	return os.WriteFile(filepath.Join(leaf, "cpu.weight"), []byte(strconv.Itoa(serverWeight*ordinaryWeight)), 0)
+	return nil
 }
 
 // enable gives a group's children controllers.

@@ -121,9 +121,9 @@ func TestLimitsOfTheSecondVersion(t *testing.T) {
 	}
 }
 
-// While a driver runs, its process is in a group that weighs more than all
-// containers, where the first version has the controller; then where it was.
-func TestTheServerIsInAGroupOfItsOwnWhileItRuns(t *testing.T) {
+// While a driver is to go first, its process is in a group that weighs more than all
+// containers, where the first version has the controller; else where it was.
+func TestTheServerIsInAGroupOfItsOwnWhileItGoesFirst(t *testing.T) {
 	in := func() string {
 		t.Helper()
 		content, err := os.ReadFile("/proc/self/cgroup")
@@ -137,6 +137,18 @@ func TestTheServerIsInAGroupOfItsOwnWhileItRuns(t *testing.T) {
 		}
 		return ""
 	}
+	weight := func(dir string) int {
+		t.Helper()
+		content, err := os.ReadFile(filepath.Join(dir, "cpu.shares"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(strings.TrimSpace(string(content)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
 	was := in()
 	d, err := New(t.Context(), Config{Program: programPath, DataDir: t.TempDir()})
 	if err != nil {
@@ -144,29 +156,30 @@ func TestTheServerIsInAGroupOfItsOwnWhileItRuns(t *testing.T) {
 	}
 	containers, server := d.groups.v1[cpuController], d.groups.server
 	if (containers == "") != (server == "") {
-		t.Errorf("containers are in %q, the server in %q: %v", containers, server, d.groups.why)
+		t.Errorf("containers are in %q, the server's group is %q: %v", containers, server, d.groups.why)
+	}
+	for _, first := range []bool{true, false, true} {
+		if err := d.GoFirst(first); err != nil {
+			t.Fatal(err)
+		}
+		if got := in(); server != "" && (filepath.Base(got) == filepath.Base(server)) != first {
+			t.Errorf("going first is %v: the server is in %s", first, got)
+		}
 	}
 	if server != "" {
-		if got := in(); filepath.Base(got) != filepath.Base(server) {
-			t.Errorf("the server is in %s, not in %s", got, server)
-		}
-		weights := [2]int{}
-		for i, dir := range []string{containers, server} {
-			content, err := os.ReadFile(filepath.Join(dir, "cpu.shares"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if weights[i], err = strconv.Atoi(strings.TrimSpace(string(content))); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if weights[1] <= weights[0] {
-			t.Errorf("the server weighs %d, all containers %d", weights[1], weights[0])
+		if weight(server) <= weight(containers) {
+			t.Errorf("the server weighs %d, all containers %d", weight(server), weight(containers))
 		}
 		// A second one of this process is beside it, not below.
-		other := newDriver(t, nil)
+		other, err := New(t.Context(), Config{Program: programPath, DataDir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if got := filepath.Dir(other.groups.v1[cpuController]); got != filepath.Dir(containers) {
 			t.Errorf("another driver's groups are in %s", got)
+		}
+		if err := other.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 	if err := d.Close(); err != nil {
@@ -177,5 +190,22 @@ func TestTheServerIsInAGroupOfItsOwnWhileItRuns(t *testing.T) {
 	}
 	if _, err := os.Stat(server); server != "" && err == nil {
 		t.Errorf("%s is left", server)
+	}
+}
+
+// In the second version it is the leaf's weight.
+func TestTheServersLeafIsWeighed(t *testing.T) {
+	leaf := t.TempDir()
+	if err := os.WriteFile(filepath.Join(leaf, "cpu.weight"), []byte("100"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := &cgroups{leaf: leaf}
+	for first, want := range map[bool]string{true: "1600", false: "100"} {
+		if err := c.serverFirst(first); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(leaf, "cpu.weight")); err != nil || string(got) != want {
+			t.Errorf("going first is %v: %q, %v", first, got, err)
+		}
 	}
 }
