@@ -171,20 +171,24 @@ var pathWords = map[string]string{
 	string(hearth.PathJoined):    "no container: an equal request ran at the same time",
 }
 
+// outcome is how an invocation ended, in its colour.
+func (a *app) outcome(word string) string {
+	if word == "ok" {
+		return a.green(word)
+	}
+	return a.amber(word)
+}
+
 func (a *app) printStory(w io.Writer, d hearth.Decision) {
 	var total time.Duration
 	for _, s := range d.Spent {
 		total += s
 	}
-	outcome := a.green(d.Outcome)
-	if d.Outcome != "ok" {
-		outcome = a.amber(d.Outcome)
-	}
 	version := ""
 	if d.Version != "" {
 		version = ":" + d.Version
 	}
-	fmt.Fprintf(w, "%s %s%s  %s in %s\n", d.RequestID, a.bold(d.Function), version, outcome, ms(total))
+	fmt.Fprintf(w, "%s %s%s  %s in %s\n", d.RequestID, a.bold(d.Function), version, a.outcome(d.Outcome), ms(total))
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "  %s %s\n", a.faint(fmt.Sprintf("%-6s", label)), fmt.Sprintf(format, args...))
 	}

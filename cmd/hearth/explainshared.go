@@ -29,11 +29,7 @@ func (a *app) explainShared(ctx context.Context, r *remote, request string) erro
 		for _, spent := range run.Spent {
 			total += spent
 		}
-		outcome := a.green(run.Outcome)
-		if run.Outcome != "ok" {
-			outcome = a.amber(run.Outcome)
-		}
-		fmt.Fprintf(a.out, "%s %s:%s  %s in %s\n", run.RequestID, a.bold(run.Function), run.Version, outcome, ms(total))
+		fmt.Fprintf(a.out, "%s %s:%s  %s in %s\n", run.RequestID, a.bold(run.Function), run.Version, a.outcome(run.Outcome), ms(total))
 		line := func(label, text string) { fmt.Fprintf(a.out, "  %s %s\n", a.faint(fmt.Sprintf("%-6s", label)), text) }
 		line("at", run.At.Local().Format("2006-01-02 15:04:05.000"))
 		line("for", fmt.Sprintf("account %s, by %s", run.Account, run.Terms))

@@ -49,14 +49,16 @@ func TestTheServersThreadsGoFirstAndItsChildrenDoNot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Raise(); errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-		t.Skip("an ordinary user has no such right:", err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
 	want := fmt.Sprintf("niceness %d, slice %v", max(ordinary-niceness, -20), slice)
 	if strings.HasSuffix(was, "slice 0s") {
 		want = fmt.Sprintf("niceness %d, slice 0s", max(ordinary-niceness, -20))
+	}
+	err = Raise()
+	switch denied := errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM); {
+	case denied && os.Getenv("CI") == "": // an ordinary user has no such right
+		want = was
+	case err != nil:
+		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
 	for range 8 {
