@@ -8,9 +8,9 @@ import (
 	"github.com/hearth-faas/hearth/policy"
 )
 
-// context is what conditions may ask about a request; tagged is that they may
-// ask about the resource's tags, too.
-func (j *Judge) context(r *Request, p *iam.Permissions, tagged bool) map[string][]string {
+// context is what conditions may ask about a request. Of one that did not come,
+// which is simulated, they can't ask how it came, nor about the resource's tags.
+func (j *Judge) context(r *Request, p *iam.Permissions, came bool) map[string][]string {
 	c := policy.ContextOf(r.Caller, j.clock.Now())
 	sort := "Anonymous"
 	switch {
@@ -25,7 +25,9 @@ func (j *Judge) context(r *Request, p *iam.Permissions, tagged bool) map[string]
 		sort = "AssumedRole"
 	}
 	c["aws:principaltype"] = []string{sort}
-	c["aws:securetransport"] = []string{"false"}
+	if came {
+		c["aws:securetransport"] = []string{"false"}
+	}
 	if r.Account != "" {
 		c["aws:resourceaccount"] = []string{string(r.Account)}
 	} else if r.Caller.Account != "" {
@@ -38,7 +40,7 @@ func (j *Judge) context(r *Request, p *iam.Permissions, tagged bool) map[string]
 		}
 	}
 	// What tags another account's resources have, policies can't find out.
-	if tagged && j.tags != nil && (r.Account == "" || r.Caller.Account == "" || r.Account == r.Caller.Account) {
+	if came && j.tags != nil && (r.Account == "" || r.Caller.Account == "" || r.Account == r.Caller.Account) {
 		for key, value := range j.tags(r.Resource) {
 			c["aws:resourcetag/"+strings.ToLower(key)] = []string{value}
 		}

@@ -91,3 +91,19 @@ func TestASimulationKnowsNothingOfAResource(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// How a request came is known of one that did.
+func TestASimulationDoesNotKnowHowARequestCame(t *testing.T) {
+	w := newWorld(t, false)
+	id := w.user(us, "ann", doc(`{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"false"}}}`))
+	p, _, err := w.dir.PermissionsByARN(us, id.ARN)
+	w.must(err)
+	r := &access.Request{Caller: id, Action: invoke, Resource: fn}
+	if s := w.judge.Simulate(r, p); s.Outcome != policy.ImplicitDeny || len(s.Missing) != 1 || s.Missing[0] != "aws:SecureTransport" {
+		t.Errorf("%+v", s)
+	}
+	r.Context = map[string][]string{"aws:securetransport": {"false"}}
+	if s := w.judge.Simulate(r, p); s.Outcome != policy.Allowed || len(s.Missing) != 0 {
+		t.Errorf("%+v", s)
+	}
+}
