@@ -48,9 +48,10 @@ func source(t *testing.T) (sourcetest.Source, jetstream.JetStream) {
 		Opener: nats.Opener, Broker: b,
 		New: func(t *testing.T) (*event.Mapping, poll.Place) {
 			name := fmt.Sprintf("orders%d", streams.Add(1))
-			if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}, Storage: jetstream.FileStorage}); err != nil {
-				t.Fatal(err)
-			}
+			asked(t, func(ctx context.Context) error {
+				_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}, Storage: jetstream.FileStorage})
+				return err
+			})
 			m := &event.Mapping{ID: name, Function: "f", Source: "arn:aws:hearth:us-east-1:000000000000:source/" + name, Region: "us-east-1",
 				From: "TRIM_HORIZON", Settings: event.Settings{BatchSize: 10, WindowSeconds: new(0)}}
 			return m, poll.Place{URL: &url.URL{Scheme: "nats", Host: b.Addr, RawQuery: "ackWait=5s&stream=" + name}}
@@ -64,25 +65,38 @@ func source(t *testing.T) (sourcetest.Source, jetstream.JetStream) {
 		},
 		IDs: sourcetest.Queued,
 		Left: func(t *testing.T, m *event.Mapping) int {
-			c, err := js.Consumer(t.Context(), m.ID, "hearth-"+m.ID)
-			if errors.Is(err, jetstream.ErrConsumerNotFound) {
-				return 1
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			info := c.CachedInfo()
-			return int(info.NumPending) + info.NumAckPending
+			left := 1
+			asked(t, func(ctx context.Context) error {
+				c, err := js.Consumer(ctx, m.ID, "hearth-"+m.ID)
+				if errors.Is(err, jetstream.ErrConsumerNotFound) {
+					return nil
+				}
+				if err == nil {
+					left = int(c.CachedInfo().NumPending) + c.CachedInfo().NumAckPending
+				}
+				return err
+			})
+			return left
 		},
 	}, js
 }
 
 func publish(t *testing.T, js jetstream.JetStream, subject string, body []byte, options ...jetstream.PublishOpt) {
 	t.Helper()
+	asked(t, func(ctx context.Context) error {
+		_, err := js.Publish(ctx, subject, body, options...)
+		return err
+	})
+}
+
+// asked asks the broker again for as long as no answer comes: a question, or
+// its answer, may have been lost with a connection that was cut.
+func asked(t *testing.T, ask func(context.Context) error) {
+	t.Helper()
 	var err error
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // the answer may be lost with the connection
-		_, err = js.Publish(ctx, subject, body, options...)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		err = ask(ctx)
 		cancel()
 		if err == nil {
 			return
