@@ -281,7 +281,7 @@ func TestAWatchedFolderFeedsAFunctionAcrossAKill(t *testing.T) {
 	s.loggedTimes("files", map[string]int{"FILE<first.csv>": 1})
 	s.eventually("its last result is OK", func() bool {
 		m, err := s.client().GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: &id})
-		return err == nil && *m.LastProcessingResult == "OK"
+		return err == nil && aws.ToString(m.LastProcessingResult) == "OK"
 	})
 	s.kill9()
 	drop("meanwhile.csv")
