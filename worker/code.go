@@ -174,6 +174,7 @@ func (c *codeCache) fetchTo(ctx context.Context, f *hearth.Function, p hearth.Pa
 func (c *codeCache) release(e *codeEntry) {
 	c.mu.Lock()
 	e.refs--
+	c.touch(e)
 	victims := c.victims()
 	c.mu.Unlock()
 	for _, path := range victims {

@@ -62,6 +62,7 @@ type container struct {
 	mu      sync.Mutex
 	phase   phase
 	sink    *logs.Sink   // set by Load, which with Invoke reads it without mu
+	code    *held        // the same
 	env     *environment // replaced under mu when the init is run again
 	request string       // of the running invocation
 	freeze  *time.Timer
@@ -381,7 +382,7 @@ func (c *container) Destroy() error {
 	c.in.forget(c)
 	c.settling.Wait()
 	c.mu.Lock()
-	env, sink, reason := c.env, c.sink, c.ending
+	env, sink, code, reason := c.env, c.sink, c.code, c.ending
 	c.mu.Unlock()
 	if reason == "" {
 		reason = reasonSpindown
@@ -389,6 +390,7 @@ func (c *container) Destroy() error {
 	env.shutdown(reason)
 	c.lookAt(nil) // for where the kernel tells of those only that live
 	defer c.meterEnd()
+	defer code.letGo()
 	if sink == nil {
 		return env.destroy(nil)
 	}

@@ -228,36 +228,29 @@ func (w *Worker) limits(f *hearth.Function, cpu bool) sandbox.Limits {
 	return l
 }
 
-// start attaches f's code and starts its runtime, or tells the booted one to
-// load it; before that, its extensions. limited bounds how long those may take
-// to register.
-func (e *environment) start(ctx context.Context, in *instance, f *hearth.Function, boot hearth.Boot, stream string, init hearth.InitType, sink *logs.Sink) (attached func(limited context.Context) error, err error) {
-	at, err := in.attachment(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	if err := e.sb.SetLimits(in.w.limits(f, false)); err != nil {
+// start attaches the code that c holds and starts its runtime, or tells the
+// booted one to load it; before that, its extensions. limited bounds how long
+// those may take to register.
+func (e *environment) start(ctx context.Context, c *container, boot hearth.Boot) (attached func(limited context.Context) error, err error) {
+	f, at, choice := c.f, c.code.at, c.code.choice
+	if err := e.sb.SetLimits(c.w.limits(f, false)); err != nil {
 		return nil, e.broken("set limits", err)
 	}
 	if err := e.sb.Attach(ctx, at); err != nil {
 		return nil, e.broken("attach code", err)
 	}
-	choice, err := in.choice(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	own, err := in.w.environ(f, stream)
+	own, err := c.w.environ(f, c.name)
 	if err != nil {
 		return nil, hearth.Errorf(hearth.Service, "make the function's credentials: %w", err)
 	}
-	env := choice.Environ(f, append(own, "AWS_LAMBDA_INITIALIZATION_TYPE="+string(init)))
+	env := choice.Environ(f, append(own, "AWS_LAMBDA_INITIALIZATION_TYPE="+string(c.init)))
 	external, err := externalOf(at)
 	if err != nil {
 		return nil, hearth.Errorf(hearth.Service, "look for extensions: %w", err)
 	}
 	e.ext.set.Expect(extension.Function{Account: string(f.Account), Name: f.Name, Version: f.Version, Handler: f.Handler}, external)
 	return func(limited context.Context) error {
-		if err := e.startExtensions(limited, sink, external, env); err != nil {
+		if err := e.startExtensions(limited, c.sink, external, env); err != nil {
 			return err
 		}
 		if boot == "" {

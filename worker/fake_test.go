@@ -273,7 +273,11 @@ func (c *fakeContainer) Attach(_ context.Context, a sandbox.Attachment) error {
 	if c.attached != nil {
 		c.d.complain("Attach was called twice")
 	}
-	for _, dir := range append([]string{a.Task}, a.Layers...) {
+	dirs := a.Root
+	if len(dirs) == 0 {
+		dirs = append([]string{a.Task}, a.Layers...)
+	}
+	for _, dir := range dirs {
 		if _, err := os.Stat(dir); err != nil {
 			c.d.complain("Attach: %v", err)
 		}

@@ -69,6 +69,10 @@ func (c *container) load(ctx context.Context, f *hearth.Function, init hearth.In
 	}
 	c.f, c.init = f, init
 	c.meterFor(f)
+	if err := c.hold(ctx); err != nil {
+		c.die()
+		return err
+	}
 	c.name = streamName(f, began)
 	sink := logs.NewSink(c.w.cfg.Logs.Appender(f.Account, f.LogGroup(), c.name), f.Logging, c.w.cfg.Clock)
 	if f.Shared != nil {
@@ -143,7 +147,7 @@ func (c *container) begin(ctx context.Context, env *environment, boot hearth.Boo
 		return nil, env.broken("read its output", err)
 	}
 	c.keyed = c.w.cfg.Clock.Now()
-	if run, err = env.start(ctx, c.in, c.f, boot, c.name, c.init, c.sink); err != nil {
+	if run, err = env.start(ctx, c, boot); err != nil {
 		return nil, err
 	}
 	version, arn := runtimeVersion(c.w.cfg.Runtimes, c.f)

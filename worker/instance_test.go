@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/runtimes"
 	"github.com/hearth-faas/hearth/sandbox"
 )
 
@@ -53,26 +55,66 @@ func TestCodeIsFetchedOnceForAllContainersOfAnInstance(t *testing.T) {
 	if filepath.Base(at.Task) != f.Package.SHA256 || len(at.Layers) != 2 || filepath.Base(at.Layers[1]) != pkg(901).SHA256 {
 		t.Errorf("attached %+v", at)
 	}
-	// They come and go; the instance holds the code.
-	for _, c := range containers {
+	// It stays as long as any of them does.
+	for i, c := range containers {
+		for _, dir := range append([]string{at.Task}, at.Layers...) {
+			if _, err := os.Stat(dir); err != nil {
+				t.Errorf("with %d of %d containers, their code has gone: %v", len(containers)-i, len(containers), err)
+			}
+		}
 		if err := c.Destroy(); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := os.Stat(at.Task); err != nil {
-		t.Errorf("with the last container, the instance's code has gone: %v", err)
+	if used := h.w.code.Used(); used != 0 {
+		t.Errorf("after the last container %d bytes are still held", used)
 	}
-	if err := in.Destroy(); err != nil {
-		t.Error(err)
-	}
-	for _, dir := range append([]string{at.Task}, at.Layers...) {
-		if _, err := os.Stat(dir); !os.IsNotExist(err) {
-			t.Errorf("the code is still held after the instance's end: %v", err)
+}
+
+// An account that is always busy keeps its instance: what that has run must not
+// add up.
+func TestAnInstanceThatLivesOnLetsGoOfTheCodeThatItHasRun(t *testing.T) {
+	images := &fakeImages{dir: t.TempDir()}
+	h := newHarness(t, func(c *Config) {
+		c.CodeCacheBytes, c.Images = 1, images // nothing is kept that is not used
+	})
+	in := h.instance("")
+	var last *container
+	for n := range 20 { // versions, each made while the one before is still there
+		s, err := in.NewSlot(context.Background(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := s.(*container)
+		f := h.function(echo, layered(900+n))
+		if n%2 == 1 {
+			f.Image, f.Layers = &hearth.Image{}, nil
+		}
+		if err := c.Load(context.Background(), f, &hearth.Timeline{}); err != nil {
+			t.Fatal(err)
+		}
+		h.serves(c)
+		if last != nil {
+			if err := last.Destroy(); err != nil {
+				t.Error(err)
+			}
+		}
+		last = c
+		if used, n := h.w.code.Used(), images.held.Load(); used > 2*pkg(0).Unpacked || n > 1 {
+			t.Fatalf("%d bytes of packages and %d images are held by one container", used, n)
 		}
 	}
-	if used := h.w.code.Used(); used != 0 {
-		t.Errorf("%d bytes are still held", used)
-	}
+}
+
+// fakeImages are all the same empty folder.
+type fakeImages struct {
+	dir  string
+	held atomic.Int64
+}
+
+func (i *fakeImages) Acquire(context.Context, *hearth.Function) (Image, func(), error) {
+	i.held.Add(1)
+	return Image{Layers: []string{i.dir}, Run: runtimes.Image{EntryPoint: []string{"/main"}}}, func() { i.held.Add(-1) }, nil
 }
 
 func TestPrepareMakesCodeReadyAndHoldsNothing(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -231,7 +230,7 @@ func (w *Worker) NewInstance(ctx context.Context, boot hearth.Boot) (hearth.Inst
 	if err != nil {
 		return nil, hearth.Errorf(hearth.Service, "make instance %s: %w", id, err)
 	}
-	in := &instance{w: w, id: id, sb: sb, code: map[string]codeRef{}}
+	in := &instance{w: w, id: id, sb: sb}
 	if in.first, err = in.newSlot(ctx, boot); err != nil {
 		if derr := in.Destroy(); derr != nil {
 			w.cfg.Log.Error("destroy instance", "instance", id, "err", derr)
@@ -241,7 +240,7 @@ func (w *Worker) NewInstance(ctx context.Context, boot hearth.Boot) (hearth.Inst
 	return in, nil
 }
 
-// instance is one sandbox instance with its containers and its code.
+// instance is one sandbox instance with its containers.
 type instance struct {
 	w     *Worker
 	id    string
@@ -249,17 +248,8 @@ type instance struct {
 	first *container
 
 	mu         sync.Mutex
-	code       map[string]codeRef // by SHA-256: what this instance holds
-	images     map[string]imageRef
 	containers []*container
 	destroyed  bool
-}
-
-// codeRef is a package that an instance holds: fetched once, however many of
-// its containers use it.
-type codeRef struct {
-	dir     string
-	release func()
 }
 
 func (in *instance) ID() string                  { return in.id }
@@ -301,51 +291,6 @@ func (in *instance) gone(cause error) error {
 	return &hearth.Error{Op: "worker.Instance", Subject: in.id, Kind: hearth.ContainerGone, Message: "the instance was destroyed", Err: cause}
 }
 
-// attachment makes f's packages present in the instance and tells where.
-func (in *instance) attachment(ctx context.Context, f *hearth.Function) (sandbox.Attachment, error) {
-	if isImage(f) {
-		i, err := in.image(ctx, f)
-		return sandbox.Attachment{Root: i.Layers, Network: networkOf(f)}, err
-	}
-	var dirs []string
-	for _, p := range packagesOf(f) {
-		dir, err := in.fetch(ctx, f, p)
-		if err != nil {
-			return sandbox.Attachment{}, err
-		}
-		dirs = append(dirs, dir)
-	}
-	return sandbox.Attachment{Task: dirs[0], Layers: dirs[1:], Network: networkOf(f)}, nil
-}
-
-func (in *instance) fetch(ctx context.Context, f *hearth.Function, p hearth.Package) (string, error) {
-	in.mu.Lock()
-	ref, ok := in.code[p.SHA256]
-	in.mu.Unlock()
-	if ok {
-		return ref.dir, nil
-	}
-	dir, release, err := in.w.code.Acquire(ctx, f, p)
-	if err != nil {
-		return "", err
-	}
-	in.mu.Lock()
-	_, had := in.code[p.SHA256]
-	destroyed := in.destroyed
-	if !had && !destroyed {
-		in.code[p.SHA256] = codeRef{dir, release}
-	}
-	in.mu.Unlock()
-	switch {
-	case destroyed:
-		release()
-		return "", in.gone(nil)
-	case had: // by another container, at the same time
-		release()
-	}
-	return dir, nil
-}
-
 // forget is told by a container that it has been destroyed.
 func (in *instance) forget(c *container) {
 	in.mu.Lock()
@@ -363,9 +308,6 @@ func (in *instance) Destroy() error {
 	in.mu.Lock()
 	in.destroyed = true
 	containers := append([]*container(nil), in.containers...)
-	code, images := maps.Clone(in.code), maps.Clone(in.images)
-	clear(in.code)
-	clear(in.images)
 	in.mu.Unlock()
 	errs := make([]error, len(containers)+1)
 	var all sync.WaitGroup // each may have a shutdown phase
@@ -374,12 +316,6 @@ func (in *instance) Destroy() error {
 	}
 	all.Wait()
 	errs[len(containers)] = in.sb.Destroy()
-	for _, ref := range code {
-		ref.release()
-	}
-	for _, ref := range images {
-		ref.release()
-	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("destroy instance %s: %w", in.id, err)
 	}
