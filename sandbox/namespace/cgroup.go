@@ -254,9 +254,28 @@ func (c *cgroups) makeServer(dir, name string) error {
 	return nil
 }
 
+// leaveServer has a process that was started while the daemon went first be
+// where the daemon is otherwise: it would stay when that goes back.
+func (c *cgroups) leaveServer(pid int) error {
+	if c.server == "" {
+		return nil
+	}
+	pids, err := os.ReadFile(filepath.Join(c.server, "cgroup.procs"))
+	if err != nil || !slices.Contains(strings.Fields(string(pids)), strconv.Itoa(pid)) {
+		return err
+	}
+	return move(pid, filepath.Dir(c.server))
+}
+
 // moveSelf moves this process, with all its threads, into a group.
-func moveSelf(dir string) error {
-	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
+func moveSelf(dir string) error { return move(os.Getpid(), dir) }
+
+func move(pid int, dir string) error {
+	err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil // it has ended
+	}
+	return err
 }
 
 // useSecond makes the parent in the unified hierarchy: in the daemon's own

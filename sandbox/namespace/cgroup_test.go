@@ -170,6 +170,19 @@ func TestTheServerIsInAGroupOfItsOwnWhileItGoesFirst(t *testing.T) {
 		if weight(server) <= weight(containers) {
 			t.Errorf("the server weighs %d, all containers %d", weight(server), weight(containers))
 		}
+		// A spawner that is started meanwhile is not of the group.
+		p := d.spawn.live
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-p.gone
+		if err := d.spawn.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pids, err := os.ReadFile(filepath.Join(server, "cgroup.procs"))
+		if err != nil || strings.TrimSpace(string(pids)) != strconv.Itoa(os.Getpid()) {
+			t.Errorf("in the server's group are %q, %v", pids, err)
+		}
 		// A second one of this process is beside it, not below.
 		other, err := New(t.Context(), Config{Program: programPath, DataDir: t.TempDir()})
 		if err != nil {

@@ -125,7 +125,7 @@ func New(ctx context.Context, cfg Config) (*Driver, error) {
 	if err := makeSkeleton(dir, cfg.Network); err != nil {
 		return nil, errors.Join(err, d.groups.close())
 	}
-	d.spawn = &spawner{cfg: cfg, root: d.root, home: d.groups.home, parents: d.groups.all()}
+	d.spawn = &spawner{cfg: cfg, root: d.root, groups: d.groups}
 	if err := d.spawn.start(ctx); err != nil {
 		return nil, errors.Join(err, d.groups.close())
 	}

@@ -21,11 +21,9 @@ import (
 // spawner is the daemon's side of the spawner process. If the process dies,
 // its containers die with it; the next request starts another.
 type spawner struct {
-	cfg  Config
-	root bool
-	home []*os.File // tasks files of its v1 groups
-	// parents are the directories of cgroups in which the containers' are.
-	parents []string
+	cfg    Config
+	root   bool
+	groups *cgroups
 
 	starting sync.Mutex // held by who starts a process
 	mu       sync.Mutex
@@ -124,7 +122,11 @@ func (s *spawner) launch(ctx context.Context) (*spawnerProcess, error) {
 			t.DNS = dns.String()
 		}
 	}
-	if err := s.prepare(ctx, p, t); err != nil {
+	err = s.groups.leaveServer(cmd.Process.Pid)
+	if err == nil {
+		err = s.prepare(ctx, p, t)
+	}
+	if err != nil {
 		_ = cmd.Process.Kill() // it may have ended
 		<-p.gone
 		return nil, err
@@ -135,7 +137,7 @@ func (s *spawner) launch(ctx context.Context) (*spawnerProcess, error) {
 // prepare has the process build what containers are made from.
 func (s *spawner) prepare(ctx context.Context, p *spawnerProcess, t *message.Template) error {
 	var fds []int
-	for _, dir := range s.parents {
+	for _, dir := range s.groups.all() {
 		f, err := os.Open(dir)
 		if err != nil {
 			return fmt.Errorf("namespace: cgroups: %w", err)
@@ -144,7 +146,7 @@ func (s *spawner) prepare(ctx context.Context, p *spawnerProcess, t *message.Tem
 		fds = append(fds, int(f.Fd()))
 	}
 	t.Parents = uint32(len(fds))
-	for _, f := range s.home {
+	for _, f := range s.groups.home {
 		fds = append(fds, int(f.Fd()))
 	}
 	reply, _, err := p.request(ctx, t, 0, fds...)
