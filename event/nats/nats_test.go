@@ -45,7 +45,7 @@ func source(t *testing.T) (sourcetest.Source, jetstream.JetStream) {
 	b := brokers.Shared(t, brokers.NATS)
 	js := client(t, b)
 	return sourcetest.Source{
-		Opener: nats.Opener, Broker: b,
+		Opener: nats.Opener, Broker: b, Keeps: true,
 		New: func(t *testing.T) (*event.Mapping, poll.Place) {
 			name := fmt.Sprintf("orders%d", streams.Add(1))
 			asked(t, func(ctx context.Context) error {

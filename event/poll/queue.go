@@ -18,6 +18,7 @@ type queueRun struct {
 	mu      sync.Mutex
 	pace    *pace
 	running int           // batches at work
+	batches int           // those, and what waits to be tried again of others
 	waiting int           // records that failed and wait to be tried again
 	refused int           // batches of those that were refused: as long as there are any nothing is taken
 	short   bool          // since there was nothing to take, something had to wait for the pace's limit
@@ -137,6 +138,20 @@ func (q *queueRun) paced(why string) {
 		q.changed()
 		q.decide("pace", why, q.pace.allowed())
 	}
+}
+
+// begin has a batch processed that is counted as at work, and has its place.
+func (q *queueRun) begin(ctx context.Context, b *batch) {
+	q.mu.Lock()
+	q.batches++
+	q.mu.Unlock()
+	q.atWork.Go(func() {
+		q.process(ctx, b)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.batches--
+		q.changed()
+	})
 }
 
 // process runs a batch, in its place, to the end of all its records.

@@ -350,3 +350,57 @@ func TestAnErrorOfOneTakerLosesNothingOfTheOthers(t *testing.T) {
 		}
 	}
 }
+
+// While what was taken is processed, however long that lasts, an error passes and
+// reading goes on, with no more at once than the mapping allows. A queue that stays
+// broken is opened anew when nothing is at work.
+func TestAnErrorOfAQueueIsNotWaitedOutByABatchAtWork(t *testing.T) {
+	if err := bubble(t, func(t *testing.T) error {
+		q := newQueue(Traits{Hold: 30 * time.Second})
+		w := newWorld(t, q, nil)
+		w.takes = func(ids []string) time.Duration {
+			if ids[0] == "slow" {
+				return 15 * time.Minute
+			}
+			return time.Millisecond
+		}
+		stop := w.run(queueMapping(func(m *event.Mapping) { m.Settings.MaxConcurrency = new(2) }))
+		defer stop()
+		began := time.Now()
+		q.put("slow")
+		if err := w.until("the slow one is at work", func() bool { return w.mostAtOnce() == 1 }); err != nil {
+			return err
+		}
+		q.mu.Lock()
+		q.fails = 3
+		q.mu.Unlock()
+		q.put(ids("r", 50)...)
+		if err := w.until("the others are processed", func() bool { return w.finished() == 50 }); err != nil {
+			return err
+		}
+		if took := time.Since(began); took > 10*time.Second || q.opened != 1 {
+			return fmt.Errorf("the others were processed after %v, and the queue was opened %d times", took, q.opened)
+		}
+		q.mu.Lock()
+		q.fails = 1 << 30
+		q.mu.Unlock()
+		if err := w.until("the slow one is processed", func() bool { return w.finished() == 51 && q.left() == 0 }); err != nil {
+			return err
+		}
+		q.mu.Lock()
+		opened, failed := q.opened, 1<<30-q.fails
+		q.mu.Unlock()
+		if opened != 1 || failed > 60 {
+			return fmt.Errorf("while the slow one was at work the queue was opened %d times, and %d takes failed", opened, failed)
+		}
+		if err := w.until("the queue is opened anew", func() bool { q.mu.Lock(); defer q.mu.Unlock(); return q.opened == 2 }); err != nil {
+			return err
+		}
+		if w.most > 2 || q.doubly > 0 || w.processed["slow"] != 1 {
+			return fmt.Errorf("%d batches were at work at once, %d records were acknowledged that were not held, and the slow one was processed %d times", w.most, q.doubly, w.processed["slow"])
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}

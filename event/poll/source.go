@@ -66,7 +66,10 @@ type Source interface {
 // of their groups. One goroutine at a time calls Take, unless Traits.Parallel;
 // any number call the rest.
 //
-// Errors may pass; the framework waits and calls again. An error that cannot
+// Errors may pass; the framework waits and calls again: after one of Take it
+// does so as long as anything that was taken is at work, and then opens the
+// source anew. A Queue that cannot be mended, such as one whose connection was
+// what it held records by, has the same error each time. One that cannot pass
 // (no such queue, wrong password) should say in a sentence what is wrong, since
 // it becomes the mapping's LastProcessingResult.
 type Queue interface {

@@ -11,7 +11,8 @@ import (
 // while there is much to take.
 type taker struct {
 	*queueRun
-	over []*Record // taken and filtered, and too much for the batch before
+	over  []*Record     // taken and filtered, and too much for the batch before
+	pause time.Duration // after the next error; 0 is the first since a take went well
 }
 
 // How long a take waits when there was nothing, and how many takers there are at
@@ -22,7 +23,8 @@ const (
 )
 
 // read takes records and has them processed, until ctx ends or the queue cannot
-// be taken from. It returns when nothing is held any more.
+// be taken from while nothing is at work: the queue is then to be opened anew, by
+// which what is held may come again. It returns when nothing is held any more.
 func (q *queueRun) read(ctx context.Context) error {
 	keeping, stop := context.WithCancel(q.hard)
 	var keeper sync.WaitGroup
@@ -62,6 +64,10 @@ func (t *taker) loop(ctx, taking context.Context, first bool) error {
 				t.places.release(t.m.Account, t.m.ID)
 				t.end(nil)
 			}
+			if err != nil && first && t.goesOn(taking, err) {
+				busy = false
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -86,9 +92,40 @@ func (t *taker) loop(ctx, taking context.Context, first bool) error {
 			}
 		}
 		busy = true
-		t.atWork.Go(func() { t.process(ctx, b) })
+		t.begin(ctx, b)
 		if !first && !more {
 			return nil
+		}
+	}
+}
+
+// goesOn waits until the queue, of which taking has failed, may be taken from
+// again. It is false if there is no need for that since nothing is at work: then
+// it is better opened anew. What is at work may be so for as long as a function
+// runs, and nothing would be read meanwhile.
+func (t *taker) goesOn(ctx context.Context, err error) bool {
+	t.drop(t.over)
+	t.over = nil
+	t.pause = min(max(2*t.pause, firstPause), mostPause)
+	over := make(chan struct{})
+	timer := t.cfg.Clock.AfterFunc(t.pause, func() { close(over) })
+	defer timer.Stop()
+	for told := false; ; told = true {
+		t.mu.Lock()
+		working, change := t.batches > 0, t.change
+		t.mu.Unlock()
+		if !working || ctx.Err() != nil {
+			return false
+		}
+		if !told {
+			t.report("PROBLEM: " + sentence(err))
+			t.log.Warn("an event source cannot be taken from; it will be tried again while what was taken is processed", "in", t.pause, "error", err)
+		}
+		select {
+		case <-over:
+			return true
+		case <-change:
+		case <-ctx.Done():
 		}
 	}
 }
@@ -139,6 +176,9 @@ func (t *taker) gather(ctx context.Context, now bool) (b *batch, more bool, err 
 		}
 		asked := t.settings.batch - len(b.records)
 		taken, err := t.queue.Take(ctx, asked, wait)
+		if err == nil {
+			t.pause = 0
+		}
 		more = len(taken) >= asked
 		at := t.cfg.Clock.Now()
 		if len(taken) > 0 {

@@ -111,6 +111,7 @@ func (q *outbox) listen(ctx context.Context) (err error) {
 		return err
 	}
 	if _, err = q.taker.PgConn().Exec(ctx, "LISTEN "+q.table).ReadAll(); err != nil {
+		hangUp(q.taker)
 		return sentence(err)
 	}
 	return nil
@@ -192,6 +193,11 @@ var errClosed = errors.New("the outbox is not read any more")
 // Take takes rows that nobody has, the oldest first.
 func (q *outbox) Take(ctx context.Context, most int, wait time.Duration) ([]*poll.Record, error) {
 	until := time.Now().Add(wait)
+	if q.taker == nil || q.taker.IsClosed() { // since it broke: what was taken is still this server's
+		if err := q.listen(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if len(q.ahead) > 0 && time.Since(q.at) > stale {
 		if err := q.Release(ctx, q.ahead, poll.Unused); err != nil {
 			return nil, err

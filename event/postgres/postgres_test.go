@@ -135,7 +135,7 @@ func (s server) Cut() {
 func TestOutbox(t *testing.T) {
 	s := newServer(t)
 	source := outbox(s.d)
-	source.Broker = s
+	source.Broker, source.Keeps = s, true
 	sourcetest.Run(t, source)
 }
 
@@ -438,6 +438,10 @@ func TestOutboxDeletesWhatWasProcessedThoughItsConnectionsWereCut(t *testing.T) 
 	}
 	if _, err := q.Take(t.Context(), 1, 0); err == nil {
 		t.Error("it goes on taking, and hears of nothing any more")
+	}
+	d.exec(t, "INSERT INTO "+m.ID+" (body) VALUES ('c')")
+	if records, err = q.Take(t.Context(), 1, 0); err != nil || len(records) != 1 {
+		t.Errorf("by another connection it takes %d rows, %v", len(records), err)
 	}
 }
 

@@ -23,6 +23,7 @@ type queue struct {
 	deliveries  <-chan amqp.Delivery
 	lost        chan *amqp.Error // why the channel ended
 	cancelled   chan string      // that RabbitMQ ended the consumer
+	gone        error            // what those two said; Take's
 }
 
 func (q *queue) Traits() poll.Traits { return poll.Traits{} }
@@ -67,15 +68,19 @@ func (q *queue) add(records []*poll.Record, d amqp.Delivery, ok bool) ([]*poll.R
 		r, err := q.record(d)
 		return append(records, r), err
 	}
+	if q.gone != nil {
+		return records, q.gone
+	}
 	select {
 	case e := <-q.lost:
 		if e == nil {
 			e = amqp.ErrClosed
 		}
-		return records, q.sentence(e)
+		q.gone = q.sentence(e)
 	case <-q.cancelled:
-		return records, fmt.Errorf("RabbitMQ ended the consumer of the queue %s: was it deleted?", q.name)
+		q.gone = fmt.Errorf("RabbitMQ ended the consumer of the queue %s: was it deleted?", q.name)
 	}
+	return records, q.gone
 }
 
 func (q *queue) record(d amqp.Delivery) (*poll.Record, error) {

@@ -154,8 +154,10 @@ func TestDeletedQueueIsReported(t *testing.T) {
 	if _, err := channel(t, brokers.Shared(t, brokers.RabbitMQ)).QueueDelete(m.Queues[0], false, false, false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Take(t.Context(), 1, time.Minute); err == nil || !strings.Contains(err.Error(), m.Queues[0]) {
-		t.Error(err)
+	for range 2 { // as is done while something that was taken is at work
+		if _, err := q.Take(t.Context(), 1, time.Minute); err == nil || !strings.Contains(err.Error(), m.Queues[0]) {
+			t.Error(err)
+		}
 	}
 	if _, err := rabbitmq.Opener.Open(t.Context(), m, at); err == nil || !strings.Contains(err.Error(), "there is no queue "+m.Queues[0]+" in the virtual host /: declare it first") {
 		t.Error(err)

@@ -30,7 +30,7 @@ func source(t *testing.T) (sourcetest.Source, *goredis.Client) {
 	client := goredis.NewClient(&goredis.Options{Addr: b.Addr})
 	t.Cleanup(func() { client.Close() })
 	return sourcetest.Source{
-		Opener: redis.Opener, Broker: b,
+		Opener: redis.Opener, Broker: b, Keeps: true,
 		New: func(t *testing.T) (*event.Mapping, poll.Place) {
 			name := fmt.Sprintf("orders%d", streams.Add(1))
 			m := &event.Mapping{ID: name, Function: "f", Source: "arn:aws:hearth:us-east-1:000000000000:redis/" + name, Region: "us-east-1",

@@ -36,6 +36,9 @@ type Source struct {
 	// Redelivers: the source itself gives up what fails again and again, so that
 	// nothing is parked here.
 	Redelivers bool
+	// Keeps: what was taken stays taken when the connection is lost, so that
+	// reading goes on beside it.
+	Keeps bool
 	// New makes something to read, under a name of its own, and a mapping and
 	// a place that read it from its beginning.
 	New func(t *testing.T) (*event.Mapping, poll.Place)
@@ -381,6 +384,32 @@ func Run(t *testing.T, s Source) {
 		r.Processed(all)
 		r.drained()
 	})
+	if s.Keeps {
+		t.Run("what is at work when a connection is cut holds up nothing", func(t *testing.T) {
+			m, at := s.New(t)
+			gate := make(chan struct{})
+			r := Read(t, s, Store(t), m, at, func(ids []string) error {
+				if ids[0] == "slow" {
+					<-gate
+				}
+				return nil
+			})
+			open := sync.OnceFunc(func() { close(gate) })
+			t.Cleanup(open) // before the reader is stopped, which waits for it
+			s.Publish(t, m, []string{"slow"})
+			r.Wait("the first is at work", func(r *Reader) bool { return r.tried["slow"] > 0 })
+			s.Broker.Cut()
+			ids := IDs("i", 30)
+			s.Publish(t, m, ids)
+			r.Processed(ids)
+			open()
+			r.Processed([]string{"slow"})
+			r.drained()
+			if n := r.Tried("slow"); n != 1 {
+				t.Errorf("what was at work was run %d times", n)
+			}
+		})
+	}
 	t.Run("a broker that is killed and comes back loses nothing", func(t *testing.T) {
 		m, at := s.New(t)
 		gate := make(chan struct{})

@@ -163,7 +163,7 @@ func (r *remote) left(name string) (n int) {
 // source is the server's queues as a source under test, each with the attributes.
 func (r *remote) source(attributes map[string]string) sourcetest.Source {
 	return sourcetest.Source{
-		Opener: queue.Elsewhere, Broker: r, Redelivers: true,
+		Opener: queue.Elsewhere, Broker: r, Redelivers: true, Keeps: true,
 		New: func(*testing.T) (*event.Mapping, poll.Place) { return r.make("", attributes) },
 		Publish: func(t *testing.T, m *event.Mapping, ids []string) {
 			for _, id := range ids {
