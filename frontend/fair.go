@@ -44,7 +44,8 @@ type Gate struct {
 	shut    atomic.Bool  // invocations take slots
 	looked  atomic.Int64 // Unix nanoseconds
 	looking sync.Mutex
-	contest bool // what Contest was told last; guarded by looking
+	contest bool        // what Contest was told last; guarded by looking
+	over    *time.Timer // looks when it may be over, if nobody comes; the same
 
 	mu      sync.Mutex
 	slots   int
@@ -115,9 +116,20 @@ func (g *Gate) adjust() {
 	}
 	defer g.looking.Unlock()
 	part, ok := g.Busy()
-	if contest := g.set(part, ok, time.Now()); g.Contest != nil && contest != g.contest {
+	contest := g.set(part, ok, time.Now())
+	if g.Contest == nil {
+		return
+	}
+	if contest != g.contest {
 		g.contest = contest
 		g.Contest(contest)
+	}
+	switch {
+	case !contest:
+	case g.over == nil:
+		g.over = time.AfterFunc(contestFor, g.adjust)
+	default:
+		g.over.Reset(contestFor)
 	}
 }
 

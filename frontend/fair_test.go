@@ -311,9 +311,19 @@ func BenchmarkShutGate(b *testing.B) {
 // or one has been alone for a while.
 func TestAContestIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		busy := 1.0
+		var idle atomic.Bool
+		var mu sync.Mutex // the gate looks by itself, too
 		var told []bool
-		g := &Gate{Busy: func() (float64, bool) { return busy, true }, Least: 2, Contest: func(yes bool) { told = append(told, yes) }}
+		g := &Gate{Least: 2, Busy: func() (float64, bool) {
+			if idle.Load() {
+				return 0, true
+			}
+			return 1, true
+		}, Contest: func(yes bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, yes)
+		}}
 		come := func(accounts ...hearth.Account) {
 			t.Helper()
 			var slots []*slot
@@ -331,6 +341,8 @@ func TestAContestIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
 		}
 		want := func(when string, all ...bool) {
 			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(told, all) {
 				t.Errorf("%s it was told %v, want %v", when, told, all)
 			}
@@ -348,9 +360,15 @@ func TestAContestIsToldWhenItBeginsAndWhenItIsOver(t *testing.T) {
 		come("a")
 		want("long after it", true, false)
 		come("a", "b")
-		for busy = 0; g.Stats().Shut; {
+		for idle.Store(true); g.Stats().Shut; {
 			g.adjust()
 		}
 		want("when the gate had opened", true, false, true, false)
+		idle.Store(false)
+		come("a", "b")
+		come("a", "b")
+		time.Sleep(2 * contestFor)
+		synctest.Wait()
+		want("when nobody had come since", true, false, true, false, true, false)
 	})
 }
