@@ -253,6 +253,9 @@ func (m *Manager) sweepGroup(g *group, now time.Time) {
 	// function's tenants, or of what callers ask for.
 	if g.empty() && len(old) == 0 && (g.retired || !g.recalls() || m.epoch(now)-g.idles.Last() > historyKept) {
 		g.dead = true
+		if g.expiry != nil {
+			g.expiry.Stop()
+		}
 	}
 	dead := g.dead
 	g.mu.Unlock()

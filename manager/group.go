@@ -72,6 +72,8 @@ type group struct {
 	preparing int
 	adopted   atomic.Int32
 	wants     []*want
+	expiry    hearth.Timer  // ends what is not needed any more, when due; nil before the first
+	due       time.Time     // zero is never
 	runTime   time.Duration // how long an invocation keeps a container busy
 
 	makeTime atomic.Int64 // how long the making of a container took lately, in nanoseconds

@@ -117,8 +117,8 @@ func (m *Manager) Prepare(p Preparation) Prepared {
 		return Prepared{Why: whyStale}
 	}
 	g.want(p, now)
+	m.expireAt(g, p.Until)
 	g.mu.Unlock()
-	m.clock.AfterFunc(p.Until.Sub(now), m.onTimer(func() { m.expire(g) }))
 	did := m.prepareMore(g)
 	if did.Making > 0 || did.Why == "" || did.Why == whyMachines {
 		return did

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/manager"
 )
 
@@ -113,6 +114,84 @@ func TestWhatIsNotUsedInTimeIsEndedAndCounted(t *testing.T) {
 			t.Errorf("%v MiB-seconds are wasted; two containers of 256 were ready for 28 s", s.WastedMiBSeconds)
 		}
 	}, nil)
+}
+
+// What was made for each goes when it is not needed any more, in whatever order
+// they were foretold.
+func TestWhatIsForetoldForSeveralTimesGoesAtEach(t *testing.T) {
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 256), &fates{}
+		for _, d := range []time.Duration{30 * time.Second, 10 * time.Second, 20 * time.Second} {
+			m.Prepare(foretell(f, 1, d, fate))
+		}
+		time.Sleep(5 * time.Second)
+		for _, want := range []int{3, 2, 1, 0} {
+			if all, _ := w.loaded(f); all != want {
+				t.Errorf("%d containers are left, want %d", all, want)
+			}
+			time.Sleep(10 * time.Second)
+		}
+	}, nil)
+}
+
+// timers is a clock that counts what it is asked for and has not run.
+type timers struct {
+	hearth.Clock
+	pending atomic.Int64
+}
+
+func (c *timers) AfterFunc(d time.Duration, f func()) hearth.Timer {
+	c.pending.Add(1)
+	return counted{c, c.Clock.AfterFunc(d, func() {
+		c.pending.Add(-1)
+		f()
+	})}
+}
+
+type counted struct {
+	clock *timers
+	hearth.Timer
+}
+
+func (t counted) Stop() bool {
+	stopped := t.Timer.Stop()
+	if stopped {
+		t.clock.pending.Add(-1)
+	}
+	return stopped
+}
+
+func (t counted) Reset(d time.Duration) bool {
+	active := t.Timer.Reset(d)
+	if !active {
+		t.clock.pending.Add(1)
+	}
+	return active
+}
+
+// However often it is foretold that a function is called, the manager keeps no more
+// of it than it looks at.
+func TestWhatIsForetoldAgainAndAgainDoesNotAddUp(t *testing.T) {
+	c := &timers{Clock: clock.System()}
+	preparing(t, func(t *testing.T, w *fakeWorker, m *manager.Manager, rec *recorder) {
+		f, fate := function("000000000001", "f", 256), &fates{}
+		before := c.pending.Load()
+		for i := range 1000 {
+			p := foretell(f, 1, time.Hour-time.Duration(i)*time.Second, fate)
+			if i%2 == 0 {
+				p.Key = "again"
+			}
+			m.Prepare(p)
+		}
+		time.Sleep(10 * time.Second)
+		if n := c.pending.Load() - before; n > 5 {
+			t.Errorf("%d timers wait", n)
+		}
+		time.Sleep(2 * time.Hour)
+		if all, _ := w.loaded(f); all != 0 {
+			t.Errorf("%d containers are left", all)
+		}
+	}, func(cfg *manager.Config) { cfg.Clock, cfg.PrepareMiB = c, 1024 })
 }
 
 func TestTheLastOfItsCodeIsKeptAsLongAsOneThatWasUsed(t *testing.T) {

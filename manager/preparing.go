@@ -174,9 +174,9 @@ func (m *Manager) makePrepared(pr *preparing, p *plan) {
 			Chosen: string(p.Path), Instance: c.inst.env.ID(), Container: c.env.ID(), Knew: p.knew,
 			Why: "made ready for " + pr.want.Why})
 		m.settle(c, loading)
-		if !now.Before(pr.want.Until) {
-			m.expire(g)
-		}
+		g.mu.Lock()
+		m.expireAt(g, pr.want.Until)
+		g.mu.Unlock()
 		m.prepareLater()
 	}
 }

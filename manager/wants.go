@@ -147,6 +147,39 @@ func (g *group) ran(c *container) {
 	g.runTime += (d - g.runTime) / 8
 }
 
+// expireAt has expire called then, if it would not be before. Called with g.mu
+// held.
+func (m *Manager) expireAt(g *group, at time.Time) {
+	switch d := at.Sub(m.clock.Now()); {
+	case !g.due.IsZero() && !at.Before(g.due):
+		return
+	case g.expiry == nil:
+		g.expiry = m.clock.AfterFunc(d, m.onTimer(func() { m.expire(g) }))
+	default:
+		g.expiry.Reset(d)
+	}
+	g.due = at
+}
+
+// expiresNext is when something more of what was made, or is foretold, will not
+// be needed; zero if there is nothing.
+func (g *group) expiresNext(now time.Time) (next time.Time) {
+	note := func(w *want) {
+		if w.Until.After(now) && (next.IsZero() || w.Until.Before(next)) {
+			next = w.Until
+		}
+	}
+	for _, w := range g.wants {
+		note(w)
+	}
+	for _, c := range g.prepared {
+		if f := c.foretold.Load(); f != nil {
+			note(f.want)
+		}
+	}
+	return next
+}
+
 // expire ends what was made on predictions that did not come true in time.
 func (m *Manager) expire(g *group) {
 	now := m.clock.Now()
@@ -176,6 +209,10 @@ func (m *Manager) expire(g *group) {
 		if c.move(idle, ending) {
 			out = append(out, c)
 		}
+	}
+	g.due = time.Time{}
+	if next := g.expiresNext(now); !next.IsZero() {
+		m.expireAt(g, next)
 	}
 	g.mu.Unlock()
 	if kept != nil {
