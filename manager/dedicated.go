@@ -143,7 +143,6 @@ func (m *Manager) makeDedicated(d *dedication) {
 	inst := s.inst
 	inst.assign(d.sub.owner, mib)
 	inst.sub, inst.kept, inst.reservedMiB = d.sub, true, mib
-	s.mib = 0 // it is in what the instance has taken
 	inst.ready = append(inst.ready, s)
 	m.tenants[inst.owner] = append(m.tenants[inst.owner], inst)
 	d.kept = append(d.kept, inst)

@@ -88,6 +88,7 @@ func (p *pool) take(b hearth.Boot) *slot {
 	s := sh.ready[len(sh.ready)-1]
 	p.remove(s)
 	p.usedMiB -= s.mib
+	s.mib = 0 // whoever discards it gives nothing back
 	sh.failures = 0
 	return s
 }
