@@ -23,9 +23,9 @@ type Config struct {
 	Functions hearth.Functions
 	Run       hearth.Invoker // the frontend
 	Done      func(*hearth.Invocation)
-	// Spare reports whether the machine has room for one more that nobody waits
-	// for, of so many MiB. It is asked while calls wait.
-	Spare func(mib int) bool
+	// Spare reports whether what a function runs on has room for one more call of
+	// it that nobody waits for. It is asked while calls wait.
+	Spare func(*hearth.Function) bool
 	// Policy is how a calling function wants it; nil is as by default.
 	Policy func(hearth.Account, string) *hearth.ExecutionPolicy
 	Store  store.Store // of what is learned; nil: it goes with the process
@@ -82,7 +82,7 @@ type call struct {
 	caller   string // function
 	needKey  string
 	runKey   string
-	mib      int
+	callee   *hearth.Function
 	inv      *hearth.Invocation
 	at       time.Time // when it was made
 	plan     plan
@@ -139,7 +139,7 @@ func (c *Calls) Call(ctx context.Context, r Request) (Made, error) {
 	}
 	now := c.cfg.Clock.Now()
 	call := &call{
-		id: uuid.NewString(), account: from.Account, caller: from.Name, at: now, index: -1, done: make(chan struct{}), mib: callee.MemoryMiB, size: int64(len(r.Event)),
+		id: uuid.NewString(), account: from.Account, caller: from.Name, at: now, index: -1, done: make(chan struct{}), callee: callee, size: int64(len(r.Event)),
 		needKey: fmt.Sprintf("%s/%s/%s/%s", from.Account, from.Name, codeOf(from), r.Function),
 		runKey:  fmt.Sprintf("%s/%s/%s", callee.Account, callee.Name, codeOf(callee)),
 	}
@@ -223,19 +223,21 @@ func (c *Calls) dispatch() {
 	now, spared := c.cfg.Clock.Now(), false
 	for len(c.queue) > 0 {
 		first := c.queue[0]
-		switch {
-		case !first.plan.startBy.After(now):
+		if !first.plan.startBy.After(now) {
 			c.counts.Due++
 			heap.Pop(&c.queue)
 			c.start(first, "it was time: its answer is needed soon")
 			continue
-		case !spared && c.cfg.Spare(first.mib):
+		}
+		if !spared {
 			// One at a time: the room that it takes has to be seen first.
 			spared = true
-			c.counts.Spare++
-			heap.Pop(&c.queue)
-			c.start(first, fmt.Sprintf("there was spare capacity, %v before it was time", first.plan.startBy.Sub(now).Round(time.Millisecond)))
-			continue
+			if call := c.spare(); call != nil {
+				c.counts.Spare++
+				heap.Remove(&c.queue, call.index)
+				c.start(call, fmt.Sprintf("there was spare capacity, %v before it was time", call.plan.startBy.Sub(now).Round(time.Millisecond)))
+				continue
+			}
 		}
 		c.timer = c.cfg.Clock.AfterFunc(min(look, first.plan.startBy.Sub(now)), func() {
 			c.mu.Lock()
@@ -244,6 +246,27 @@ func (c *Calls) dispatch() {
 		})
 		return
 	}
+}
+
+// spare is the first call in the queue for which there is spare capacity; nil if
+// there is none. What one runs on may have none while another's has. c.mu is
+// held.
+func (c *Calls) spare() (first *call) {
+	has := map[*hearth.Function]bool{}
+	for _, call := range c.queue {
+		if first != nil && !call.plan.startBy.Before(first.plan.startBy) {
+			continue
+		}
+		ok, asked := has[call.callee]
+		if !asked {
+			ok = c.cfg.Spare(call.callee)
+			has[call.callee] = ok
+		}
+		if ok {
+			first = call
+		}
+	}
+	return first
 }
 
 // start runs a call. c.mu is held.

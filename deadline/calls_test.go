@@ -3,6 +3,7 @@ package deadline
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ type world struct {
 
 	mu      sync.Mutex
 	spare   bool
+	none    string // a function whose capacity has never any to spare
 	off     bool
 	takes   time.Duration
 	full    bool
@@ -37,8 +39,12 @@ func newWorld(t testing.TB) *world {
 	var err error
 	w.Calls, err = Open(context.Background(), Config{
 		Functions: w, Run: w, Clock: w.clock,
-		Done:  func(inv *hearth.Invocation) { w.mu.Lock(); w.done = append(w.done, inv); w.mu.Unlock() },
-		Spare: func(int) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.spare },
+		Done: func(inv *hearth.Invocation) { w.mu.Lock(); w.done = append(w.done, inv); w.mu.Unlock() },
+		Spare: func(f *hearth.Function) bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.spare && f.Name != w.none
+		},
 		Policy: func(hearth.Account, string) *hearth.ExecutionPolicy {
 			p := &hearth.ExecutionPolicy{Deadline: &hearth.DeadlinePolicy{}}
 			if w.off {
@@ -141,8 +147,13 @@ func (w *world) pendingRuns() int {
 
 func (w *world) call(request string, need time.Duration) Made {
 	w.t.Helper()
+	return w.callOf("child", request, need)
+}
+
+func (w *world) callOf(function, request string, need time.Duration) Made {
+	w.t.Helper()
 	caller := &hearth.Invocation{RequestID: request, TraceID: "t", Function: &hearth.Function{Account: ours, Name: "caller", Role: "arn:aws:iam::111111111111:role/r", Package: hearth.Package{SHA256: w.code}}}
-	made, err := w.Call(context.Background(), Request{Caller: caller, Function: "child", Event: []byte(`1`), NeedIn: need})
+	made, err := w.Call(context.Background(), Request{Caller: caller, Function: function, Event: []byte(`1`), NeedIn: need})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -236,6 +247,21 @@ func TestACallWaitsForSpareCapacityAndIsDoneWhenItIsNeeded(t *testing.T) {
 	}
 	if why := w.done[len(w.done)-1].Placement.Why; !strings.Contains(why, "spare capacity") {
 		t.Errorf("told: %s", why)
+	}
+}
+
+func TestACallWhoseCapacityHasNoneToSpareHoldsUpNoOther(t *testing.T) {
+	w := newWorld(t)
+	w.spare, w.none = true, "other"
+	w.learn(5, 30*time.Second)
+	for range 3 { // how long it takes
+		w.ask(w.callOf("other", "r", 0).ID)
+	}
+	stuck := w.callOf("other", "r", 20*time.Second)
+	made := w.callOf("child", "r", 30*time.Second)
+	w.pass(100 * time.Millisecond)
+	if stuck.State != "queued" || !slices.Contains(w.started, made.ID) || slices.Contains(w.started, stuck.ID) {
+		t.Errorf("%+v and %+v were called, and %v run", stuck, made, w.started)
 	}
 }
 

@@ -456,6 +456,74 @@ func TestAnAccountsOwnInstancesAreThereWithItsFunctionsAndServeNobodyElse(t *tes
 	})
 }
 
+// What is at work in one part of the capacity takes no room of another.
+func TestWhatIsBusyIsToldOfTheCapacityThatAFunctionRunsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKinds(t, nil)
+		defer drain(t, k.Manager, k.w)
+		k.w.invokeTime = time.Minute
+		const own = hearth.Account("222222222222")
+		fixed, variable, dedicated := function("333333333333", "f", 128), function(acct, "g", 256), function(own, "h", 64)
+		k.say(acct, "", &hearth.CapacityPolicy{Kind: "variable", MaxPrice: 5})
+		k.say(own, "", &hearth.CapacityPolicy{Dedicated: 1})
+		k.Market(quote(1, 1024))
+		time.Sleep(time.Second)
+		var running []<-chan answer
+		for f, n := range map[*hearth.Function]int{fixed: 1, variable: 3, dedicated: 2} {
+			for range n {
+				running = append(running, k.start(f))
+			}
+		}
+		time.Sleep(10 * time.Second)
+		for f, want := range map[*hearth.Function][2]int{fixed: {128, 1024 - 256}, variable: {768, 1024}, dedicated: {128, 256}} {
+			if busy, capacity := k.BusyMiB(f); busy != want[0] || capacity != want[1] {
+				t.Errorf("for %s %d of %d MiB are busy, want %d of %d", f.Name, busy, capacity, want[0], want[1])
+			}
+		}
+		for _, r := range running {
+			if a := <-r; a.err != nil {
+				t.Error(a.err)
+			}
+		}
+	})
+}
+
+// A pooled slot that has died may be taken for an account's own instance before its
+// death is noticed: what it cost comes back to the pool's budget once.
+func TestAPooledSlotThatDiesAsItIsTakenCostsNothingTwice(t *testing.T) {
+	for range 20 { // who is first to notice is not ours to say
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			var dying []*fakeContainer
+			k := newKinds(t, func(c *manager.Config) {
+				c.PoolMin, c.PoolBudgetMiB = map[hearth.Boot]int{"": 2}, 8
+				c.Functions = func(hearth.Account) []*hearth.Function {
+					mu.Lock()
+					defer mu.Unlock()
+					for _, slot := range dying {
+						slot.die()
+					}
+					dying = nil
+					return nil
+				}
+			})
+			defer drain(t, k.Manager, k.w)
+			time.Sleep(time.Second)
+			mu.Lock()
+			if dying = k.w.pooled(); len(dying) != 2 {
+				t.Fatalf("%d slots are ready", len(dying))
+			}
+			mu.Unlock()
+			before := k.Stats().PoolMiB
+			k.say(acct, "", &hearth.CapacityPolicy{Dedicated: 1})
+			time.Sleep(time.Minute)
+			if after := k.Stats().PoolMiB; after != before {
+				t.Errorf("the pool uses %v MiB, and used %v", after, before)
+			}
+		})
+	}
+}
+
 func TestAFunctionsOwnPolicyGoesBeforeItsAccounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKinds(t, nil)

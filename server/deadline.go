@@ -25,14 +25,15 @@ func (s *Server) openDeadline(ctx context.Context) (err error) {
 	return nil
 }
 
-// spareShare is which share of the functions' memory may be at work for calls
-// that nobody waits for to be run: the rest is for those that somebody does.
+// spareShare is which share of the memory that a function runs on may be at work
+// for calls that nobody waits for to be run: the rest is for those that somebody
+// does.
 const spareShare = 0.7
 
-// spare reports whether a call of so many MiB that nobody waits for yet may run.
-func (s *Server) spare(mib int) bool {
-	busy, capacity := s.manager.BusyMiB()
-	return float64(busy+mib) <= spareShare*float64(capacity)
+// spare reports whether a call of f that nobody waits for yet may run.
+func (s *Server) spare(f *hearth.Function) bool {
+	busy, capacity := s.manager.BusyMiB(f)
+	return float64(busy+f.MemoryMiB) <= spareShare*float64(capacity)
 }
 
 // deferred tells how what a function calls without needing the answer yet is
