@@ -81,13 +81,17 @@ func checkPublishTo(f *hearth.Function) error {
 }
 
 // publishLatest makes v.newest $LATEST.PUBLISHED, unless it is that already,
-// and returns that.
+// and returns that. It is a Conflict while another is about to take over.
 func (r *Registry) publishLatest(ctx context.Context, v *view, description *string) (*hearth.Function, error) {
 	if err := checkPublishTo(v.newest); err != nil {
 		return nil, err
 	}
 	if last := v.published; last != nil && last.newest.State != hearth.Failed && sameContent(v.newest, last.newest, last.description) {
 		return last.newest, nil
+	}
+	if last := v.published; last.running() != nil && last.newest.State == hearth.Pending {
+		// It takes over from what is active, and must come to be that.
+		return nil, inProgress(last.newest)
 	}
 	f, err := r.copyOf(ctx, v.newest, hearth.LatestPublished, description)
 	if err != nil {

@@ -216,3 +216,53 @@ func TestOnlyOnACapacityProviderIsThereALatestPublished(t *testing.T) {
 		t.Errorf("without a provider it runs %s", describe(f))
 	}
 }
+
+// What takes over is what runs then: nothing may come between, or who asks for what
+// ran before would go on being given what never came to be.
+func TestNothingIsPublishedInPlaceOfWhatIsTakingOver(t *testing.T) {
+	entered, leave := make(chan *hearth.Function, 2), make(chan struct{})
+	w := newWorld(t, t.TempDir(), func(c *registry.Config) {
+		c.Overtake = func(ctx context.Context, _, now *hearth.Function) {
+			if now.Version != hearth.LatestPublished {
+				return
+			}
+			entered <- now
+			select {
+			case <-leave:
+			case <-ctx.Done():
+			}
+		}
+	})
+	defer func() { w.close() }()
+	w.place("f")
+	w.got(w.Publish(ctx, account, "f", latestPublished))
+	w.settled("f")
+	update := func(text string) {
+		t.Helper()
+		w.got(w.UpdateCode(ctx, account, "f", registry.UpdateCode{Zip: code(text)}))
+		if waited, err := w.Settled(ctx, account, "f", hearth.Latest); err != nil {
+			t.Fatal(waited, err)
+		}
+	}
+	update("2")
+	second := w.got(w.Publish(ctx, account, "f", latestPublished))
+	<-entered
+	update("3")
+	_, err := w.Publish(ctx, account, "f", latestPublished)
+	if err == nil {
+		t.Fatal("something else is published while it takes over")
+	}
+	wantError(t, err, hearth.Conflict, "The operation cannot be performed at this time. An update is in progress for resource: "+arn+"f")
+	leave <- struct{}{}
+	w.settled("f")
+	if f := w.got(w.Resolve(ctx, account, "f", "")); f.Key() != second.Key() {
+		t.Errorf("%s runs, and %s took over", describe(f), describe(second))
+	}
+	third := w.got(w.Publish(ctx, account, "f", latestPublished))
+	<-entered
+	leave <- struct{}{}
+	w.settled("f")
+	if f := w.got(w.Resolve(ctx, account, "f", "")); f.Key() != third.Key() {
+		t.Errorf("%s runs, and %s was published", describe(f), describe(third))
+	}
+}
