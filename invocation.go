@@ -93,7 +93,6 @@ type Source struct {
 	OrganizationID   string  // of the caller
 	EventSourceToken string
 	URLAuthType      string // "NONE" or "AWS_IAM": it came through a function URL of that kind
-	IP               string // the caller's address
 }
 
 // Placement is what the manager chose for an invocation, and what it saw when

@@ -14,6 +14,7 @@
 package access
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -38,8 +39,8 @@ type Request struct {
 	Action   string         // such as lambda:InvokeFunction
 	Resource string         // an ARN, or * where there is none
 	Account  hearth.Account // whose the resource is; "" is the caller's
-	// Context is what conditions may ask about beside who asks and when, by
-	// the key in lower case.
+	// Context is what conditions may ask about beside who asks, when, and how
+	// the request came (Origin), by the key in lower case; it goes before those.
 	Context map[string][]string
 	Policy  *policy.Document // of the resource; nil is none
 	// Open is that the resource's policy alone decides about other accounts'
@@ -100,8 +101,8 @@ func IsRoot(id hearth.Identity) bool {
 	return id.Policy == "" && id.Service == "" && strings.HasSuffix(id.ARN, ":root")
 }
 
-// Judge decides about a request.
-func (j *Judge) Judge(r *Request) Verdict {
+// Judge decides about a request, which ctx serves.
+func (j *Judge) Judge(ctx context.Context, r *Request) Verdict {
 	account := r.Account
 	if account == "" {
 		account = r.Caller.Account
@@ -112,14 +113,14 @@ func (j *Judge) Judge(r *Request) Verdict {
 	}
 	e := evaluation{judge: j, request: r, own: own}
 	e.permissions, e.known = j.principals.PermissionsOf(r.Caller)
-	e.asked = policy.Request{Principal: policy.PrincipalOf(r.Caller), Action: r.Action, Resource: r.Resource, Context: j.context(r, e.permissions, true)}
+	e.asked = policy.Request{Principal: policy.PrincipalOf(r.Caller), Action: r.Action, Resource: r.Resource, Context: j.context(ctx, r, e.permissions)}
 	return e.verdict()
 }
 
 // Check is nil if the request is allowed, or AccessDenied in the service's
 // words.
-func (j *Judge) Check(r *Request) error {
-	v := j.Judge(r)
+func (j *Judge) Check(ctx context.Context, r *Request) error {
+	v := j.Judge(ctx, r)
 	if v.Allowed {
 		return nil
 	}

@@ -178,11 +178,11 @@ func TestWhoMay(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := &access.Request{Caller: c.who, Action: c.action, Resource: c.on, Account: us, Context: c.context, Policy: parse(t, c.policy)}
-			v := w.judge.Judge(r)
+			v := w.judge.Judge(context.Background(), r)
 			if v.Allowed != c.want || v.Explicit != c.explicit || !strings.Contains(v.By, c.by) || v.Why == "" {
 				t.Errorf("%+v", v)
 			}
-			err := w.judge.Check(r)
+			err := w.judge.Check(context.Background(), r)
 			if (err == nil) != c.want || err != nil && hearth.KindOf(err) != hearth.AccessDenied {
 				t.Errorf("Check: %v", err)
 			}
@@ -202,10 +202,10 @@ func TestAVerdictTellsTheConditionForWhichAPolicyDidNotAllow(t *testing.T) {
 		"none of the caller's policies allows it": {Resource: fn + "2"},
 	} {
 		r.Caller, r.Action, r.Account = who, invoke, us
-		if v := w.judge.Judge(r); v.Allowed || !strings.HasSuffix(v.Why, want) {
+		if v := w.judge.Judge(context.Background(), r); v.Allowed || !strings.HasSuffix(v.Why, want) {
 			t.Errorf("%q, want %q", v.Why, want)
 		}
-		if err := w.judge.Check(r); err == nil || strings.Contains(err.Error(), "condition") {
+		if err := w.judge.Check(context.Background(), r); err == nil || strings.Contains(err.Error(), "condition") {
 			t.Errorf("who is refused is told %v", err)
 		}
 	}
@@ -213,7 +213,7 @@ func TestAVerdictTellsTheConditionForWhichAPolicyDidNotAllow(t *testing.T) {
 
 func TestStrictRolesRefuseWhatNobodyKeeps(t *testing.T) {
 	w := newWorld(t, true)
-	v := w.judge.Judge(&access.Request{Caller: hearth.Identity{Account: us, ARN: "arn:aws:sts::111122223333:assumed-role/unkept/f", UserID: "AROAX:f"}, Action: invoke, Resource: fn})
+	v := w.judge.Judge(context.Background(), &access.Request{Caller: hearth.Identity{Account: us, ARN: "arn:aws:sts::111122223333:assumed-role/unkept/f", UserID: "AROAX:f"}, Action: invoke, Resource: fn})
 	if v.Allowed {
 		t.Errorf("%+v", v)
 	}
@@ -228,7 +228,7 @@ func TestARefusalIsInTheServicesWords(t *testing.T) {
 		"User: arn:aws:iam::444455556666:user/d is not authorized to perform: lambda:InvokeFunction on resource: " + fn + " with an explicit deny in a resource-based policy":                         {Caller: w.user(them, "d"), Action: invoke, Resource: fn, Account: us, Policy: parse(t, onResource("Deny", `"*"`))},
 		"User: anonymous is not authorized to perform: lambda:InvokeFunction on resource: " + fn + " because no resource-based policy allows the lambda:InvokeFunction action":                        {Action: invoke, Resource: fn, Account: us},
 	} {
-		if err := w.judge.Check(r); err == nil || !strings.HasSuffix(err.Error(), want) {
+		if err := w.judge.Check(context.Background(), r); err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -239,7 +239,7 @@ func TestAChangeCountsAtOnce(t *testing.T) {
 	w := newWorld(t, false)
 	ann := w.user(us, "ann")
 	may := func() bool {
-		return w.judge.Judge(&access.Request{Caller: ann, Action: invoke, Resource: fn}).Allowed
+		return w.judge.Judge(context.Background(), &access.Request{Caller: ann, Action: invoke, Resource: fn}).Allowed
 	}
 	ctx := t.Context()
 	p, err := w.dir.CreatePolicy(ctx, us, iam.NewPolicy{Name: "p", Document: doc(allowInvoke)})
@@ -310,7 +310,7 @@ func TestTheRulesHoldForAllPolicies(t *testing.T) {
 		if resource != "" {
 			r.Policy = parse(t, onResource(resource, `"*"`))
 		}
-		got := w.judge.Judge(r)
+		got := w.judge.Judge(context.Background(), r)
 		deny := identity == "Deny" || resource == "Deny" || hasBoundary && bound == "Deny" || hasSession && session == "Deny"
 		within := (!hasBoundary || bound == "Allow") && (!hasSession || session == "Allow")
 		want := !deny && within && (identity == "Allow" || resource == "Allow")
@@ -332,7 +332,7 @@ func BenchmarkJudge(b *testing.B) {
 			b.ReportAllocs()
 			r := &access.Request{Caller: who, Action: invoke, Resource: fn, Account: us}
 			for b.Loop() {
-				if !w.judge.Judge(r).Allowed {
+				if !w.judge.Judge(context.Background(), r).Allowed {
 					b.Fatal("refused")
 				}
 			}
@@ -343,7 +343,7 @@ func BenchmarkJudge(b *testing.B) {
 func TestRootIsJudgedWithoutAllocating(t *testing.T) {
 	w := newWorld(t, false)
 	r := &access.Request{Caller: hearth.Identity{Account: us, ARN: "arn:aws:iam::111122223333:root"}, Action: invoke, Resource: fn, Account: us}
-	if n := testing.AllocsPerRun(100, func() { _ = w.judge.Judge(r) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { _ = w.judge.Judge(context.Background(), r) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -1,46 +1,38 @@
 package access
 
 import (
+	"context"
 	"maps"
 	"strings"
 
 	"github.com/hearth-faas/hearth/iam"
-	"github.com/hearth-faas/hearth/policy"
 )
 
-// context is what conditions may ask about a request. Of one that did not come,
-// which is simulated, they can't ask how it came, nor about the resource's tags.
-func (j *Judge) context(r *Request, p *iam.Permissions, came bool) map[string][]string {
-	c := policy.ContextOf(r.Caller, j.clock.Now())
-	sort := "Anonymous"
-	switch {
-	case r.Caller.Service != "":
-		sort = "AWSService"
-	case strings.HasSuffix(r.Caller.ARN, ":root"):
-		sort = "Account"
-	case strings.Contains(r.Caller.ARN, ":user/"):
-		sort = "User"
-		c["aws:username"] = []string{r.Caller.ARN[strings.LastIndexByte(r.Caller.ARN, '/')+1:]}
-	case strings.Contains(r.Caller.ARN, ":assumed-role/"), strings.Contains(r.Caller.ARN, ":role/"):
-		sort = "AssumedRole"
-	}
-	c["aws:principaltype"] = []string{sort}
-	if came {
-		c["aws:securetransport"] = []string{"false"}
-	}
+// about is what conditions may ask about a request, but for how it came.
+func (j *Judge) about(r *Request, p *iam.Permissions) map[string][]string {
+	c := iam.ContextOf(r.Caller, p, j.clock.Now())
 	if r.Account != "" {
 		c["aws:resourceaccount"] = []string{string(r.Account)}
 	} else if r.Caller.Account != "" {
 		c["aws:resourceaccount"] = []string{string(r.Caller.Account)}
 	}
-	if p != nil {
-		c["aws:principalarn"] = []string{p.ARN}
-		for _, t := range p.Tags {
-			c["aws:principaltag/"+strings.ToLower(t.Key)] = []string{t.Value}
-		}
-	}
+	return c
+}
+
+// simulated is what conditions may ask about a request that did not come: not
+// how it did, nor about the resource's tags.
+func (j *Judge) simulated(r *Request, p *iam.Permissions) map[string][]string {
+	c := j.about(r, p)
+	maps.Copy(c, r.Context)
+	return c
+}
+
+// context is what conditions may ask about a request that came.
+func (j *Judge) context(ctx context.Context, r *Request, p *iam.Permissions) map[string][]string {
+	c := j.about(r, p)
+	maps.Copy(c, cameFor(ctx, r.Caller))
 	// What tags another account's resources have, policies can't find out.
-	if came && j.tags != nil && (r.Account == "" || r.Caller.Account == "" || r.Account == r.Caller.Account) {
+	if j.tags != nil && (r.Account == "" || r.Caller.Account == "" || r.Account == r.Caller.Account) {
 		for key, value := range j.tags(r.Resource) {
 			c["aws:resourcetag/"+strings.ToLower(key)] = []string{value}
 		}

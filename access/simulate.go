@@ -33,7 +33,7 @@ type Match struct {
 // can see it. Safe for concurrent use.
 func (j *Judge) Simulate(r *Request, p *iam.Permissions) Simulated {
 	e := evaluation{judge: j, request: r, own: r.Account == "" || r.Account == r.Caller.Account, permissions: p, known: true}
-	e.asked = policy.Request{Principal: policy.PrincipalOf(r.Caller), Action: r.Action, Resource: r.Resource, Context: j.context(r, p, false)}
+	e.asked = policy.Request{Principal: policy.PrincipalOf(r.Caller), Action: r.Action, Resource: r.Resource, Context: j.simulated(r, p)}
 	out := Simulated{}
 	v := e.verdict()
 	effect := policy.Allow

@@ -46,7 +46,7 @@ func TestASimulationSaysWhatTheJudgeDoes(t *testing.T) {
 		}
 		p, _, err := w.dir.PermissionsByARN(us, id.ARN)
 		w.must(err)
-		v, s := w.judge.Judge(r), w.judge.Simulate(r, p)
+		v, s := w.judge.Judge(context.Background(), r), w.judge.Simulate(r, p)
 		if v.Allowed != (s.Outcome == policy.Allowed) || v.Explicit != (s.Outcome == policy.ExplicitDeny) {
 			t.Fatalf("the judge says %+v, the simulation %+v", v, s)
 		}
@@ -80,7 +80,7 @@ func TestASimulationKnowsNothingOfAResource(t *testing.T) {
 	p, _, err := w.dir.PermissionsByARN(us, id.ARN)
 	w.must(err)
 	r := &access.Request{Caller: id, Action: invoke, Resource: fn}
-	if !w.judge.Judge(r).Allowed {
+	if !w.judge.Judge(context.Background(), r).Allowed {
 		t.Fatal("the judge does not know the tag")
 	}
 	if s := w.judge.Simulate(r, p); s.Outcome != policy.ImplicitDeny || len(s.Missing) != 1 || s.Missing[0] != "aws:ResourceTag/secret" {

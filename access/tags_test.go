@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"context"
 	"maps"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestPoliciesAskAboutTags(t *testing.T) {
 		{"another", "lambda:UntagResource", fn, us, access.RequestTags(nil, []string{"stage", "team"}), false},
 	} {
 		r := &access.Request{Caller: who, Action: c.action, Resource: c.resource, Account: c.account, Context: maps.Clone(c.tags), Open: true}
-		if v := w.judge.Judge(r); v.Allowed != c.want {
+		if v := w.judge.Judge(context.Background(), r); v.Allowed != c.want {
 			t.Errorf("%s: %+v", c.what, v)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/gateway"
 	"github.com/hearth-faas/hearth/policy"
 )
@@ -91,7 +92,7 @@ func (c *call) authorizeRequest(a *authorizer) error {
 func (c *call) allowedBy(d *policy.Document) bool {
 	outcome, _ := d.Evaluate(&policy.Request{
 		Action: "execute-api:Invoke", Resource: c.routeARN(),
-		Context: map[string][]string{"aws:sourceip": {gateway.SourceIP(c.http)}, "aws:currenttime": {c.s.Clock.Now().UTC().Format(time.RFC3339)}},
+		Context: access.ContextOf(c.ctx, hearth.Identity{}, c.s.Clock.Now()),
 	})
 	return outcome == policy.Allowed
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/gateway"
 )
 
@@ -67,6 +68,7 @@ func (c *call) runFunction(ctx context.Context, f function, role, source string,
 		inv.Source = &hearth.Source{ARN: source, Account: c.table.account}
 	} else {
 		inv.Caller = session(role, c.requestID)
+		ctx = access.Arrived(ctx, access.Inside)
 	}
 	if c.s.Within != nil {
 		inv.Within = c.s.Within(c.http)

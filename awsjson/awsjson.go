@@ -18,7 +18,6 @@ import (
 // checked. Services with other protocols may be served with it too.
 type Request struct {
 	Caller    hearth.Identity
-	SourceIP  string // the caller's address; "" is not of a network
 	RequestID string
 	HTTP      *http.Request // its body was read
 	Body      []byte

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/history"
 	"github.com/hearth-faas/hearth/store"
 )
@@ -283,7 +284,7 @@ func (c *Calls) run(call *call, why string) {
 	began := c.cfg.Clock.Now()
 	inv := *call.inv
 	inv.Timeline.Begin(began)
-	result, err := c.cfg.Run.Invoke(context.Background(), &inv)
+	result, err := c.cfg.Run.Invoke(access.Arrived(context.Background(), access.Inside), &inv)
 	now := c.cfg.Clock.Now()
 	if hearth.KindOf(err) == hearth.TooManyRequests && c.again(call, now) {
 		return

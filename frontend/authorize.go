@@ -1,6 +1,8 @@
 package frontend
 
 import (
+	"context"
+	"maps"
 	"strconv"
 
 	"github.com/hearth-faas/hearth"
@@ -25,7 +27,7 @@ type Policies interface {
 // nil if nothing was: that is not for everybody to know. An event or execution
 // that was authorized is not judged again at each attempt: its caller need not
 // be allowed any more, and what a service said of its source is not kept.
-func (f *Frontend) authorize(inv *hearth.Invocation, fn *hearth.Function) error {
+func (f *Frontend) authorize(ctx context.Context, inv *hearth.Invocation, fn *hearth.Function) error {
 	own := inv.Caller.Account == inv.Account
 	root := f.judge == nil || access.IsRoot(inv.Caller)
 	if inv.Authorized || own && root && (f.policies == nil || !f.policies.Denies()) {
@@ -35,10 +37,11 @@ func (f *Frontend) authorize(inv *hearth.Invocation, fn *hearth.Function) error 
 	if f.policies != nil {
 		doc = f.policies.Policy(inv.Account, inv.Name, inv.Qualifier)
 	}
-	r := policy.Request{Principal: policy.PrincipalOf(inv.Caller), Resource: invokedARN(inv, fn), Context: f.context(inv)}
+	r := policy.Request{Principal: policy.PrincipalOf(inv.Caller), Resource: invokedARN(inv, fn), Context: about(inv)}
 	if f.judge != nil {
-		return f.judged(inv, doc, &r)
+		return f.judged(ctx, inv, doc, &r)
 	}
+	maps.Copy(r.Context, access.ContextOf(ctx, inv.Caller, f.clock.Now()))
 	for _, r.Action = range actionsOf(inv) {
 		switch o, _ := doc.Evaluate(&r); {
 		case o == policy.Allowed, own && o == policy.ImplicitDeny:
@@ -52,10 +55,10 @@ func (f *Frontend) authorize(inv *hearth.Invocation, fn *hearth.Function) error 
 }
 
 // judged is authorize by the policies of the caller, too.
-func (f *Frontend) judged(inv *hearth.Invocation, doc *policy.Document, r *policy.Request) error {
+func (f *Frontend) judged(ctx context.Context, inv *hearth.Invocation, doc *policy.Document, r *policy.Request) error {
 	asked := access.Request{Caller: inv.Caller, Resource: r.Resource, Account: inv.Account, Context: r.Context, Policy: doc}
 	for _, asked.Action = range actionsOf(inv) {
-		if v := f.judge.Judge(&asked); !v.Allowed {
+		if v := f.judge.Judge(ctx, &asked); !v.Allowed {
 			e := v.Refusal(&asked)
 			e.Op = "frontend.Invoke"
 			inv.Placement.Why = "the caller may not: " + v.Why
@@ -87,15 +90,16 @@ func actionsOf(inv *hearth.Invocation) []string {
 	return []string{"lambda:InvokeFunction"}
 }
 
-// context is what conditions may ask about.
-func (f *Frontend) context(inv *hearth.Invocation) map[string][]string {
-	c := policy.ContextOf(inv.Caller, f.clock.Now())
+// about is what conditions may ask about beside who calls, when, and how the
+// request came.
+func about(inv *hearth.Invocation) map[string][]string {
+	c := map[string][]string{}
 	s := inv.Source
 	if s == nil {
 		return c
 	}
 	for key, value := range map[string]string{
-		"aws:sourcearn": s.ARN, "aws:sourceaccount": string(s.Account), "aws:principalorgid": s.OrganizationID, "aws:sourceip": s.IP,
+		"aws:sourcearn": s.ARN, "aws:sourceaccount": string(s.Account), "aws:principalorgid": s.OrganizationID,
 		"lambda:eventsourcetoken": s.EventSourceToken, "lambda:functionurlauthtype": s.URLAuthType,
 		"lambda:invokedviafunctionurl": strconv.FormatBool(s.URLAuthType != ""),
 	} {

@@ -6,8 +6,12 @@ import (
 	"testing"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
+	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/frontend"
+	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/policy"
+	"github.com/hearth-faas/hearth/store/storetest"
 )
 
 // policies is one document for the function as a whole.
@@ -46,7 +50,7 @@ func TestAnInvocationNeedsAStatementThatAllowsIt(t *testing.T) {
 	session := hearth.Identity{Account: hearth.DefaultAccount, ARN: "arn:aws:sts::000000000000:assumed-role/r/f"}
 	foreign := hearth.Identity{Account: "111111111111", ARN: "arn:aws:sts::111111111111:assumed-role/r/s"}
 	bucket := hearth.Identity{Service: "s3.amazonaws.com"}
-	url := &hearth.Source{URLAuthType: "NONE", IP: "10.0.0.1"}
+	url := &hearth.Source{URLAuthType: "NONE"}
 	const to = `,"Resource":"` + functionARN + `"`
 	s3 := `{"Effect":"Allow","Principal":{"Service":"s3.amazonaws.com"},"Action":"lambda:InvokeFunction"` + to +
 		`,"Condition":{"ArnLike":{"AWS:SourceArn":"arn:aws:s3:::b"},"StringEquals":{"AWS:SourceAccount":"222222222222"}}}`
@@ -93,6 +97,33 @@ func TestAnInvocationNeedsAStatementThatAllowsIt(t *testing.T) {
 		}
 		if asked := c.caller.Account != hearth.DefaultAccount || p.denies; asked != (p.asked > 0) {
 			t.Errorf("%s: the policy was asked for %d times", c.what, p.asked)
+		}
+	}
+}
+
+// How a call came is for policies to ask, with a judge of callers and without.
+func TestAPolicyAsksHowACallCame(t *testing.T) {
+	now := clock.System()
+	dir, err := iam.Open(t.Context(), iam.Config{Store: &storetest.Memory{}, Clock: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, judge := range map[string]*access.Judge{"without a judge": nil, "with one": access.New(dir, now)} {
+		for denied, came := range map[string]access.Origin{
+			"":             {Secure: true, IP: "10.0.0.1"},
+			"plain text":   {IP: "10.0.0.1"},
+			"another's IP": {Secure: true, IP: "10.0.0.2"},
+		} {
+			f := newFrontend(t, echo, func(cfg *frontend.Config) {
+				cfg.Judge = judge
+				cfg.Policies = &policies{denies: true, doc: document(t, `{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"false"}}},`+
+					`{"Effect":"Deny","Principal":"*","Action":"*","Resource":"*","Condition":{"NotIpAddress":{"aws:SourceIp":"10.0.0.1/32"}}}`)}
+			})
+			inv := request()
+			inv.Caller = hearth.Identity{Account: hearth.DefaultAccount, ARN: "arn:aws:iam::000000000000:root"}
+			if _, err := f.Invoke(access.Arrived(t.Context(), came), inv); (hearth.KindOf(err) == hearth.AccessDenied) != (denied != "") {
+				t.Errorf("%s, %s: %v", what, denied, err)
+			}
 		}
 	}
 }

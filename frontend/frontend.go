@@ -262,7 +262,7 @@ func (f *Frontend) check(ctx context.Context, inv *hearth.Invocation) error {
 		return refusal(inv, hearth.EntityTooLarge, "Request must be smaller than 6291556 bytes for the InvokeFunction operation")
 	}
 	fn, err := f.functions.Resolve(ctx, inv.Account, inv.Name, inv.Qualifier)
-	if denied := f.authorize(inv, fn); denied != nil {
+	if denied := f.authorize(ctx, inv, fn); denied != nil {
 		return denied
 	}
 	if hearth.KindOf(err) == hearth.AccessDenied { // which is said of shared names alone

@@ -163,7 +163,7 @@ func (g *Gateway) takeIn(w http.ResponseWriter, q *request) (*hearth.Invocation,
 	inv := &hearth.Invocation{
 		RequestID: q.requestID, TraceID: q.traceID,
 		Account: q.account, Name: q.function, Qualifier: q.qualifier, InvokedARN: q.arn(g.Region),
-		Source: &hearth.Source{URLAuthType: q.AuthType, IP: SourceIP(q.http)},
+		Source: &hearth.Source{URLAuthType: q.AuthType},
 	}
 	inv.Timeline.Begin(q.began)
 	if g.Within != nil {

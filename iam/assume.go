@@ -3,7 +3,6 @@ package iam
 import (
 	"maps"
 	"strings"
-	"time"
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/policy"
@@ -17,7 +16,9 @@ type Assumption struct {
 	ExternalID string // "" is none
 	Source     string // the source identity, "" is none
 	Tags       []Tag  // of the session
-	SourceIP   string
+	// About is what conditions can ask about how the request came, by the key
+	// in lower case.
+	About map[string][]string
 	// May tells whether the caller's own policies let him do an action with the
 	// role, in a context. It is asked unless the role, of the caller's account,
 	// trusts just him: what it trusts his account with, the account must pass on
@@ -39,7 +40,7 @@ func (d *Directory) Assume(a Assumption) (*Role, error) {
 	if a.Source != "" {
 		actions = append(actions, "sts:SetSourceIdentity")
 	}
-	context := d.context(a.Caller, a.SourceIP)
+	context := d.context(a.Caller, a.About)
 	context["sts:rolesessionname"] = []string{a.Session}
 	if a.ExternalID != "" {
 		context["sts:externalid"] = []string{a.ExternalID}
@@ -77,8 +78,7 @@ func (d *Directory) Trusts(caller hearth.Identity, role, action string, about ma
 	if r == nil {
 		return policy.ImplicitDeny, false
 	}
-	context := d.context(caller, "")
-	maps.Copy(context, about)
+	context := d.context(caller, about)
 	outcome = r.trusts(policy.Principal{Account: string(caller.Account), ARN: caller.ARN}, action, context)
 	return outcome, r.Account == caller.Account && r.trusts(policy.Principal{ARN: caller.ARN}, action, context) == policy.Allowed
 }
@@ -91,31 +91,11 @@ func denied(caller hearth.Identity, action, role string, outcome policy.Outcome)
 	return hearth.Errorf(hearth.AccessDenied, "User: %s is not authorized to perform: %s on resource: %s%s", caller.ARN, action, role, why)
 }
 
-// context is what conditions can ask of every request.
-func (d *Directory) context(caller hearth.Identity, ip string) map[string][]string {
-	now := d.cfg.Clock.Now().UTC()
-	principal, sort := caller.ARN, "Account"
-	if strings.Contains(caller.ARN, ":user/") {
-		sort = "User"
-	}
-	if role, ok := policy.RoleOf(caller.ARN); ok {
-		principal, sort = role, "AssumedRole"
-		if r := d.roles.Get(key(caller.Account, nameOf(role))); r != nil {
-			principal = r.ARN() // with its path
-		}
-	}
-	c := map[string][]string{
-		"aws:currenttime":      {now.Format(time.RFC3339)},
-		"aws:epochtime":        {now.Format(time.RFC3339)},
-		"aws:principalarn":     {principal},
-		"aws:principalaccount": {string(caller.Account)},
-		"aws:principaltype":    {sort},
-		"aws:userid":           {caller.UserID},
-		"aws:securetransport":  {"false"},
-	}
-	if ip != "" {
-		c["aws:sourceip"] = []string{ip}
-	}
+// context is what conditions can ask about who asks and when, and about.
+func (d *Directory) context(caller hearth.Identity, about map[string][]string) map[string][]string {
+	p, _ := d.PermissionsOf(caller)
+	c := ContextOf(caller, p, d.cfg.Clock.Now())
+	maps.Copy(c, about)
 	return c
 }
 

@@ -1,8 +1,6 @@
 package iam
 
 import (
-	"time"
-
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/policy"
 )
@@ -26,13 +24,8 @@ func (d *Directory) mayPass(account hearth.Account, roleARN, service, sourceARN 
 	case r == nil || r.Account != account:
 		return false
 	}
-	context := map[string][]string{
-		"aws:currenttime":           {d.cfg.Clock.Now().UTC().Format(time.RFC3339)},
-		"aws:sourcearn":             {sourceARN},
-		"aws:sourceaccount":         {string(account)},
-		"aws:principalservice":      {service},
-		"aws:principalisawsservice": {"true"},
-		"aws:principalservicename":  {service},
-	}
+	context := ContextOf(hearth.Identity{Service: service}, nil, d.cfg.Clock.Now())
+	context["aws:sourcearn"], context["aws:sourceaccount"] = []string{sourceARN}, []string{string(account)}
+	context["aws:securetransport"] = []string{"true"} // services are inside
 	return r.trusts(policy.Principal{Service: service}, "sts:AssumeRole", context) == policy.Allowed
 }

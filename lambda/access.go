@@ -19,12 +19,12 @@ func (h *Handler) judge(c *call, action, resource string, account hearth.Account
 	for k, v := range about {
 		r.Context[k] = v
 	}
-	return h.Judge.Check(r)
+	return h.Judge.Check(c.ctx, r)
 }
 
 // asked is a request to be judged.
 func (h *Handler) asked(c *call, action, resource string, account hearth.Account) *access.Request {
-	context := map[string][]string{"aws:sourceip": {callerIP(c.http)}, "aws:securetransport": {strconv.FormatBool(c.http.TLS != nil)}}
+	context := map[string][]string{}
 	maps.Copy(context, c.tags)
 	return &access.Request{Caller: c.claim.Identity, Action: action, Resource: resource, Account: account, Context: context}
 }
@@ -70,7 +70,7 @@ func (h *Handler) may(c *call, op *operation, in any) error {
 	// What is another account's has a policy of its own, which is looked at
 	// where the thing is found: here the caller's side counts.
 	r.Open = true
-	return h.Judge.Check(r)
+	return h.Judge.Check(c.ctx, r)
 }
 
 // accountOf is whose an ARN's resource is; "" is of none.
@@ -130,5 +130,5 @@ func (h *Handler) mayPass(c *call, role, service, to string) error {
 	r := h.asked(c, "iam:PassRole", role, accountOf(role))
 	r.Context["iam:passedtoservice"] = []string{service}
 	r.Context["iam:associatedresourcearn"] = []string{to}
-	return h.Judge.Check(r)
+	return h.Judge.Check(c.ctx, r)
 }

@@ -137,9 +137,6 @@ func (h *Handler) readInvocation(inv *hearth.Invocation, c *call, body []byte) e
 	}
 	inv.Account, inv.Name, inv.Qualifier = t.account, t.name, t.qualifier
 	inv.InvokedARN = t.arn(h.region)
-	if t.account != inv.Caller.Account || h.Registry.Denies() {
-		inv.Source = &hearth.Source{IP: callerIP(c.http)} // only policies ask for it
-	}
 
 	switch types.InvocationType(one(header[headerInvocationType])) {
 	case "", types.InvocationTypeRequestResponse:

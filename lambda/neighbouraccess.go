@@ -36,7 +36,7 @@ func (h *Handler) mayAsk(c *call, body []byte) error {
 		return nil
 	}
 	for _, resource := range ask.resources {
-		if err := h.Judge.Check(h.asked(c, ask.action, resource, accountOf(resource))); err != nil {
+		if err := h.Judge.Check(c.ctx, h.asked(c, ask.action, resource, accountOf(resource))); err != nil {
 			return err
 		}
 	}
@@ -176,5 +176,5 @@ func (h *Handler) mayLog(c *call, name string, body []byte) error {
 			resource = strings.TrimSuffix(resource, "*") + "log-stream:" + in.LogStreamName
 		}
 	}
-	return h.Judge.Check(h.asked(c, "logs:"+name, resource, hearth.Account("")))
+	return h.Judge.Check(c.ctx, h.asked(c, "logs:"+name, resource, hearth.Account("")))
 }

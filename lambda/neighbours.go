@@ -1,7 +1,6 @@
 package lambda
 
 import (
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -60,10 +59,6 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 		h.refuse(w, c, protocolOf(r), err)
 		return
 	}
-	ip, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		ip = "" // not of a network
-	}
 	h.begin(c, c.claim.Service, name)
 	var answer *held
 	err = h.mayAsk(c, body)
@@ -86,7 +81,7 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 		w = answer
 	}
 	w.Header().Set("X-Amzn-RequestId", c.requestID)
-	err = n.Serve(w, &awsjson.Request{Caller: c.claim.Identity, SourceIP: ip, RequestID: c.requestID, HTTP: r, Body: body})
+	err = n.Serve(w, &awsjson.Request{Caller: c.claim.Identity, RequestID: c.requestID, HTTP: r, Body: body})
 	// Neighbours have kinds of their own, which Hearth's table of statuses does
 	// not: what is not the server's fault is known by them.
 	if hearth.KindOf(err) == hearth.Service && c.ctx.Err() == nil {

@@ -13,6 +13,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/frontend"
 	"github.com/hearth-faas/hearth/internal/sdkhttp"
 	"pgregory.net/rapid"
@@ -39,9 +40,9 @@ func newNeighbours(t *testing.T) *neighbours {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(New(Config{
+	server := httptest.NewServer(access.Noting(New(Config{
 		Registry: w.registry, Invoker: front, Credentials: accountKeys{}, Clock: w.clock, Region: "us-east-1", Log: slog.New(slog.DiscardHandler),
-	}))
+	}), access.FromNetwork))
 	t.Cleanup(server.Close)
 	n := &neighbours{w, server}
 	w.lambda = n.as(string(testAccount))

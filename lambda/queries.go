@@ -1,7 +1,6 @@
 package lambda
 
 import (
-	"net"
 	"net/http"
 	"net/url"
 
@@ -40,10 +39,6 @@ func (h *Handler) serveQuery(w http.ResponseWriter, c *call, service *query.Serv
 	if !form.Has("Action") {
 		form = parameters
 	}
-	ip, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		ip = "" // not of a network
-	}
 	h.begin(c, c.claim.Service, form.Get("Action"))
 	if c.record != nil {
 		c.record.params.Values(form)
@@ -53,7 +48,7 @@ func (h *Handler) serveQuery(w http.ResponseWriter, c *call, service *query.Serv
 		return
 	}
 	status, out, err := service.Serve(c.ctx, &query.Call{
-		Caller: c.claim.Identity, SourceIP: ip, RequestID: c.requestID, Form: form,
+		Caller: c.claim.Identity, RequestID: c.requestID, Form: form,
 		Temporary: r.Header.Get("X-Amz-Security-Token") != "" || parameters.Get("X-Amz-Security-Token") != "",
 	})
 	if err != nil && status >= http.StatusInternalServerError { // the service has kinds that the table of statuses does not

@@ -18,7 +18,7 @@ type Service struct {
 	Operations map[string]Operation
 	// Authorize tells whether a caller may do an operation, before it is done;
 	// nil is that all may.
-	Authorize func(c *Call, action string) error
+	Authorize func(ctx context.Context, c *Call, action string) error
 	// Beyond says of an operation that the service has elsewhere, and Hearth
 	// does not have, why; "" is of a name that no operation has.
 	Beyond func(action string) string
@@ -27,8 +27,7 @@ type Service struct {
 // Call is one request, whose signature was checked.
 type Call struct {
 	Caller    hearth.Identity
-	Temporary bool   // signed with a session's credentials
-	SourceIP  string // the caller's address
+	Temporary bool // signed with a session's credentials
 	RequestID string
 	Form      url.Values // the parameters, Action among them
 }
@@ -70,7 +69,7 @@ func (s *Service) Serve(ctx context.Context, c *Call) (status int, body []byte, 
 		err = s.unknown(action, c.Form.Get("Version"))
 	case run != nil:
 		if s.Authorize != nil {
-			err = s.Authorize(c, action)
+			err = s.Authorize(ctx, c, action)
 		}
 		if err == nil {
 			out, err = run(ctx, c)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -16,8 +17,8 @@ import (
 
 // authorize is what services of Hearth's own ask before they do something for
 // somebody: with what is his account's.
-func (s *Server) authorize(_ context.Context, id hearth.Identity, action, resource string) error {
-	return s.judge.Check(&access.Request{Caller: id, Action: action, Resource: resource})
+func (s *Server) authorize(ctx context.Context, id hearth.Identity, action, resource string) error {
+	return s.judge.Check(ctx, &access.Request{Caller: id, Action: action, Resource: resource})
 }
 
 // verdicts tell the control API who may do what.
@@ -50,9 +51,11 @@ func (v verdicts) Can(ctx context.Context, account hearth.Account, who, action, 
 	}
 	r := &access.Request{Caller: id, Action: action, Resource: resource, Context: about}
 	r.Account, r.Policy = v.s.policyOf(a.ID, action, resource)
-	verdict := v.s.judge.Judge(r)
+	// Not how this request came is asked about, but what about says.
+	ctx = access.Arrived(ctx, access.Origin{})
+	verdict := v.s.judge.Judge(ctx, r)
 	if strings.HasPrefix(action, "sts:") && strings.Contains(resource, ":role/") {
-		verdict = v.assume(r)
+		verdict = v.assume(ctx, r)
 	}
 	out := control.Can{Who: id.ARN, Action: action, Resource: resource, Allowed: verdict.Allowed, Explicit: verdict.Explicit, Why: verdict.Why, By: verdict.By}
 	// The other account's policy is not for this one to read.
@@ -68,8 +71,10 @@ func (v verdicts) Can(ctx context.Context, account hearth.Account, who, action, 
 
 // assume is the verdict about taking a role on: its trust policy must allow it,
 // and the caller's policies too, unless it trusts just him.
-func (v verdicts) assume(r *access.Request) access.Verdict {
-	trust, himself := v.s.roles.Trusts(r.Caller, r.Resource, r.Action, r.Context)
+func (v verdicts) assume(ctx context.Context, r *access.Request) access.Verdict {
+	about := access.Came(ctx)
+	maps.Copy(about, r.Context)
+	trust, himself := v.s.roles.Trusts(r.Caller, r.Resource, r.Action, about)
 	switch {
 	case trust == policy.ExplicitDeny:
 		return access.Verdict{Explicit: true, By: "the role's trust policy", Why: "the role's trust policy denies it"}
@@ -80,7 +85,7 @@ func (v verdicts) assume(r *access.Request) access.Verdict {
 	}
 	open := *r
 	open.Open = true // of the role's side its trust policy has decided
-	return v.s.judge.Judge(&open)
+	return v.s.judge.Judge(ctx, &open)
 }
 
 // policyOf is whose a resource is, "" if its ARN does not say, and the policy of

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/backfill"
 	"github.com/hearth-faas/hearth/event"
 	"github.com/hearth-faas/hearth/event/poll"
@@ -45,7 +46,7 @@ func (s *Server) callForBackfill(ctx context.Context, account hearth.Account, fu
 	}
 	inv.Name, inv.Qualifier, _ = strings.Cut(function, ":")
 	inv.Timeline.Begin(s.clock.Now())
-	r, err := s.frontend.Invoke(ctx, inv)
+	r, err := s.frontend.Invoke(access.Arrived(ctx, access.Inside), inv)
 	s.frontend.Done(inv)
 	if err != nil {
 		return nil, err

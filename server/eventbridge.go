@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/async"
 	"github.com/hearth-faas/hearth/bus"
 	"github.com/hearth-faas/hearth/control"
@@ -65,7 +66,7 @@ func (f functionTarget) Deliver(ctx context.Context, d *delivery.Delivery, settl
 		inv.Source = &hearth.Source{ARN: d.Origin, Account: d.Account}
 	}
 	inv.Timeline.Begin(f.s.clock.Now())
-	_, err := f.s.frontend.Invoke(async.Together(ctx, func(tx store.Tx) error {
+	_, err := f.s.frontend.Invoke(async.Together(access.Arrived(ctx, access.Inside), func(tx store.Tx) error {
 		settled = true
 		return settle(tx)
 	}), inv)
@@ -86,7 +87,7 @@ func (q queueTarget) Deliver(ctx context.Context, d *delivery.Delivery, _ func(s
 	if len(parts) != 6 {
 		return false, hearth.Errorf(hearth.InvalidParameter, "%s is no queue", d.Target)
 	}
-	err := q.queues.Allowed(d.Caller, "SendMessage", hearth.Account(parts[4]), parts[5], map[string][]string{
+	err := q.queues.Allowed(access.Arrived(ctx, access.Inside), d.Caller, "SendMessage", hearth.Account(parts[4]), parts[5], map[string][]string{
 		"aws:sourcearn": {d.Origin}, "aws:sourceaccount": {string(d.Account)},
 	})
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/archive"
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/execution"
@@ -197,7 +198,7 @@ func (n *Node) openNodeWorker(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.inside = n.httpServer(newBudget(insideBodies, api))
+	n.inside = n.httpServer(newBudget(insideBodies, api), access.FromCode)
 	go func() { _ = n.inside.Serve(n.network.APIListener()) }() // it ends with the network
 	return nil
 }

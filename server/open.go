@@ -439,8 +439,8 @@ func (s *Server) openAPI(context.Context) error {
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Guard: &s.guard,
 	})
 	s.door = &door.Handler{Rate: s.cfg.SourceRate, Next: newBudget(outsideBodies(), s.proxies.Over(urls.Over(s.apis.Over(s.taskCalls(s.routes(api))))))}
-	s.outside = s.httpServer(s.door)
+	s.outside = s.httpServer(s.door, access.FromNetwork)
 	s.outside.ConnState = s.conns.State
-	s.inside = s.httpServer(newBudget(insideBodies, &deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(s.apis.Over(api))}))
+	s.inside = s.httpServer(newBudget(insideBodies, &deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(s.apis.Over(api))}), access.FromCode)
 	return nil
 }

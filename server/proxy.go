@@ -61,9 +61,9 @@ func (c ExecutionConfig) check() error {
 
 // openProxies opens the proxy APIs.
 func (s *Server) openProxies(ctx context.Context) error {
-	return s.openProxiesFor(ctx, s.refusesDependency, func(_ context.Context, caller hearth.Identity, action, resource string) error {
+	return s.openProxiesFor(ctx, s.refusesDependency, func(ctx context.Context, caller hearth.Identity, action, resource string) error {
 		parts := strings.SplitN(resource, ":", 6) // arn:aws:hearth:REGION:ACCOUNT:proxy/API
-		return s.judge.Check(&access.Request{Caller: caller, Action: action, Resource: resource, Account: hearth.Account(parts[4])})
+		return s.judge.Check(ctx, &access.Request{Caller: caller, Action: action, Resource: resource, Account: hearth.Account(parts[4])})
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
@@ -107,7 +108,7 @@ func (p *Proxy) openEndpoints(ctx context.Context) error {
 		default:
 			own.ServeHTTP(w, r)
 		}
-	})))
+	})), access.FromNetwork)
 	return nil
 }
 

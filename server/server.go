@@ -248,10 +248,11 @@ func (s *Server) mayLoop(fn *hearth.Function) bool {
 	return err == nil && settings.Recursion == "Allow"
 }
 
-// httpServer bounds what a client can make the server hold.
-func (s *Server) httpServer(h http.Handler) *http.Server {
+// httpServer bounds what a client can make the server hold. origin tells how
+// requests come to it, for those who judge them.
+func (s *Server) httpServer(h http.Handler, origin func(*http.Request) access.Origin) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           access.Noting(h, origin),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

@@ -12,17 +12,17 @@ import (
 // Allowed tells whether a caller may do something with a queue: its own
 // account may unless the queue's policy denies it, others, and services, if it
 // allows it. action is without its sqs:, such as SendMessage; about is what
-// conditions may ask beside who calls and when, by the key in lower case, such
-// as aws:sourcearn. A queue that does not exist has no policy, so that others
+// conditions may ask beside who calls, when, and how the request came that ctx
+// serves, by the key in lower case, such as aws:sourcearn. A queue that does not exist has no policy, so that others
 // learn nothing of it. Errors: AccessDenied.
-func (s *Service) Allowed(id hearth.Identity, action string, account hearth.Account, name string, about map[string][]string) error {
+func (s *Service) Allowed(ctx context.Context, id hearth.Identity, action string, account hearth.Account, name string, about map[string][]string) error {
 	d := s.Policy(account, name)
 	own := id.Service == "" && id.Account == account
 	if s.cfg.Judge != nil && !(own && access.IsRoot(id)) {
 		if own && OnPolicy(action) {
 			d = nil // who may change it can't be shut out by it
 		}
-		return s.cfg.Judge.Check(&access.Request{
+		return s.cfg.Judge.Check(ctx, &access.Request{
 			Caller: id, Action: "sqs:" + action, Resource: s.ARN(account, name), Account: account, Context: about, Policy: d,
 		})
 	}
@@ -31,7 +31,7 @@ func (s *Service) Allowed(id hearth.Identity, action string, account hearth.Acco
 	}
 	r := policy.Request{
 		Principal: policy.PrincipalOf(id), Action: "sqs:" + action, Resource: s.ARN(account, name),
-		Context: policy.ContextOf(id, s.cfg.Clock.Now()),
+		Context: access.ContextOf(ctx, id, s.cfg.Clock.Now()),
 	}
 	for k, v := range about {
 		r.Context[k] = v

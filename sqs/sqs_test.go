@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/clock"
+	"github.com/hearth-faas/hearth/iam"
 	"github.com/hearth-faas/hearth/store"
 	"github.com/hearth-faas/hearth/store/sqlite"
+	"github.com/hearth-faas/hearth/store/storetest"
 )
 
 const account = hearth.Account("000000000000")
@@ -464,7 +467,9 @@ func TestOnlyWhomThePolicyLetsInGetsIn(t *testing.T) {
 	other := hearth.Identity{Account: "111111111111", ARN: "arn:aws:iam::111111111111:root"}
 	own := hearth.Identity{Account: account, ARN: "arn:aws:iam::" + string(account) + ":root"}
 	rule := hearth.Identity{Service: "events.amazonaws.com"}
-	allowed := func(id hearth.Identity, action string) bool { return w.Allowed(id, action, account, "q", nil) == nil }
+	allowed := func(id hearth.Identity, action string) bool {
+		return w.Allowed(t.Context(), id, action, account, "q", nil) == nil
+	}
 	if !allowed(own, "SendMessage") || allowed(other, "SendMessage") || allowed(rule, "SendMessage") {
 		t.Error("without a policy only the own account gets in")
 	}
@@ -483,5 +488,35 @@ func TestOnlyWhomThePolicyLetsInGetsIn(t *testing.T) {
 	}
 	if allowed(own, "SendMessage") || !allowed(own, "ReceiveMessage") || !allowed(own, "SetQueueAttributes") {
 		t.Error("a policy denies its own account what it says, and never the way back")
+	}
+}
+
+// How a request came is for a queue's policy to ask, with a judge of callers and
+// without: most say that they take nothing in plain text.
+func TestAQueuesPolicyAsksHowARequestCame(t *testing.T) {
+	w := newWorld(t)
+	w.create("q")
+	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"sqs:*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"false"}}},` +
+		`{"Effect":"Allow","Principal":"*","Action":"sqs:SendMessage","Resource":"*"}]}`
+	if err := w.SetAttributes(t.Context(), account, "q", map[string]string{"Policy": policy}); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := iam.Open(t.Context(), iam.Config{Store: &storetest.Memory{}, Clock: w.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, judge := range []*access.Judge{nil, access.New(dir, w.clock)} {
+		w.cfg.Judge = judge
+		for _, who := range []hearth.Identity{
+			{Account: account, ARN: "arn:aws:iam::" + string(account) + ":root"}, {Account: "111111111111", ARN: "arn:aws:iam::111111111111:root"}, {Service: "events.amazonaws.com"},
+		} {
+			for _, secure := range []bool{true, false} {
+				ctx := access.Arrived(t.Context(), access.Origin{Secure: secure})
+				want := secure || who.Service != "" // which is inside
+				if err := w.Allowed(ctx, who, "SendMessage", account, "q", nil); (err == nil) != want {
+					t.Errorf("judged %v, by %+v, securely %v: %v", judge != nil, who, secure, err)
+				}
+			}
+		}
 	}
 }

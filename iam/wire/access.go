@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"strings"
 
 	"github.com/hearth-faas/hearth/access"
@@ -9,16 +10,12 @@ import (
 
 // asked is a call to be judged.
 func asked(c *query.Call, action, resource string) *access.Request {
-	r := &access.Request{Caller: c.Caller, Action: action, Resource: resource, Context: map[string][]string{}}
-	if c.SourceIP != "" {
-		r.Context["aws:sourceip"] = []string{c.SourceIP}
-	}
-	return r
+	return &access.Request{Caller: c.Caller, Action: action, Resource: resource, Context: map[string][]string{}}
 }
 
 // authorize tells whether a caller may do an operation of IAM: root may all,
 // and what others may their policies say.
-func (s *service) authorize(c *query.Call, action string) error {
+func (s *service) authorize(ctx context.Context, c *query.Call, action string) error {
 	if s.judge == nil || access.IsRoot(c.Caller) {
 		return nil
 	}
@@ -28,7 +25,7 @@ func (s *service) authorize(c *query.Call, action string) error {
 			r.Context[key] = []string{v}
 		}
 	}
-	return s.judge.Check(r)
+	return s.judge.Check(ctx, r)
 }
 
 // resource is the ARN of what an operation is about.
@@ -70,9 +67,9 @@ func (s *service) resource(c *query.Call, action string) string {
 
 // authorize tells whether a caller may do an operation of STS. Who he is and a
 // session of his own anybody may have.
-func (s *tokens) authorize(c *query.Call, action string) error {
+func (s *tokens) authorize(ctx context.Context, c *query.Call, action string) error {
 	if s.judge == nil || access.IsRoot(c.Caller) || action != "GetAccessKeyInfo" {
 		return nil
 	}
-	return s.judge.Check(asked(c, "sts:"+action, "*"))
+	return s.judge.Check(ctx, asked(c, "sts:"+action, "*"))
 }

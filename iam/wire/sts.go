@@ -117,7 +117,7 @@ type assumeRoleOutput struct {
 }
 
 // assumeRole gives what a role may do, or with session policies less of it.
-func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInput) (*assumeRoleOutput, error) {
+func (s *tokens) assumeRole(ctx context.Context, c *query.Call, in *assumeRoleInput) (*assumeRoleOutput, error) {
 	seconds, err := duration(in.DurationSeconds, assumeDefault, iam.MaxSession)
 	switch {
 	case err != nil:
@@ -130,13 +130,13 @@ func (s *tokens) assumeRole(_ context.Context, c *query.Call, in *assumeRoleInpu
 	var identitySide func(action string, context map[string][]string) error
 	if s.judge != nil {
 		identitySide = func(action string, context map[string][]string) error {
-			return s.judge.Check(&access.Request{Caller: c.Caller, Action: action, Resource: in.RoleArn, Account: accountOf(in.RoleArn), Context: context, Open: true})
+			return s.judge.Check(ctx, &access.Request{Caller: c.Caller, Action: action, Resource: in.RoleArn, Account: accountOf(in.RoleArn), Context: context, Open: true})
 		}
 	}
 	r, err := s.dir.Assume(iam.Assumption{
 		May:    identitySide,
 		Caller: c.Caller, Role: in.RoleArn, Session: in.RoleSessionName, ExternalID: in.ExternalId,
-		Source: in.SourceIdentity, Tags: tagsOf(in.Tags), SourceIP: c.SourceIP,
+		Source: in.SourceIdentity, Tags: tagsOf(in.Tags), About: access.Came(ctx),
 	})
 	switch chained := strings.Contains(c.Caller.ARN, ":assumed-role/"); {
 	case err != nil:

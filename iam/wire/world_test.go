@@ -3,6 +3,7 @@ package wire_test
 import (
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -44,6 +45,7 @@ type world struct {
 	directory *iam.Directory
 	authority *identity.Authority
 	accounts  *account.Directory
+	handler   http.Handler
 	aws       aws.Config
 	iam       *sdk.Client
 	sts       *sts.Client
@@ -79,12 +81,13 @@ func newWorld(t testing.TB) *world {
 		}
 		return u.ARN(), true
 	}))
-	server := httptest.NewServer(lambda.New(lambda.Config{
+	w.handler = access.Noting(lambda.New(lambda.Config{
 		Credentials: w.authority, Clock: w.clock, Region: "eu-west-1", Log: slog.New(slog.DiscardHandler),
 		Queries: map[string]*query.Service{
 			"iam": wire.IAM(w.directory, w.accounts.Keys(), access.New(w.directory, w.clock), "eu-west-1", func(hearth.Account) time.Time { return w.authority.Since() }), "sts": wire.STS(w.directory, w.authority, access.New(w.directory, w.clock)),
 		},
-	}))
+	}), access.FromNetwork)
+	server := httptest.NewServer(w.handler)
 	t.Cleanup(server.Close)
 	root := w.authority.Root()
 	w.aws = w.config(server.URL, root.AccessKeyID, root.SecretAccessKey.Reveal(), "")

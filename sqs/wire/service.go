@@ -165,11 +165,7 @@ func (a *api) queue(c *call, text, action string) (target, error) {
 }
 
 func (a *api) allowed(c *call, t target, action string) error {
-	var about map[string][]string
-	if c.SourceIP != "" {
-		about = map[string][]string{"aws:sourceip": {c.SourceIP}}
-	}
-	return a.queues.Allowed(c.Caller, action, t.account, t.name, about)
+	return a.queues.Allowed(c, c.Caller, action, t.account, t.name, nil)
 }
 
 func (a *api) arn(t target) string { return a.queues.ARN(t.account, t.name) }
