@@ -47,7 +47,7 @@ type Quotas struct {
 	Functions   int   `json:"functions,omitempty"`   // how many there may be
 	CodeBytes   int64 `json:"codeBytes,omitempty"`   // of all functions' and layers' packages
 	Requests    int   `json:"requests,omitempty"`    // of the API beside invocations, in a second
-	Weight      int   `json:"weight,omitempty"`      // how many accounts' turns it has while processors are short
+	Weight      int   `json:"weight,omitempty"`      // how many accounts' turns it has, while processors are short and at having containers made
 }
 
 // MaxWeight is the largest weight: an account has as many invocations of its own

@@ -51,7 +51,7 @@ type Quotas struct {
 	Functions   int   `json:"functions"`   // 0 is any number
 	CodeBytes   int64 `json:"codeBytes"`   // of packages
 	Requests    int   `json:"requests"`    // of the API beside invocations, in a second; 0 is any number
-	Weight      int   `json:"weight"`      // how many accounts' turns it has while processors are short
+	Weight      int   `json:"weight"`      // how many accounts' turns it has, while processors are short and at having containers made
 }
 
 // QuotaChange sets the quotas that are not nil; 0 is what every account has.

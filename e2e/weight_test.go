@@ -1,7 +1,11 @@
 package e2e
 
 import (
+	"cmp"
+	"encoding/json"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,5 +61,69 @@ func TestTurnsFollowTheAccountsWeights(t *testing.T) {
 		if count == 400 && (float64(h) < 2*float64(l) || float64(h) > 6*float64(l)) {
 			t.Errorf("of weights 4 and 1, %d calls were served to %d", h, l)
 		}
+	}
+}
+
+// TestContainersAreMadeByTheAccountsWeights has two accounts want containers at
+// once, each of which has to compute while it is made, and counts whose are made
+// first. The gate is off, so that nothing else takes turns.
+func TestContainersAreMadeByTheAccountsWeights(t *testing.T) {
+	const each, first = 24, 20
+	s := start(t, "--fair=false")
+	heavy, light := s.tenant("heavy"), s.tenant("light")
+	slow := `
+import time
+end = time.process_time() + 0.03
+while time.process_time() < end: pass
+made = time.time()
+def handler(event, context):
+    time.sleep(event)
+    return made
+`
+	for _, a := range []*tenant{heavy, light} {
+		a.deploy(function{name: "slow", runtime: "python3.12", files: map[string]string{"index.py": slow}, memory: 128, timeout: 60})
+	}
+	if _, err := s.hearth("account", "quota", "heavy", "--weight", "8"); err != nil {
+		t.Fatal(err)
+	}
+	type made struct {
+		at float64
+		of *tenant
+	}
+	var mu sync.Mutex
+	seen := map[made]bool{} // one may serve twice
+	var wg sync.WaitGroup
+	for range each {
+		for _, a := range []*tenant{light, heavy} {
+			wg.Go(func() {
+				got, err := a.invoke("slow", "3") // while others are made
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var at float64
+				if err := json.Unmarshal([]byte(got.payload), &at); err != nil {
+					t.Errorf("%v: %s", err, got.payload)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				seen[made{at, a}] = true
+			})
+		}
+	}
+	wg.Wait()
+	all := slices.SortedFunc(maps.Keys(seen), func(a, b made) int { return cmp.Compare(a.at, b.at) })
+	if len(all) < first {
+		t.Fatalf("%d containers were made", len(all))
+	}
+	n := 0
+	for _, m := range all[:first] {
+		if m.of == heavy {
+			n++
+		}
+	}
+	t.Logf("of the first %d containers %d were of the account of weight 8; the last came %.1f s after the first", first, n, all[len(all)-1].at-all[0].at)
+	if n < first*7/10 || n == first {
+		t.Errorf("of weights 8 and 1, %d of the first %d containers were the one's", n, first)
 	}
 }

@@ -1,7 +1,6 @@
 package frontend
 
 import (
-	"container/list"
 	"context"
 	"runtime"
 	"sync"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/fair"
 	"github.com/hearth-faas/hearth/internal/processors"
 )
 
@@ -48,11 +48,7 @@ type Gate struct {
 	over    *time.Timer // looks when it may be over, if nobody comes; the same
 
 	mu      sync.Mutex
-	slots   int
-	taken   int
-	clock   time.Duration // the least that those who wait, or run, have used
-	shares  map[hearth.Account]*share
-	waiting int
+	places  fair.Places
 	last    hearth.Account // that came while it was shut
 	several bool           // accounts came since the last look
 	rivals  time.Time      // when several were seen last
@@ -60,19 +56,6 @@ type Gate struct {
 	waits atomic.Uint64
 	spent atomic.Int64 // nanoseconds waited
 }
-
-// share is one account's part of what is used while the gate is shut.
-type share struct {
-	used    time.Duration // of slots, on the gate's clock: by the weight
-	weight  int           // how many slots are its own
-	holds   int
-	waiters *list.List // of *waiter
-}
-
-// charge has the account have used so much of a slot more.
-func (s *share) charge(d time.Duration) { s.used += d / time.Duration(s.weight) }
-
-type waiter struct{ let chan struct{} }
 
 const (
 	lookEvery = 100 * time.Millisecond
@@ -143,15 +126,17 @@ func (g *Gate) set(part float64, ok bool, now time.Time) (contest bool) {
 	case !ok:
 		g.open()
 	case part >= pressed && !g.shut.Load():
-		g.slots = 2 * least
+		g.places.Entry, g.places.Now = entry, time.Now
+		g.places.Share(2 * least)
 		g.shut.Store(true)
 	case part >= pressed:
-		g.slots = max(least, g.slots*3/4)
+		g.places.Share(max(least, g.places.Room()*3/4))
 	case part < calm && g.shut.Load():
-		if g.slots += max(1, g.slots/4); g.slots >= openAt*least {
+		if slots := g.places.Room() + max(1, g.places.Room()/4); slots < openAt*least {
+			g.places.Share(slots)
+		} else {
 			g.open()
 		}
-		g.serve()
 	}
 	if g.several {
 		g.several, g.rivals = false, now
@@ -162,23 +147,16 @@ func (g *Gate) set(part float64, ok bool, now time.Time) (contest bool) {
 // open lets everybody in. Called with mu held.
 func (g *Gate) open() {
 	g.shut.Store(false)
-	g.slots = int(^uint(0) >> 1)
-	g.serve()
-	g.slots = 0
-	for account, s := range g.shares {
-		if s.holds == 0 {
-			delete(g.shares, account)
-		}
-	}
+	g.places.Share(fair.Unbounded)
+	g.places.Even()
 }
 
 // slot is a place that an invocation has while the gate is shut; nil is none.
 type slot struct {
-	gate    *Gate
-	account hearth.Account
-	began   time.Time
-	timer   *time.Timer
-	once    sync.Once
+	gate  *Gate
+	place *fair.Place
+	timer *time.Timer
+	once  sync.Once
 }
 
 // enter takes a slot, for which it waits its account's turn. It waits no longer
@@ -186,93 +164,38 @@ type slot struct {
 func (g *Gate) enter(ctx context.Context, account hearth.Account) (*slot, error) {
 	weight := 1
 	if g.Weight != nil {
-		weight = max(g.Weight(account), 1)
+		weight = g.Weight(account)
 	}
 	g.mu.Lock()
-	s := g.shares[account]
-	if s == nil {
-		if g.shares == nil {
-			g.shares = map[hearth.Account]*share{}
-		}
-		s = &share{waiters: list.New()}
-		g.shares[account] = s
-	}
-	if s.holds == 0 && s.waiters.Len() == 0 {
-		s.used = max(s.used, g.clock) // nobody saves up
-	}
-	s.weight = weight
 	if !g.shut.Load() {
-		if s.holds == 0 {
-			delete(g.shares, account)
-		}
 		g.mu.Unlock()
 		return nil, nil
 	}
 	g.several = g.several || g.last != account && g.last != ""
 	g.last = account
-	if g.waiting == 0 && g.taken < g.slots || s.holds < s.weight && s.waiters.Len() == 0 {
-		g.grant(s)
-		g.mu.Unlock()
-		return g.hold(account), nil
-	}
-	w := &waiter{let: make(chan struct{})}
-	e := s.waiters.PushBack(w)
-	g.waiting++
-	g.serve() // there may be room, and others who wait
+	p := g.places.Join(account, weight, weight)
 	g.mu.Unlock()
+	select {
+	case <-p.Had():
+		return g.hold(p), nil
+	default:
+	}
 	g.waits.Add(1)
 	began := time.Now()
 	defer func() { g.spent.Add(int64(time.Since(began))) }()
 	select {
-	case <-w.let:
-		return g.hold(account), nil
+	case <-p.Had():
+		return g.hold(p), nil
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	select {
-	case <-w.let: // just then
-		g.back(account, 0)
-	default:
-		s.waiters.Remove(e)
-		g.waiting--
-		g.forget(account, s)
-	}
+	g.places.Leave(p) // it may be had just then
 	return nil, context.Cause(ctx)
 }
 
-// grant gives a slot to an account. Called with mu held.
-func (g *Gate) grant(s *share) {
-	s.holds++
-	s.charge(entry)
-	g.taken++
-}
-
-// serve lets in who waits while there are slots: of the account that has used
-// least. Called with mu held.
-func (g *Gate) serve() {
-	for g.taken < g.slots && g.waiting > 0 {
-		var next *share
-		for _, s := range g.shares {
-			if s.waiters.Len() > 0 && (next == nil || s.used < next.used) {
-				next = s
-			}
-		}
-		g.let(next)
-	}
-}
-
-// let lets in who waits first of an account. Called with mu held.
-func (g *Gate) let(s *share) {
-	g.clock = max(g.clock, s.used)
-	w := s.waiters.Remove(s.waiters.Front()).(*waiter)
-	g.waiting--
-	g.grant(s)
-	close(w.let)
-}
-
-func (g *Gate) hold(account hearth.Account) *slot {
-	s := &slot{gate: g, account: account, began: time.Now()}
+func (g *Gate) hold(p *fair.Place) *slot {
+	s := &slot{gate: g, place: p}
 	g.mu.Lock() // the time may be over before the timer is known
 	s.timer = time.AfterFunc(placing, s.leave)
 	g.mu.Unlock()
@@ -295,29 +218,8 @@ func (s *slot) leave() {
 		s.gate.mu.Lock()
 		defer s.gate.mu.Unlock()
 		s.timer.Stop()
-		s.gate.back(s.account, time.Since(s.began))
+		s.gate.places.Leave(s.place)
 	})
-}
-
-// back takes a slot back that was held so long. Called with mu held.
-func (g *Gate) back(account hearth.Account, held time.Duration) {
-	s := g.shares[account]
-	s.charge(max(held-entry, 0))
-	s.holds--
-	g.taken--
-	for s.holds < s.weight && s.waiters.Len() > 0 {
-		g.let(s)
-	}
-	g.serve()
-	g.forget(account, s)
-}
-
-// forget keeps nothing of an account that has nothing under way and is not
-// ahead of the others. Called with mu held.
-func (g *Gate) forget(account hearth.Account, s *share) {
-	if s.holds == 0 && s.waiters.Len() == 0 && (s.used <= g.clock || !g.shut.Load()) {
-		delete(g.shares, account)
-	}
 }
 
 // GateStats tell how the gate does: whether it is shut, how many slots there
@@ -333,5 +235,9 @@ type GateStats struct {
 func (g *Gate) Stats() GateStats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return GateStats{g.shut.Load(), g.slots, g.waiting, g.waits.Load(), time.Duration(g.spent.Load())}
+	shut, slots := g.shut.Load(), 0
+	if shut {
+		slots = g.places.Room()
+	}
+	return GateStats{shut, slots, g.places.Waiting(), g.waits.Load(), time.Duration(g.spent.Load())}
 }

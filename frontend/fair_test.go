@@ -23,7 +23,7 @@ func shutGate(slots int) *Gate {
 	g := &Gate{Busy: func() (float64, bool) { return 1, true }, Least: slots}
 	g.adjust()
 	g.mu.Lock()
-	g.slots = slots
+	g.places.Share(slots)
 	g.mu.Unlock()
 	return g
 }
@@ -193,8 +193,8 @@ func TestALongInvocationHoldsItsSlotNoLongerThanTheLease(t *testing.T) {
 		s.leave()
 		long.leave()
 		long.leave()
-		if st := g.Stats(); g.taken != 0 || st.Waiting != 0 {
-			t.Errorf("%d slots are taken", g.taken)
+		if st := g.Stats(); g.places.Taken() != 0 || st.Waiting != 0 {
+			t.Errorf("%d slots are taken", g.places.Taken())
 		}
 	})
 }
@@ -268,13 +268,8 @@ func TestWhoGoesAwayLeavesNothingBehind(t *testing.T) {
 			time.Sleep(2 * lease)
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			if g.taken != 0 || g.waiting != 0 {
-				t.Errorf("%d taken, %d waiting", g.taken, g.waiting)
-			}
-			for account, s := range g.shares {
-				if s.holds != 0 || s.waiters.Len() != 0 {
-					t.Errorf("%s: %+v", account, s)
-				}
+			if g.places.Taken() != 0 || g.places.Waiting() != 0 {
+				t.Errorf("%d taken, %d waiting", g.places.Taken(), g.places.Waiting())
 			}
 		})
 	})

@@ -117,6 +117,9 @@ type Config struct {
 	// Pressed tells whether the machine's processors are all at work; nil is
 	// never. It is called under a lock.
 	Pressed func() bool
+	// Weight is how many accounts' turns an account has at having containers made;
+	// less than 1 is 1, and nil is that all have one.
+	Weight func(hearth.Account) int
 	// Attempts is how often the making of a container is tried for one
 	// invocation. 0 is 3.
 	Attempts int
@@ -172,6 +175,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Pressed == nil {
 		c.Pressed = func() bool { return false }
+	}
+	if c.Weight == nil {
+		c.Weight = func(hearth.Account) int { return 1 }
 	}
 	c.MakeConcurrency = or(c.MakeConcurrency, 4*runtime.NumCPU())
 	c.Attempts = or(c.Attempts, 3)

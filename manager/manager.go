@@ -141,7 +141,7 @@ func New(cfg Config) (*Manager, error) {
 		again:      NewBackoff(time.Second, 5*time.Minute, cfg.Seed+2),
 		reboot:     NewBackoff(100*time.Millisecond, 30*time.Second, cfg.Seed+1),
 		drained:    make(chan struct{}),
-		turns:      turns{clock: cfg.Clock, atOnce: cfg.MakeConcurrency, pressed: cfg.Pressed},
+		turns:      newTurns(&cfg),
 		tenants:    map[hearth.Account][]*instance{},
 		containers: map[*container]struct{}{},
 		newest:     map[version]newest{},

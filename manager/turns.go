@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/internal/fair"
 )
 
 // How long the making of a container counts at most: one whose init phase waits
@@ -20,43 +21,66 @@ const (
 // makings wait for something else than the processors.
 const atFirst = 4
 
+const (
+	// makingCost is what a making is charged as soon as it begins.
+	makingCost = 5 * time.Millisecond
+	// makingLead is how far an account may be ahead of one that waits, and have a
+	// container made beside those that may be at once: some makings.
+	makingLead = 100 * time.Millisecond
+)
+
 // turns bounds how many containers are being made at once for invocations that
 // wait for them. Where there are more to be made the accounts take turns: the
-// one with the fewest being made is next, and one with none waits for nobody.
-// So a burst of one account neither takes all of the processors nor empties the
-// warming pool before another's first container is made. Safe for concurrent
-// use.
+// one whose makings have taken least of late, by its weight, is next, and one with
+// none waits for nobody, unless it is ahead of who waits. So a burst of one account
+// neither takes all of the processors nor empties the warming pool before another's
+// first container is made. A weight gives no more at once than others have: a making
+// is mostly work, and the processors are shared between accounts as they are. Safe
+// for concurrent use.
 type turns struct {
 	clock   hearth.Clock
 	atOnce  int
 	pressed func() bool // the machine's processors are all at work
+	weight  func(hearth.Account) int
 
-	mu    sync.Mutex
-	taken int
-	more  int // than at first may be made at once
-	held  map[hearth.Account]int
-	queue []*turn // first come, first
+	mu     sync.Mutex
+	places fair.Places
+	more   int // than at first may be made at once
 }
 
-// turn is a maker's: it is its turn once ok is closed.
+func newTurns(cfg *Config) turns {
+	return turns{
+		clock: cfg.Clock, atOnce: cfg.MakeConcurrency, pressed: cfg.Pressed, weight: cfg.Weight,
+		places: fair.Places{Now: cfg.Clock.Now, Entry: makingCost, Lead: makingLead},
+	}
+}
+
+// turn is a maker's, once its place is had.
 type turn struct {
-	account hearth.Account
-	ok      chan struct{}
+	*fair.Place
 
 	// Under turns.mu.
-	had, over bool
-	began     time.Time // had it
-	lease     hearth.Timer
+	over  bool
+	began time.Time // zero before
+	lease hearth.Timer
 }
 
-// join takes a turn, or has its maker wait for it. It is to leave in any case.
+// join takes a turn, or has its maker wait for it. It is to leave in any case,
+// and to begin once it has it.
 func (t *turns) join(account hearth.Account) *turn {
-	x := &turn{account: account, ok: make(chan struct{})}
+	weight := t.weight(account)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.queue = append(t.queue, x)
-	t.serve()
-	return x
+	t.bound()
+	return &turn{Place: t.places.Join(account, weight, 1)}
+}
+
+// begin has the time of a turn that is had run.
+func (t *turns) begin(x *turn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x.began = t.clock.Now()
+	x.lease = t.clock.AfterFunc(turnLease, func() { t.lapse(x) })
 }
 
 // leave ends a turn, or the waiting for it; more than once is no mistake.
@@ -67,58 +91,26 @@ func (t *turns) leave(x *turn) {
 		return
 	}
 	x.over = true
-	if x.had {
+	if x.lease != nil {
 		x.lease.Stop()
-		t.taken--
-		if t.held[x.account]--; t.held[x.account] == 0 {
-			delete(t.held, x.account)
-		}
 	}
-	t.serve()
-}
-
-// serve lets in whose turn it is. Called with mu held.
-func (t *turns) serve() {
-	for {
-		next := -1
-		left := t.queue[:0]
-		for _, x := range t.queue {
-			if x.over {
-				continue
-			}
-			left = append(left, x)
-			if next < 0 || t.held[x.account] < t.held[left[next].account] {
-				next = len(left) - 1
-			}
-		}
-		clear(t.queue[len(left):])
-		t.queue = left
-		if next < 0 && t.taken == 0 {
+	t.bound()
+	t.places.Leave(x.Place)
+	if t.places.Waiting() == 0 {
+		t.places.Even() // what was made while nobody waited is held against nobody
+		if t.places.Taken() == 0 {
 			t.more = 0
 		}
-		if next < 0 || t.taken >= t.limit() && t.held[left[next].account] > 0 {
-			return
-		}
-		x := left[next]
-		t.queue = append(left[:next], left[next+1:]...)
-		t.taken++
-		if t.held == nil {
-			t.held = map[hearth.Account]int{}
-		}
-		t.held[x.account]++
-		x.had, x.began = true, t.clock.Now()
-		x.lease = t.clock.AfterFunc(turnLease, func() { t.lapse(x) })
-		close(x.ok)
 	}
 }
 
-// limit is how many may be made at once now.
-func (t *turns) limit() int {
+// bound sets how many may be made at once now. Called with mu held.
+func (t *turns) bound() {
 	n := max(t.atOnce/atFirst, 1)
 	if !t.pressed() {
 		n = min(n+t.more, t.atOnce)
 	}
-	return n
+	t.places.Share(n)
 }
 
 // lapse ends a turn whose lease is over.
@@ -143,18 +135,20 @@ func (t *turns) lapse(x *turn) {
 func (m *Manager) turn(g *group) (*turn, bool) {
 	x := m.turns.join(g.key.Account)
 	select {
-	case <-x.ok:
+	case <-x.Had():
+		m.turns.begin(x)
 		return x, true
 	default:
 	}
 	parked := g.park(true)
 	if parked != nil {
 		select {
-		case <-x.ok:
+		case <-x.Had():
 		case <-parked.quit:
 		case <-m.ctx.Done(): // what comes next finds out
 		}
 		if g.unpark(parked) {
+			m.turns.begin(x)
 			return x, true
 		}
 	}

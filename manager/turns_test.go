@@ -2,6 +2,8 @@ package manager_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -137,4 +139,73 @@ func TestFewerAreMadeAtOnceWhileTheProcessorsAreAtWork(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+// Accounts that have more containers made than may be at once have them made in
+// proportion to their weights, whatever a making takes, and one of weight 1 still
+// waits for nobody with its first.
+func TestContainersAreMadeByTheAccountsWeights(t *testing.T) {
+	for _, c := range []struct {
+		atOnce  int // a quarter of which is
+		weights []int
+		each    []time.Duration // what a making takes
+	}{
+		{4, []int{4, 1}, []time.Duration{20 * time.Millisecond, 20 * time.Millisecond}},
+		{8, []int{1, 3, 0}, []time.Duration{30 * time.Millisecond, 30 * time.Millisecond, 80 * time.Millisecond}},
+		{32, []int{2, 1}, []time.Duration{70 * time.Millisecond, 20 * time.Millisecond}},
+		{48, []int{4, 2, 1}, []time.Duration{40 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := len(c.weights)
+			index := func(a hearth.Account) int { return int(a[len(a)-1] - '0') }
+			w := newFakeWorker()
+			w.invokeTime = time.Hour
+			spent := make([]atomic.Int64, n+1)
+			w.onLoad = func(f *hearth.Function) error {
+				i := index(f.Account)
+				if i == n {
+					spent[i].Add(1)
+					return nil
+				}
+				time.Sleep(c.each[i])
+				spent[i].Add(int64(c.each[i]))
+				return nil
+			}
+			m := newManager(t, w, func(cfg *manager.Config) {
+				cfg.MakeConcurrency, cfg.MachineMiB = c.atOnce, 1<<20
+				cfg.Weight = func(a hearth.Account) int { return append(c.weights, 0)[index(a)] }
+			})
+			ctx, stop := context.WithCancel(t.Context())
+			var all sync.WaitGroup
+			call := func(i int) {
+				all.Go(func() { // it is called off in the end
+					_, _ = m.Invoke(ctx, invocation(function(hearth.Account(fmt.Sprint("11112222333", i)), "f", 128)))
+				})
+			}
+			for i := range n {
+				for range 1000 {
+					call(i)
+				}
+			}
+			time.Sleep(500 * time.Millisecond)
+			call(n)
+			if synctest.Wait(); spent[n].Load() != 1 {
+				t.Errorf("weights %v: who has nothing being made waits", c.weights)
+			}
+			for i := range spent {
+				spent[i].Store(0)
+			}
+			time.Sleep(2 * time.Second)
+			var parts []float64
+			for i := range n {
+				parts = append(parts, float64(spent[i].Load())/float64(max(c.weights[i], 1)))
+			}
+			if slices.Max(parts) > 1.2*slices.Min(parts) {
+				t.Errorf("weights %v, %d at once: makings took %v, by the weights", c.weights, c.atOnce, parts)
+			}
+			stop()
+			all.Wait()
+			drain(t, m, w)
+		})
+	}
 }

@@ -25,7 +25,8 @@ import (
 	"github.com/hearth-faas/hearth"
 )
 
-// ClientConfig is what a Client is made of. All but Policy and Log are needed.
+// ClientConfig is what a Client is made of. All but Policy, Weight and Log are
+// needed.
 type ClientConfig struct {
 	Address string // HOST:PORT
 	Router  string // the name of this server's
@@ -34,6 +35,8 @@ type ClientConfig struct {
 	// Policy tells how a function wants to be decided for; nil is that nobody
 	// said anything.
 	Policy func(hearth.Account, string) *hearth.ExecutionPolicy
+	// Weight is how many accounts' turns an account has; nil is that all have one.
+	Weight func(hearth.Account) int
 	Log    *slog.Logger
 }
 
@@ -182,6 +185,9 @@ func (s *sent) Read(p []byte) (int, error) {
 func (c *Client) invoke(ctx context.Context, inv *hearth.Invocation, tell bool) (*hearth.Result, error) {
 	call := callOf(inv)
 	call.Router = c.cfg.Router
+	if c.cfg.Weight != nil {
+		call.Weight = c.cfg.Weight(inv.Function.Account)
+	}
 	if tell {
 		call.Function = inv.Function
 		if c.cfg.Policy != nil {

@@ -185,6 +185,30 @@ func TestANodeIsToldAFunctionOnceAndAgainWhenItWantsTo(t *testing.T) {
 	}
 }
 
+// A weight is told with each call, so that a node shares by it what it makes.
+func TestANodeIsToldTheAccountsWeight(t *testing.T) {
+	n := &fakeNode{invoke: func(context.Context, *hearth.Invocation) (*hearth.Result, error) { return &hearth.Result{}, nil }}
+	c, h := pair(t, n)
+	weight := 4
+	c.cfg.Weight = func(a hearth.Account) int {
+		if a != "111111111111" {
+			t.Errorf("%s was asked about", a)
+		}
+		return weight
+	}
+	for _, weight = range []int{4, 2, 0, 3, 1} {
+		if _, err := c.Invoke(t.Context(), invocation("f")); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Weight("111111111111"); got != max(weight, 1) {
+			t.Errorf("it is %d there and not %d", got, weight)
+		}
+	}
+	if got := h.Weight("222222222222"); got != 1 {
+		t.Errorf("one of which nothing was told weighs %d", got)
+	}
+}
+
 func TestNewerCodeEndsOlderAlsoIfNobodySaidSo(t *testing.T) {
 	n := &fakeNode{invoke: func(_ context.Context, inv *hearth.Invocation) (*hearth.Result, error) { return &hearth.Result{}, nil }}
 	c, h := pair(t, n)

@@ -38,6 +38,7 @@ type Handler struct {
 	functions map[hearth.Key]*hearth.Function
 	newest    map[versionOf]*hearth.Function
 	policies  sync.Map // of *hearth.ExecutionPolicy by functionOf
+	weights   sync.Map // of int by account, where it is more than 1
 }
 
 type versionOf struct {
@@ -69,6 +70,26 @@ func (h *Handler) Policy(account hearth.Account, function string) (p *hearth.Exe
 		return nil, false
 	}
 	return v.(*hearth.ExecutionPolicy), true
+}
+
+// Weight is how many accounts' turns an account has, as the last call of its
+// functions told.
+func (h *Handler) Weight(account hearth.Account) int {
+	if w, ok := h.weights.Load(account); ok {
+		return w.(int)
+	}
+	return 1
+}
+
+// weigh keeps what a call tells of its account.
+func (h *Handler) weigh(account hearth.Account, weight int) {
+	switch was := h.Weight(account); {
+	case max(weight, 1) == was:
+	case weight > 1:
+		h.weights.Store(account, weight)
+	default:
+		h.weights.Delete(account)
+	}
 }
 
 // InFlight is how many invocations are under way.
@@ -168,6 +189,7 @@ func (h *Handler) invoke(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusPreconditionRequired)
 		return
 	}
+	h.weigh(f.Account, c.Weight)
 	inv := c.invocation(f, payload)
 	mib := int64(max(f.MemoryMiB, c.MemoryMiB))
 	of, _ := h.mib.LoadOrStore(c.Router, new(atomic.Int64)) // as many as there are servers

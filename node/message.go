@@ -32,6 +32,9 @@ type call struct {
 	MemoryMiB     int    `json:",omitempty"`
 	Router        string `json:",omitempty"` // that sent it
 
+	// Weight is how many accounts' turns the function's account has; 0 is 1.
+	Weight int `json:",omitempty"`
+
 	// Key names the function, which the node knows from an earlier call, or
 	// learns with this one, and with it how it wants to be decided for.
 	Key      hearth.Key

@@ -54,6 +54,9 @@ func (s *Server) quotas(id hearth.Account) account.Quotas {
 	return account.Quotas{}
 }
 
+// weight is how many accounts' turns an account has; less than 1 is 1.
+func (s *Server) weight(id hearth.Account) int { return s.quotas(id).Weight }
+
 func (s *Server) registryQuota(id hearth.Account) registry.Quota {
 	q := s.quotas(id)
 	return registry.Quota{Concurrency: q.Concurrency, Functions: q.Functions, CodeBytes: q.CodeBytes}

@@ -214,7 +214,7 @@ func (n *Node) policyOf(account hearth.Account, function string) *hearth.Executi
 var standardPolicy = execution.Default()
 
 func (n *Node) openNodeManager(context.Context) error {
-	if err := n.startManager(n.records, n.policyOf); err != nil {
+	if err := n.startManager(n.records, n.policyOf, n.handler.Weight); err != nil {
 		return err
 	}
 	// Its containers' use is looked at as often as the server looks at its own.

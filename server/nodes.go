@@ -120,7 +120,7 @@ const joinWait = 10 * time.Second
 
 // join takes a node in that can be reached.
 func (s *Server) join(ctx context.Context, info fleet.Info) (node.Welcome, error) {
-	c, err := node.NewClient(node.ClientConfig{Address: info.Address, Router: fleet.DefaultRouter, Token: s.nodes.token, Clock: s.clock, Policy: s.policies.Of, Log: s.log})
+	c, err := node.NewClient(node.ClientConfig{Address: info.Address, Router: fleet.DefaultRouter, Token: s.nodes.token, Clock: s.clock, Policy: s.policies.Of, Weight: s.weight, Log: s.log})
 	if err != nil {
 		return node.Welcome{}, err
 	}

@@ -211,7 +211,7 @@ func (p packages) OpenPackage(ctx context.Context, sha256 string) (io.ReadSeekCl
 }
 
 func (s *Server) openManager(context.Context) (err error) {
-	if err := s.startManager(s.decisions, s.policies.Of); err != nil {
+	if err := s.startManager(s.decisions, s.policies.Of, s.weight); err != nil {
 		return err
 	}
 	s.policies.Each(func(account hearth.Account, function string) { s.manager.PolicyChanged(account, function) })
@@ -220,7 +220,7 @@ func (s *Server) openManager(context.Context) (err error) {
 }
 
 // startManager makes the manager of this machine.
-func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Account, string) *hearth.ExecutionPolicy) (err error) {
+func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Account, string) *hearth.ExecutionPolicy, weight func(hearth.Account) int) (err error) {
 	mib, err := s.cfg.promisedMiB()
 	if err != nil {
 		return err
@@ -232,7 +232,7 @@ func (s *Server) startManager(recorder hearth.Recorder, policy func(hearth.Accou
 	s.manager, err = manager.New(manager.Config{
 		Worker: s.worker, Clock: s.clock, Recorder: recorder, Log: s.log, Policy: policy, Records: s.records, Seed: uint64(s.clock.Now().UnixNano()),
 		FullCPUMiB: s.cfg.CPUMiB, LinkBytesPerMiB: s.cfg.linkBytesPerMiB(),
-		MachineMiB: mib + s.cfg.PoolMiB, Overcommit: s.cfg.Overcommit, InstanceMiB: s.cfg.InstanceMiB, Pressed: s.load.Pressed, Refusal: s.refusal,
+		MachineMiB: mib + s.cfg.PoolMiB, Overcommit: s.cfg.Overcommit, InstanceMiB: s.cfg.InstanceMiB, Pressed: s.load.Pressed, Weight: weight, Refusal: s.refusal,
 		PoolBudgetMiB: float64(s.cfg.PoolMiB), PoolMin: least,
 		VariableMiB: s.cfg.VariableMiB, FixedPrice: s.cfg.FixedPrice, WithdrawGrace: s.cfg.grace(), Functions: s.functionsOf,
 		Life: manager.IdleLife{Min: s.cfg.IdleMin, Max: s.cfg.IdleMax, Worth: float64(s.cfg.IdleWorth)}, KeepThrough: !s.cfg.IdleAhead,

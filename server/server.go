@@ -156,7 +156,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: cfg.Logger(), clock: clock.System(), ready: make(chan struct{}), registered: make(chan struct{}), taken: make(chan error, 1), resealing: resealing{due: make(chan struct{}, 1)}, metrics: prometheus.NewRegistry(), load: processors.New()}
 	if cfg.Fair {
 		s.gate = frontend.NewGate(s.load)
-		s.gate.Weight = func(id hearth.Account) int { return s.quotas(id).Weight }
+		s.gate.Weight = s.weight
 		s.gate.Contest = s.contest
 	}
 	s.limits = frontend.NewLimits(cfg.Concurrency, cfg.Rate)

@@ -90,7 +90,7 @@ func quotaFlags(cmd *cobra.Command, q *control.Quotas) {
 	f.IntVar(&q.Functions, "functions", 0, "how `many` functions there may be (0: any number)")
 	f.Int64Var(&q.CodeBytes, "code-bytes", 0, "how many `bytes` of packages there may be (0: 75 GiB)")
 	f.IntVar(&q.Requests, "requests", 0, "how many `requests` of the API beside invocations in a second (0: as --api-rate of hearth up)")
-	f.IntVar(&q.Weight, "weight", 0, "how many accounts' `turns` it has while processors are short (0: 1)")
+	f.IntVar(&q.Weight, "weight", 0, "how many accounts' `turns` it has, while processors are short and at having containers made (0: 1)")
 }
 
 func (a *app) accountListCmd() *cobra.Command {
