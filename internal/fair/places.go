@@ -70,7 +70,7 @@ func (p *Place) Had() <-chan struct{} {
 	return p.had
 }
 
-// Taken is how many places are had, and Waiting how many are waited for.
+// Taken is how many places are had.
 func (q *Places) Taken() int { return q.taken }
 
 // Waiting is how many places are waited for.
