@@ -27,7 +27,12 @@ type queued struct {
 
 func newQueued(t *testing.T, n int, change func(*manager.Config)) *queued {
 	t.Helper()
-	q := &queued{w: newFakeWorker(), f: function(acct, "f", 128), served: make(chan *hearth.Invocation, n), failed: make(chan error, n)}
+	return newQueuedFor(t, function(acct, "f", 128), n, change)
+}
+
+func newQueuedFor(t *testing.T, f *hearth.Function, n int, change func(*manager.Config)) *queued {
+	t.Helper()
+	q := &queued{w: newFakeWorker(), f: f, served: make(chan *hearth.Invocation, n), failed: make(chan error, n)}
 	q.w.onLoad = func(f *hearth.Function) error {
 		if f.Key() == q.f.Key() {
 			q.began.Add(1)
@@ -157,6 +162,28 @@ func TestNothingIsMadeOfWhatBecameInactiveWhileItsTurnHadNotCome(t *testing.T) {
 			}
 		}
 		<-q.served
+		drain(t, q.m, q.w)
+	})
+}
+
+// Another account's code runs for whoever was let in to it, though its owner has
+// withdrawn it since: for one who waits, and for one who comes late.
+func TestSharedCodeIsMadeForWhoeverWasLetInBeforeItWasWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := function(acct, "f", 128)
+		f.Shared = &hearth.Shared{Owner: "999999999999"}
+		q := newQueuedFor(t, f, 3, nil)
+		grave := *q.f
+		grave.Generation, grave.State = q.f.Generation+1, hearth.Inactive
+		q.m.Changed(q.f, &grave)
+		for range 3 {
+			select {
+			case <-q.served:
+			case err := <-q.failed:
+				t.Error(err)
+			}
+		}
+		invoke(t, q.m, q.f)
 		drain(t, q.m, q.w)
 	})
 }

@@ -111,9 +111,12 @@ func (m *Manager) retire(g *group, now *hearth.Function) {
 	switch {
 	case now == nil:
 		g.instead, g.refusal = nil, hearth.Errorf(hearth.NotFound, "Function not found: %s", g.fn.QualifiedARN())
+	case g.fn.Shared != nil || now.Shared != nil:
+		// Whoever is let in runs to its end, whatever the owner does meanwhile
+		// (Frontend.placeShared), and is not thereby let in to what is now.
 	case now.State != hearth.Active:
 		g.instead, g.refusal = nil, hearth.Errorf(hearth.Conflict, "The operation cannot be performed at this time. The function is currently in the following state: %s", now.State)
-	case now.Shared == nil && g.fn.Shared == nil && now.TenantIsolation == g.fn.TenantIsolation:
+	case now.TenantIsolation == g.fn.TenantIsolation:
 		g.instead = now // else who is let in to one is not thereby to the other
 	}
 	g.retired = true
