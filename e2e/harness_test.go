@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,7 +54,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		scratch = dir
-		if err := fewAtOnce(); err != nil {
+		if err := fourAtOnce(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -64,16 +63,17 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// fewAtOnce bounds how many tests run at once, however many processors there
-// are: each has servers of its own, of which each takes the machine for its own.
-func fewAtOnce() error {
-	const most = 4
+// fourAtOnce has four tests run at once, however many processors there are,
+// unless -parallel says otherwise: they wait more than they compute, and each
+// has servers of its own, of which each takes the machine for its own.
+func fourAtOnce() error {
 	flag.Parse()
-	asked := flag.Lookup("test.parallel").Value
-	if n, err := strconv.Atoi(asked.String()); err != nil || n <= most {
-		return err
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if asked {
+		return nil
 	}
-	return asked.Set(strconv.Itoa(most))
+	return flag.Set("test.parallel", "4")
 }
 
 // scratch is a folder that lives as long as the test run.
