@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -254,18 +256,22 @@ func TestTLSBeyondLoopback(t *testing.T) {
 	}
 }
 
+// freePort is a port at which nothing listens. The kernel gives it to nobody who
+// does not ask for it by its number, so that none of what runs beside this has it
+// by the time that it is used.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		port := strconv.Itoa(20_000 + mathrand.IntN(12_000))
+		var l net.Listener
+		if l, err = net.Listen("tcp", ":"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	t.Fatal(err)
+	return ""
 }
 
 func selfSigned(t *testing.T, dir string) (cert, key string, pool *x509.CertPool) {
