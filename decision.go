@@ -72,6 +72,7 @@ const (
 	DecisionCapacity  DecisionKind = "capacity"  // what capacity there is: a quote of variable one, an instance of an account's own
 	DecisionWithdraw  DecisionKind = "withdraw"  // variable capacity went, and what became of what was on it
 	DecisionRoute     DecisionKind = "route"     // which fleet's code it is, when that changes, and from which fleet it was kept
+	DecisionYield     DecisionKind = "yield"     // whose code runs only on what others leave of the processors, while accounts compete for them
 	DecisionNode      DecisionKind = "node"      // a node joined, drains, left, or was lost
 	DecisionEvent     DecisionKind = "event"     // what becomes of an asynchronous invocation after an attempt
 	DecisionPoll      DecisionKind = "poll"      // how many batches of an event source may be at work, and what becomes of records that fail

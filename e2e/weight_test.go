@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/hearth-faas/hearth"
 )
 
 // TestTurnsFollowTheAccountsWeights has two accounts want more of the processors
@@ -125,5 +127,49 @@ def handler(event, context):
 	t.Logf("of the first %d containers %d were of the account of weight 8; the last came %.1f s after the first", first, n, all[len(all)-1].at-all[0].at)
 	if n < first*7/10 || n == first {
 		t.Errorf("of weights 8 and 1, %d of the first %d containers were the one's", n, first)
+	}
+}
+
+// TestAnAccountsInstancesDoNotCrowdOutAnothers has one account compute in four
+// times as many instances as another, each of which the kernel would give as much
+// of the processors as each of the other's, and counts whose calls are served.
+func TestAnAccountsInstancesDoNotCrowdOutAnothers(t *testing.T) {
+	s := start(t)
+	many, few := s.tenant("many"), s.tenant("few")
+	burn := "import time\ndef handler(event, context):\n    end = time.process_time() + 0.15\n    while time.process_time() < end: pass\n"
+	for _, a := range []*tenant{many, few} {
+		a.deploy(function{name: "burn", runtime: "python3.12", files: map[string]string{"index.py": burn}, memory: 1769, timeout: 60})
+	}
+	served := map[*tenant]*atomic.Int64{many: {}, few: {}}
+	var stopped atomic.Bool
+	var wg sync.WaitGroup
+	for a, times := range map[*tenant]int{many: 4, few: 1} {
+		for range times * runtime.GOMAXPROCS(0) {
+			wg.Go(func() {
+				for !stopped.Load() {
+					if _, err := a.invoke("burn", "{}"); err != nil {
+						t.Error(err)
+						return
+					}
+					served[a].Add(1)
+				}
+			})
+		}
+	}
+	defer wg.Wait()
+	defer stopped.Store(true)
+	await(t, patience, "one account to yield", func() bool {
+		return strings.Contains(fetch(t, "GET", s.endpoint+"/metrics", "").body, "hearth_fair_yielding 1\n")
+	})
+	m, f := served[many].Load(), served[few].Load()
+	want := f + 10*int64(runtime.GOMAXPROCS(0))
+	await(t, patience, "calls to be served", func() bool { return served[few].Load() >= want || t.Failed() })
+	m, f = served[many].Load()-m, served[few].Load()-f
+	t.Logf("%d calls of the account with four times as many at once to %d, %.2f times as many", m, f, float64(m)/float64(f))
+	if float64(m) > 2.5*float64(f) {
+		t.Errorf("%d calls to %d", m, f)
+	}
+	if told := many.decisions("yield"); len(told) != 1 || told[0].Chosen != "yields" || told[0].Account != hearth.Account(many.id) {
+		t.Errorf("the account is told %+v", told)
 	}
 }

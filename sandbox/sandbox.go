@@ -54,6 +54,14 @@ type Instance interface {
 	// call returns when the container's namespaces, root, cgroup, network and
 	// listener exist and, if spec.Boot is set, its process was started.
 	NewContainer(ctx context.Context, spec ContainerSpec) (Container, error)
+	// CPU is the processors' time that its containers have used together since
+	// it was made, those included that are gone. It is quick. An error that is
+	// errors.ErrUnsupported says that this machine does not count it.
+	CPU() (time.Duration, error)
+	// Yield has all that runs in it, and will, leave the processors to whatever
+	// else wants them, or no longer. An error that is errors.ErrUnsupported says
+	// that this machine has nothing for it.
+	Yield(yes bool) error
 	// Destroy ends all containers and removes the instance's traces. It may
 	// be called again.
 	Destroy() error

@@ -64,6 +64,7 @@ var (
 	fairWaitingDesc  = desc("fair_waiting", "Invocations that wait for their account's turn.")
 	fairWaitsDesc    = desc("fair_waits_total", "Invocations that have waited for their account's turn.")
 	fairWaitedDesc   = desc("fair_waited_seconds_total", "How long they have.")
+	fairYieldingDesc = desc("fair_yielding", "Accounts whose code runs on what others leave of the processors.")
 	wrongDesc        = desc("signatures_wrong_total", "Requests with a wrong signature, or of a key that is not known.")
 	heldOffDesc      = desc("signatures_held_off_total", "Requests that were not looked at, since too many wrong ones came from there.")
 	replayedDesc     = desc("signatures_replayed_total", "Changes that were refused because they were made before with the same signature.")
@@ -71,7 +72,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m doorMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{auditRecordsDesc, auditLostDesc, auditFoldedDesc, auditRefusedDesc, auditBytesDesc, auditFailingDesc, connectionsDesc, evictedDesc, turnedAwayDesc, slowDesc, fastDesc, fairShutDesc, fairWaitingDesc, fairWaitsDesc, fairWaitedDesc, wrongDesc, heldOffDesc, replayedDesc} {
+	for _, d := range []*prometheus.Desc{auditRecordsDesc, auditLostDesc, auditFoldedDesc, auditRefusedDesc, auditBytesDesc, auditFailingDesc, connectionsDesc, evictedDesc, turnedAwayDesc, slowDesc, fastDesc, fairShutDesc, fairWaitingDesc, fairWaitsDesc, fairWaitedDesc, fairYieldingDesc, wrongDesc, heldOffDesc, replayedDesc} {
 		ch <- d
 	}
 }
@@ -113,6 +114,7 @@ func (m doorMetrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(fairWaitingDesc, float64(f.Waiting))
 		count(fairWaitsDesc, f.Waits)
 		ch <- prometheus.MustNewConstMetric(fairWaitedDesc, prometheus.CounterValue, f.Waited.Seconds())
+		gauge(fairYieldingDesc, float64(m.s.worker.Yielding()))
 	}
 	g := m.s.guard.Stats()
 	count(wrongDesc, g.Wrong)

@@ -31,14 +31,14 @@ func goFirst(log *slog.Logger) {
 }
 
 // contest has this process weigh more than all containers together while several
-// accounts want the processors and there is not enough of them: what one has it do
+// accounts want the processors and there is not enough of them, and the code of those
+// that use more than their share run on what the others leave: what one has it do
 // would keep the others waiting. One account alone gets more done without.
 func (s *Server) contest(yes bool) {
-	d, ok := s.driver.(interface{ GoFirst(bool) error })
-	if !ok {
-		return
+	if d, ok := s.driver.(interface{ GoFirst(bool) error }); ok {
+		if err := d.GoFirst(yes); err != nil {
+			s.log.Warn("the server's weight could not be changed", "first", yes, "error", err)
+		}
 	}
-	if err := d.GoFirst(yes); err != nil {
-		s.log.Warn("the server's weight could not be changed", "first", yes, "error", err)
-	}
+	s.worker.Contest(yes, s.weight)
 }

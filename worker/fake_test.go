@@ -131,12 +131,27 @@ type fakeInstance struct {
 	d  *fakeDriver
 	id string
 
+	cpu    atomic.Int64 // ns
+	yields atomic.Bool
+
 	mu         sync.Mutex
 	containers []*fakeContainer
 	destroyed  bool
 }
 
 func (i *fakeInstance) ID() string { return i.id }
+
+func (i *fakeInstance) CPU() (time.Duration, error) {
+	return time.Duration(i.cpu.Load()), i.d.called("CPU", nil)
+}
+
+func (i *fakeInstance) Yield(yes bool) error {
+	if err := i.d.called("Yield", nil); err != nil {
+		return err
+	}
+	i.yields.Store(yes)
+	return nil
+}
 
 func (i *fakeInstance) NewContainer(ctx context.Context, spec sandbox.ContainerSpec) (sandbox.Container, error) {
 	if err := i.d.called("NewContainer", nil); err != nil {

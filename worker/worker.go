@@ -91,6 +91,8 @@ type Worker struct {
 	sandboxes sync.Map // the id of each container by that of its sandbox, while it lives
 	metered   sync.Map // of *container, those that have a function and have not been destroyed
 
+	contested contested
+
 	mu    sync.Mutex
 	slots map[hearth.Boot]float64 // MiB that a ready slot was seen to cost
 

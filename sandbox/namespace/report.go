@@ -107,7 +107,7 @@ func (d *Driver) tryContainer() (checks []sandbox.Check) {
 	if err := d.tryLayers(ctx, c); err != nil {
 		layers.OK, layers.Detail, layers.Fix = false, "only one can be shown: "+err.Error(), "use Linux 5.11 or later with overlayfs"
 	}
-	checks = append(checks, layers, d.diskCheck(c))
+	checks = append(checks, layers, d.diskCheck(c), turnsCheck(in))
 
 	network := sandbox.Check{Name: "network", OK: true}
 	switch {
@@ -119,6 +119,20 @@ func (d *Driver) tryContainer() (checks []sandbox.Check) {
 		network.Detail = "by a TUN device"
 	}
 	return append(checks, network)
+}
+
+// turnsCheck tells whether accounts that use more than their share of the
+// processors can be made to leave them to the others at once.
+func turnsCheck(in sandbox.Instance) sandbox.Check {
+	check := sandbox.Check{Name: "processors' turns", Detail: "code of accounts beyond their share of the processors runs on what the others leave, by cpu.idle"}
+	_, err := in.CPU()
+	if err = errors.Join(err, in.Yield(true)); err == nil {
+		err = in.Yield(false)
+	}
+	if check.OK = err == nil; !check.OK {
+		check.Detail, check.Fix = "code of all accounts runs by turns of the kernel's: "+err.Error(), "use Linux 5.15 or later with cgroups' cpu controller"
+	}
+	return check
 }
 
 // diskCheck tells what a container's /tmp is.
