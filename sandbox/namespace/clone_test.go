@@ -40,6 +40,7 @@ func killAmidClones(t *testing.T, d *Driver, in sandbox.Instance, patience time.
 	if err != nil {
 		t.Fatal(err)
 	}
+	traced := make(chan struct{})
 	steps := make(chan stepped)
 	killed := make(chan struct{})
 	over := make(chan struct{})
@@ -47,11 +48,12 @@ func killAmidClones(t *testing.T, d *Driver, in sandbox.Instance, patience time.
 		defer close(over)
 		runtime.LockOSThread() // which traces
 		defer runtime.UnlockOSThread()
-		step := stepClones(p.cmd.Process.Pid, 2, patience)
+		step := stepClones(p.cmd.Process.Pid, 2, patience, sync.OnceFunc(func() { close(traced) }))
 		steps <- step
 		<-killed
 		step.reap()
 	}()
+	<-traced // or one may have been cloned before
 	var making sync.WaitGroup
 	for range 2 {
 		making.Go(func() {
@@ -130,7 +132,10 @@ func (s *stepped) reap() {
 // stepClones lets n threads of a process come to where they are about to clone
 // a container's init, each with the pipe on which that will wait; then has each
 // clone, and stands still before its clone is told anything. The clones go on.
-func stepClones(pid, n int, patience time.Duration) (s stepped) {
+// begun is called when nothing of the process is unseen any more, or it can't be
+// had.
+func stepClones(pid, n int, patience time.Duration, begun func()) (s stepped) {
+	defer begun()
 	s.threads = map[int]bool{}
 	running := map[int]bool{}
 	// Until there is no thread that could have made another unseen.
@@ -140,6 +145,7 @@ func stepClones(pid, n int, patience time.Duration) (s stepped) {
 	if s.err != nil {
 		return s
 	}
+	begun()
 	ready := map[int]bool{}
 	for deadline := time.Now().Add(patience); len(s.clones) < n; {
 		if time.Now().After(deadline) {
