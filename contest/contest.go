@@ -28,11 +28,11 @@ const (
 )
 
 // Judge tells which accounts are to yield: those that have used more of the
-// processors of late than their share, which is the part of all that was used
-// that falls to each of those who used any, by their weights. So an account that
-// yields is one that nobody's yielding would give more: when those whom it
-// yields to leave it less than its share, it goes beside them again. Not safe
-// for concurrent use. The zero value is ready.
+// processors of late than their share, and at least half of what the greatest of
+// them has. A share is the part of all that was used that falls to each of those
+// who used any, by their weights: one that is left less than that while it yields
+// goes beside the others again. Not safe for concurrent use. The zero value is
+// ready.
 type Judge struct {
 	used   map[hearth.Account]float64 // seconds of processors' time, the older the less
 	yields map[hearth.Account]Share

@@ -41,7 +41,7 @@ func TestNobodyWaitsWithoutNeed(t *testing.T) {
 			"leave": func(t *rapid.T) {
 				a := account(rapid.IntRange(0, 3).Draw(t, "account"))
 				if len(joined[a]) == 0 {
-					t.Skip("nobody is there")
+					return // nobody is there
 				}
 				n := rapid.IntRange(0, len(joined[a])-1).Draw(t, "which")
 				now = now.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "ms")) * time.Millisecond)
