@@ -37,6 +37,7 @@ type Config struct {
 const (
 	threshold = 200 * time.Millisecond // a call that can wait no longer runs at once
 	look      = 25 * time.Millisecond  // how often it is looked for spare capacity
+	searched  = 16                     // how many calls are asked about then, at most
 	retry     = 200 * time.Millisecond // after a refusal for want of concurrency
 	// kept is for how long an answer can be asked for.
 	kept = 15 * time.Minute
@@ -250,11 +251,12 @@ func (c *Calls) dispatch() {
 }
 
 // spare is the first call in the queue for which there is spare capacity; nil if
-// there is none. What one runs on may have none while another's has. c.mu is
-// held.
+// there is none. What one runs on may have none while another's has. It is looked
+// for among those at the head of the queue alone, since to ask takes time, and
+// they are not in order beyond the first. c.mu is held.
 func (c *Calls) spare() (first *call) {
 	has := map[*hearth.Function]bool{}
-	for _, call := range c.queue {
+	for _, call := range c.queue[:min(len(c.queue), searched)] {
 		if first != nil && !call.plan.startBy.Before(first.plan.startBy) {
 			continue
 		}
