@@ -43,8 +43,8 @@ type cgroups struct {
 	// unified are the controllers that v2 has.
 	unified []string
 	home    []*os.File // tasks files of the daemon's own groups, one for each of parents
-	server  string     // the group of the first version that the daemon is in while it goes first; "" if none
-	leaf    string     // the daemon's own group in the second version, if the driver made it
+	server  string     // the group that the daemon is in while it goes first; "" if none
+	beside  string     // the one where it is otherwise
 	why     []string   // what could not be had, for the report
 	state   string     // the file that lists the parents, for Sweep
 	planned []string   // what the file lists
@@ -157,6 +157,9 @@ func findHierarchies(mounts, own string) []hierarchy {
 			path = strings.TrimPrefix(path, root)
 		}
 		h.dir = filepath.Join(top, path)
+		if isServerGroup(h.dir) { // another driver of this process has put it there
+			h.dir = filepath.Dir(filepath.Dir(h.dir))
+		}
 		found = append(found, h)
 	}
 	return found
@@ -172,18 +175,15 @@ func limits(controller string) bool {
 }
 
 func (c *cgroups) useFirst(h hierarchy, name string) error {
-	if isServerGroup(h.dir) { // another driver of this process has put it there
-		h.dir = filepath.Dir(h.dir)
-	}
 	dir := filepath.Join(h.dir, name)
 	if err := c.makeParent(dir); err != nil {
 		return err
 	}
 	if slices.Contains(h.controllers, cpuController) {
-		if err := os.WriteFile(filepath.Join(dir, "cpu.shares"), []byte(strconv.Itoa(weight())), 0); err != nil {
+		if err := weigh(dir, weight()); err != nil {
 			return errors.Join(err, os.Remove(dir))
 		}
-		if err := c.makeServer(h.dir, name); err != nil {
+		if err := c.makeServer(dir, h.dir, func(group string) error { return weigh(group, firstWeight*weight()) }); err != nil {
 			c.why = append(c.why, err.Error())
 		}
 	}
@@ -204,53 +204,75 @@ func (c *cgroups) useFirst(h hierarchy, name string) error {
 // threads on all processors.
 func weight() int { return 2 * 1024 * runtime.NumCPU() }
 
+// weigh sets what a group of the first version weighs.
+func weigh(dir string, weight int) error {
+	return os.WriteFile(filepath.Join(dir, "cpu.shares"), []byte(strconv.Itoa(weight)), 0)
+}
+
 // firstWeight is what the daemon weighs while it is to go first, by what all
-// containers together do. All that they are given passes through it and takes
-// little of it, so that it is soon done; but one that is kept at work must leave
-// them something.
+// containers together do otherwise. All that they are given passes through it and
+// takes little of it, so that it is soon done; but one that is kept at work must
+// leave them something.
 const firstWeight = 16
 
-// ordinaryWeight is what a group of the second version weighs by itself.
-const ordinaryWeight = 100
+// In the second version a group weighs 100 by itself, and at most 10,000.
+const (
+	ordinaryWeight = 100
+	mostWeight     = 10_000
+)
 
-// serverFirst has the daemon go before the containers, or beside them.
+// serverFirst has the daemon go before the containers, or beside them. In the
+// first version their parent weighs more while the daemon is in it, which is to
+// take nothing from them; in the second there is nothing beside it.
 func (c *cgroups) serverFirst(yes bool) error {
-	switch {
-	case c.server != "" && yes:
-		return moveSelf(c.server)
-	case c.server != "":
-		return moveSelf(filepath.Dir(c.server))
-	case c.leaf == "":
+	if c.server == "" {
 		return nil
 	}
-	weight := ordinaryWeight
-	if yes {
-		weight *= firstWeight
+	parent := func(times int) error {
+		if dir := c.v1[cpuController]; dir != "" {
+			return weigh(dir, times*weight())
+		}
+		return nil
 	}
-	return os.WriteFile(filepath.Join(c.leaf, "cpu.weight"), []byte(strconv.Itoa(weight)), 0o644)
+	if yes {
+		return errors.Join(parent(firstWeight+1), moveSelf(c.server))
+	}
+	return errors.Join(moveSelf(c.beside), parent(1))
 }
 
-// serverSuffix is of the name of the daemon's own group.
-const serverSuffix = "-server"
+// serverGroup is the name of the group that the daemon is in while it is to go
+// first.
+const serverGroup = "server"
 
+// isServerGroup reports whether a directory is such a group of a driver's.
 func isServerGroup(dir string) bool {
-	name := filepath.Base(dir)
-	return strings.HasPrefix(name, "hearth-") && strings.HasSuffix(name, serverSuffix)
+	return filepath.Base(dir) == serverGroup && strings.HasPrefix(filepath.Base(filepath.Dir(dir)), "hearth-")
 }
 
-// makeServer makes the group that the daemon is in while it is to go first, beside
-// the containers' parent. In dir itself each of its threads is weighed against all
-// containers, or, where the kernel makes a group of each session
-// (sched_autogroup), all of them together as one thread.
-func (c *cgroups) makeServer(dir, name string) error {
-	group := filepath.Join(dir, name+serverSuffix)
-	if err := c.makeParent(group); err != nil {
+// makeServerSecond makes it in the second version.
+func (c *cgroups) makeServerSecond(beside string) error {
+	return c.makeServer(c.v2, beside, func(group string) error {
+		times := firstWeight * weight() / 1024 // of what one instance weighs
+		return os.WriteFile(filepath.Join(group, "cpu.weight"), []byte(strconv.Itoa(min(times*ordinaryWeight, mostWeight))), 0o644)
+	})
+}
+
+// makeServer makes the group that the daemon is in while it is to go first, in the
+// containers' parent, so that it is weighed against each instance: whoever wakes
+// is let in at once only where what runs is of an instance that yields, and not
+// where it is of a group in which one does. beside is where the daemon is
+// otherwise: there each of its threads is weighed against all containers, or,
+// where the kernel makes a group of each session (sched_autogroup), all of them
+// together as one thread.
+func (c *cgroups) makeServer(parent, beside string, weigh func(group string) error) error {
+	group := filepath.Join(parent, serverGroup)
+	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(group, "cpu.shares"), []byte(strconv.Itoa(firstWeight*weight())), 0); err != nil {
+	if err := weigh(group); err != nil {
 		return errors.Join(err, os.Remove(group))
 	}
-	c.server = group
+	c.server, c.beside = group, beside
 	return nil
 }
 
@@ -264,7 +286,7 @@ func (c *cgroups) leaveServer(pid int) error {
 	if err != nil || !slices.Contains(strings.Fields(string(pids)), strconv.Itoa(pid)) {
 		return err
 	}
-	return move(pid, filepath.Dir(c.server))
+	return move(pid, c.beside)
 }
 
 // moveSelf moves this process, with all its threads, into a group.
@@ -293,9 +315,9 @@ func (c *cgroups) useSecond(h hierarchy, name string) error {
 			wanted = append(wanted, controller)
 		}
 	}
-	base := h.dir
+	base, leaf := h.dir, ""
 	if len(wanted) > 0 && base != h.top {
-		if err := c.makeLeaf(base, wanted); err != nil {
+		if leaf, err = makeLeaf(base, wanted); err != nil {
 			if os.Geteuid() != 0 {
 				c.why = append(c.why, err.Error())
 				wanted = nil // freezing and killing need none
@@ -319,39 +341,40 @@ func (c *cgroups) useSecond(h hierarchy, name string) error {
 		}
 	}
 	c.v2, c.unified = dir, wanted
+	if leaf == "" || !slices.Contains(wanted, cpuController) {
+		return nil
+	}
+	if err := c.makeServerSecond(leaf); err != nil {
+		c.why = append(c.why, err.Error())
+	}
 	return nil
 }
 
 // makeLeaf moves the processes of a group, if they are only the daemon's own,
-// into a child of it, and thereby lets it have controllers for its children.
-func (c *cgroups) makeLeaf(dir string, controllers []string) error {
+// into a child of it, and thereby lets it have controllers for its children. It
+// returns the child, or "" if there was no need.
+func makeLeaf(dir string, controllers []string) (leaf string, err error) {
 	if enable(dir, controllers) == nil {
-		return nil // somebody has done it
+		return "", nil // somebody has done it
 	}
-	leaf := filepath.Join(dir, "hearth")
+	leaf = filepath.Join(dir, "hearth")
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		return "", err
 	}
 	pids, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if err != nil {
-		return err
+		return "", err
 	}
 	self := strconv.Itoa(os.Getpid())
 	for _, pid := range strings.Fields(string(pids)) {
 		if pid != self {
-			return errors.Join(fmt.Errorf("%s has other processes than Hearth's: not delegated", dir), os.Remove(leaf))
+			return "", errors.Join(fmt.Errorf("%s has other processes than Hearth's: not delegated", dir), os.Remove(leaf))
 		}
 	}
 	if err := moveSelf(leaf); err != nil {
-		return errors.Join(err, os.Remove(leaf))
+		return "", errors.Join(err, os.Remove(leaf))
 	}
-	if err := enable(dir, controllers); err != nil {
-		return err
-	}
-	if slices.Contains(controllers, cpuController) {
-		c.leaf = leaf
-	}
-	return nil
+	return leaf, enable(dir, controllers)
 }
 
 // enable gives a group's children controllers.
@@ -388,10 +411,7 @@ func (c *cgroups) close() error {
 	}
 	c.home = nil
 	if c.server != "" {
-		if err := moveSelf(filepath.Dir(c.server)); err != nil {
-			errs = append(errs, err)
-		}
-		errs = append(errs, removeGroup(c.server))
+		errs = append(errs, moveSelf(c.beside), removeGroup(c.server))
 	}
 	for _, dir := range c.all() {
 		errs = append(errs, removeGroup(dir))

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,8 +122,9 @@ func TestLimitsOfTheSecondVersion(t *testing.T) {
 	}
 }
 
-// While a driver is to go first, its process is in a group that weighs more than all
-// containers, where the first version has the controller; else where it was.
+// While a driver is to go first, its process is in a group beside the instances that
+// weighs more than they do together, where the first version has the controller; else
+// where it was. What the group weighs, the instances' parent weighs more.
 func TestTheServerIsInAGroupOfItsOwnWhileItGoesFirst(t *testing.T) {
 	in := func() string {
 		t.Helper()
@@ -158,18 +160,33 @@ func TestTheServerIsInAGroupOfItsOwnWhileItGoesFirst(t *testing.T) {
 	if (containers == "") != (server == "") {
 		t.Errorf("containers are in %q, the server's group is %q: %v", containers, server, d.groups.why)
 	}
+	ordinary := 0
+	if server != "" {
+		ordinary = weight(containers)
+	}
 	for _, first := range []bool{true, false, true} {
 		if err := d.GoFirst(first); err != nil {
 			t.Fatal(err)
 		}
-		if got := in(); server != "" && (filepath.Base(got) == filepath.Base(server)) != first {
+		got := in()
+		if server == "" {
+			continue
+		}
+		if goes := isServerGroup(got); goes != first || goes && filepath.Base(filepath.Dir(got)) != filepath.Base(containers) {
 			t.Errorf("going first is %v: the server is in %s", first, got)
+		}
+		own := 0
+		if first {
+			own = weight(server)
+		}
+		if left := weight(containers) - own; left != ordinary {
+			t.Errorf("going first is %v: the instances weigh %d, and did %d", first, left, ordinary)
+		}
+		if weight(server) < 2*ordinary {
+			t.Errorf("the server weighs %d, the instances %d", weight(server), ordinary)
 		}
 	}
 	if server != "" {
-		if weight(server) <= weight(containers) {
-			t.Errorf("the server weighs %d, all containers %d", weight(server), weight(containers))
-		}
 		// A spawner that is started meanwhile is not of the group.
 		p := d.spawn.live
 		if err := p.cmd.Process.Kill(); err != nil {
@@ -206,19 +223,51 @@ func TestTheServerIsInAGroupOfItsOwnWhileItGoesFirst(t *testing.T) {
 	}
 }
 
-// In the second version it is the leaf's weight.
-func TestTheServersLeafIsWeighed(t *testing.T) {
-	leaf := t.TempDir()
-	if err := os.WriteFile(filepath.Join(leaf, "cpu.weight"), []byte("100"), 0o644); err != nil {
+// In the second version the group has the most weight there is, or so many times an
+// instance's, and the daemon goes back to its leaf.
+func TestTheServersGroupInTheSecondVersion(t *testing.T) {
+	top := t.TempDir()
+	base := filepath.Join(top, "hearth.service")
+	group := filepath.Join(base, "hearth-x", serverGroup)
+	files := map[string]string{
+		filepath.Join(base, "cgroup.controllers"):     "cpu memory",
+		filepath.Join(base, "cgroup.procs"):           strconv.Itoa(os.Getpid()),
+		filepath.Join(base, "hearth", "cgroup.procs"): "",
+		filepath.Join(group, "cgroup.procs"):          "",
+	}
+	for _, dir := range []string{filepath.Join(base, "hearth"), group} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, content := range files {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Where somebody else has let the children have controllers already, the daemon
+	// stays where it is; a file is as willing.
+	c := &cgroups{v1: map[string]string{}, state: filepath.Join(top, "cgroups")}
+	if err := c.useSecond(hierarchy{dir: base, top: top, second: true}, "hearth-x"); err != nil {
 		t.Fatal(err)
 	}
-	c := &cgroups{leaf: leaf}
-	for first, want := range map[bool]string{true: "1600", false: "100"} {
+	if c.server != "" || c.v2 != filepath.Join(base, "hearth-x") {
+		t.Fatalf("the server's group is %q, the instances' %q: %v", c.server, c.v2, c.why)
+	}
+	leaf := filepath.Join(base, "hearth")
+	if err := c.makeServerSecond(leaf); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(group, "cpu.weight")); err != nil || string(got) != strconv.Itoa(min(3200*runtime.NumCPU(), 10_000)) {
+		t.Errorf("it weighs %q, %v", got, err)
+	}
+	self := strconv.Itoa(os.Getpid())
+	for first, want := range map[bool]string{true: group, false: leaf} {
 		if err := c.serverFirst(first); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := os.ReadFile(filepath.Join(leaf, "cpu.weight")); err != nil || string(got) != want {
-			t.Errorf("going first is %v: %q, %v", first, got, err)
+		if got, err := os.ReadFile(filepath.Join(want, "cgroup.procs")); err != nil || string(got) != self {
+			t.Errorf("going first is %v: %q is in %s, %v", first, got, want, err)
 		}
 	}
 }

@@ -34,8 +34,9 @@ func Sweep(dataDir string) error {
 	}
 	var errs []error
 	for _, parent := range strings.Fields(string(content)) {
-		// The file is ours, but what it leads to is deadly.
-		if strings.TrimSuffix(filepath.Base(parent), serverSuffix) != groupName(dataDir) || !filepath.IsAbs(parent) {
+		// The file is ours, but what it leads to is deadly. An older program's
+		// had the server's group, too, which was beside the containers'.
+		if strings.TrimSuffix(filepath.Base(parent), "-server") != groupName(dataDir) || !filepath.IsAbs(parent) {
 			errs = append(errs, fmt.Errorf("namespace: %s names a cgroup that is not Hearth's: %s", state, parent))
 			continue
 		}
