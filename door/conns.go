@@ -7,6 +7,7 @@ import (
 	"container/list"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,9 @@ const (
 // never ended for another. Safe for concurrent use.
 type Conns struct {
 	max, each int
+	// Spare tells the addresses that may have as many as all together: proxies.
+	// nil is none. It is set before the first connection.
+	Spare func(netip.Addr) bool
 
 	mu      sync.Mutex
 	all     int
@@ -108,7 +112,7 @@ func (c *Conns) admit(inner net.Conn) *conn {
 	}
 	var victim *conn
 	ok := true
-	if s.all >= c.each {
+	if s.all >= c.each && !c.spared(inner.RemoteAddr()) {
 		if victim = c.victimOf(s); victim == nil {
 			ok = false
 		}
@@ -140,6 +144,15 @@ func (c *Conns) admit(inner net.Conn) *conn {
 		return nil
 	}
 	return n
+}
+
+// spared tells whether the bound of each address is not for this one.
+func (c *Conns) spared(remote net.Addr) bool {
+	if c.Spare == nil {
+		return false
+	}
+	at, err := netip.ParseAddrPort(remote.String())
+	return err == nil && c.Spare(address(at.Addr()))
 }
 
 // victimOf is the connection of an address that goes for another of its own.

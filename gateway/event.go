@@ -194,7 +194,10 @@ func headersOf(r *http.Request, o Origin) map[string]string {
 	}
 	_, port := SplitHost(r.Host)
 	proto := headers["x-forwarded-proto"] // of a proxy that speaks TLS for us
-	if proto == "" {
+	switch {
+	case r.TLS != nil:
+		proto = "https"
+	case proto == "":
 		proto = "http"
 	}
 	if port == "" {

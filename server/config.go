@@ -59,6 +59,11 @@ type Config struct {
 	// SourceRate is how many requests an address may make in a second; 0 is any
 	// number.
 	MaxConnections, SourceConnections, SourceRate int
+	// TrustedProxies are the addresses and networks of reverse proxies whose word
+	// is taken for whom they ask, by ForwardedHeader: X-Forwarded-For, with
+	// X-Forwarded-Proto, or Forwarded.
+	TrustedProxies  []string
+	ForwardedHeader string
 	// MasterKeyFile is the file of the key that seals secrets, an absolute path;
 	// "" is one in the data folder.
 	MasterKeyFile string
@@ -225,7 +230,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen:         "127.0.0.1:9070",
 		Fair:           true,
-		MaxConnections: 8192,
+		MaxConnections: 8192, ForwardedHeader: ForwardedHeaders[0],
 		Overcommit:     1,
 		InstanceMiB:    2048,
 		CPUMiB:         worker.DefaultFullCPUMiB,

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/door"
 	"github.com/hearth-faas/hearth/store"
 )
@@ -41,6 +45,37 @@ func (c *Config) checkDoor(refuse func(bad bool, format string, args ...any)) {
 	refuse(c.MaxConnections < 16, "max-connections: %d is less than 16", c.MaxConnections)
 	refuse(c.SourceConnections < 0, "source-connections: %d is less than none; 0 is a quarter of all", c.SourceConnections)
 	refuse(c.SourceRate < 0, "source-rate: %d is no rate; 0 is no limit", c.SourceRate)
+	for _, proxy := range c.TrustedProxies {
+		n, err := network(proxy)
+		refuse(err != nil, "trusted-proxies: %q is neither an address nor a network, such as 10.0.0.0/24", proxy)
+		refuse(err == nil && n.Bits() == 0, "trusted-proxies: %q is everybody, who could each say to be another", proxy)
+	}
+	refuse(!slices.Contains(ForwardedHeaders, c.ForwardedHeader), "forwarded-header: %q is none of %s", c.ForwardedHeader, strings.Join(ForwardedHeaders, ", "))
+}
+
+// ForwardedHeaders are those by which a proxy may say whom it asks for.
+var ForwardedHeaders = []string{"x-forwarded-for", "forwarded"}
+
+// network reads a network, or an address, which is one of its own.
+func network(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		a = a.Unmap().WithZone("")
+		return a.Prefix(a.BitLen())
+	}
+	return netip.ParsePrefix(text)
+}
+
+// trusted are the proxies whose word is taken.
+func (c *Config) trusted() *door.Proxies {
+	p := &door.Proxies{Standard: c.ForwardedHeader == ForwardedHeaders[1]}
+	for _, text := range c.TrustedProxies {
+		n, err := network(text)
+		if err != nil {
+			panic(err) // checkDoor has read it
+		}
+		p.Networks = append(p.Networks, n)
+	}
+	return p
 }
 
 // checkListener refuses to be reached by other machines in plain text, unless
@@ -51,11 +86,20 @@ func (s *Server) checkListener() error {
 		each = s.cfg.MaxConnections / 4
 	}
 	s.conns = door.NewConns(s.cfg.MaxConnections, each)
+	s.conns.Spare = s.cfg.trusted().Trust
 	addr, ok := s.listener.Addr().(*net.TCPAddr)
 	if ok && (addr.IP.IsLoopback() || s.cfg.InsecureListen) {
 		return nil
 	}
 	return fmt.Errorf("other machines reach %s, and what they say there would go in plain text, signatures and secrets among it: use --tls-listen %s with a certificate, or say --insecure-listen if something in front of it speaks TLS", s.cfg.Listen, s.cfg.Listen)
+}
+
+// openDoor makes the server of requests from outside, which next answers.
+func (s *Server) openDoor(next http.Handler) {
+	s.door = &door.Handler{Rate: s.cfg.SourceRate, Next: newBudget(outsideBodies(), next)}
+	s.outside = s.httpServer(s.door, access.FromNetwork)
+	s.outside.Handler = s.cfg.trusted().Over(s.outside.Handler)
+	s.outside.ConnState = s.conns.State
 }
 
 // listenTLS opens the listener for other machines.

@@ -18,7 +18,6 @@ import (
 	"github.com/hearth-faas/hearth/capacity"
 	"github.com/hearth-faas/hearth/deadline"
 	"github.com/hearth-faas/hearth/decision"
-	"github.com/hearth-faas/hearth/door"
 	"github.com/hearth-faas/hearth/durable"
 	"github.com/hearth-faas/hearth/frontend"
 	"github.com/hearth-faas/hearth/gateway"
@@ -438,9 +437,7 @@ func (s *Server) openAPI(context.Context) error {
 		Index: &s.urls, Invoker: s.frontend, Done: s.frontend.Done, Within: s.within,
 		Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region, Log: s.log, Guard: &s.guard,
 	})
-	s.door = &door.Handler{Rate: s.cfg.SourceRate, Next: newBudget(outsideBodies(), s.proxies.Over(urls.Over(s.apis.Over(s.taskCalls(s.routes(api))))))}
-	s.outside = s.httpServer(s.door, access.FromNetwork)
-	s.outside.ConnState = s.conns.State
+	s.openDoor(s.proxies.Over(urls.Over(s.apis.Over(s.taskCalls(s.routes(api))))))
 	s.inside = s.httpServer(newBudget(insideBodies, &deadline.API{Calls: s.calls, Within: s.within, Serving: s.manager.Serving, Next: urls.Over(s.apis.Over(api))}), access.FromCode)
 	return nil
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/hearth-faas/hearth"
-	"github.com/hearth-faas/hearth/access"
 	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/control"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
@@ -98,7 +97,7 @@ func (p *Proxy) openEndpoints(ctx context.Context) error {
 		},
 	}
 	metrics := promhttp.HandlerFor(p.metrics, promhttp.HandlerOpts{})
-	p.outside = p.httpServer(p.proxies.Over(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p.openDoor(p.proxies.Over(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
 		case path == control.HealthPath:
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -108,7 +107,7 @@ func (p *Proxy) openEndpoints(ctx context.Context) error {
 		default:
 			own.ServeHTTP(w, r)
 		}
-	})), access.FromNetwork)
+	})))
 	return nil
 }
 
@@ -118,7 +117,7 @@ func (p *Proxy) Serve(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, p.close()) }()
 	failed := make(chan error, 1)
 	go func() {
-		if err := p.outside.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := p.outside.Serve(p.conns.Listener(p.listener)); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
 		}
 	}()

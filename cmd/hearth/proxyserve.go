@@ -25,7 +25,7 @@ type proxyRunner interface {
 // well.
 var proxySettings = []string{
 	"database", "database-password", "master-key-file", "region", "account", "execution-endpoint", "execution-region", "execution-credentials", "http-backends",
-	"decisions", "decision-log", "shutdown-grace", "metrics", "log-level", "log-format",
+	"trusted-proxies", "forwarded-header", "max-connections", "source-connections", "source-rate", "decisions", "decision-log", "shutdown-grace", "metrics", "log-level", "log-format",
 }
 
 // executionFlags bind who runs the functions of proxy APIs.
