@@ -389,6 +389,28 @@ func TestASuspendedAccountKeepsEverythingAndGoesOn(t *testing.T) {
 	refused(t, "an invocation", err, "AccessDeniedException", "The account 111122223333 is suspended (moving house)")
 	_, err = a.iam().ListUsers(ctx, &iam.ListUsersInput{})
 	refused(t, "IAM", err, "AccessDenied", "suspended")
+	stranger := a
+	stranger.secret = "not the secret"
+	_, err = stranger.call("f")
+	refused(t, "who has no key of it", err, "InvalidSignatureException", "does not match")
+	if _, err := stranger.run(hearthBinary, "account", "keys"); err == nil || strings.Contains(err.Error(), "moving house") {
+		t.Errorf("a stranger is told %v", err)
+	}
+	// The refusals are in the audit log, each of who has proven who he is.
+	proven, wrong := 0, 0
+	for _, e := range s.audited("--errors") {
+		switch {
+		case e.ErrorCode == "AccessDeniedException" && e.Account == teamA && strings.HasPrefix(e.Action, "iam:"):
+			proven++
+		case e.ErrorCode == "InvalidSignatureException" && e.Account == "" && e.Principal == "":
+			wrong++
+		case e.ErrorCode == "InvalidSignatureException":
+			t.Errorf("a wrong signature passes for %s's: %+v", e.Principal, e)
+		}
+	}
+	if proven == 0 || wrong < 2 {
+		t.Errorf("%d refusals and %d wrong signatures are recorded", proven, wrong)
+	}
 	if _, err := a.run("aws", "sqs", "--endpoint-url", s.endpoint, "send-message", "--queue-url", queue, "--message-body", "x"); err == nil || !strings.Contains(err.Error(), "suspended") {
 		t.Errorf("SQS: %v", err)
 	}

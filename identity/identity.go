@@ -213,8 +213,9 @@ func invalidToken() error {
 
 // Lookup returns the secret that requests of accessKeyID are signed with, and
 // whose they are. sessionToken is "" for a long-lived key. Errors:
-// UnrecognizedClient, ExpiredToken for a session that has ended, AccessDenied
-// for an account that is suspended.
+// UnrecognizedClient, ExpiredToken for a session that has ended; AccessDenied,
+// which comes with the secret and whose it is, for an account that is suspended:
+// what that says is for nobody who has no key of it.
 func (a *Authority) Lookup(accessKeyID, sessionToken string) (secret string, id hearth.Identity, err error) {
 	d := a.directory()
 	switch {
@@ -234,8 +235,8 @@ func (a *Authority) Lookup(accessKeyID, sessionToken string) (secret string, id 
 	if err == nil && d != nil {
 		err = d.Usable(id.Account)
 	}
-	if err != nil {
+	if err != nil && hearth.KindOf(err) != hearth.AccessDenied {
 		return "", hearth.Identity{}, err
 	}
-	return secret, id, nil
+	return secret, id, err
 }

@@ -122,23 +122,30 @@ func (h *Handler) about(r *record) {
 	}
 }
 
-// noteUnproven records a call whose caller is not known.
+// noteUnproven records a call whose caller is not known, or not let in at all.
 func (h *Handler) noteUnproven(c *call, err error) {
 	if h.Audit == nil {
 		return
 	}
 	kind := asError(err).Kind
-	switch kind {
-	case hearth.MissingToken, hearth.IncompleteSignature, hearth.InvalidSignature, hearth.UnrecognizedClient, hearth.ExpiredToken:
-	default:
-		return
-	}
 	action := operationOf(c.http, nil)
 	if c.route.op != nil {
 		action = c.route.op.name
 	}
+	switch kind {
+	case hearth.AccessDenied:
+		if !c.claim.Refused() || dataPlane[c.claim.Service+":"+action] {
+			return // others were recorded
+		}
+	case hearth.MissingToken, hearth.IncompleteSignature, hearth.InvalidSignature, hearth.UnrecognizedClient, hearth.ExpiredToken:
+	default:
+		return
+	}
 	e := h.eventOf(c, c.claim.Service+":"+action)
 	e.ErrorCode = string(kind)
+	if c.claim.Refused() {
+		e.Account, e.Principal = c.account(), c.claim.Identity.ARN
+	}
 	if e.Service == "" {
 		e.Service, e.Action = "unknown", "unknown"
 	}

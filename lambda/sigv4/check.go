@@ -24,8 +24,9 @@ const mismatchText = "The request signature we calculated does not match the sig
 	"Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
 
 // Check compares the signature that c claims with the request's own. It
-// returns an error of kind InvalidSignature if they differ. The comparison
-// takes the same time wherever they differ.
+// returns an error of kind InvalidSignature if they differ, and that of
+// Credentials if they don't and it had one. The comparison takes the same time
+// wherever they differ.
 func (v *Verifier) Check(c *Claim, r *http.Request, body []byte) error {
 	buf := buffers.Get().(*[]byte)
 	b := c.canonical((*buf)[:0], r, body)
@@ -58,9 +59,11 @@ func (v *Verifier) Check(c *Claim, r *http.Request, body []byte) error {
 		v.Guard.Tried(r.RemoteAddr, c.AccessKey, right, v.clock.Now())
 	}
 	if !right {
+		c.Identity = hearth.Identity{}
 		return hearth.Errorf(hearth.InvalidSignature, "%s", mismatchText)
 	}
-	return nil
+	c.refused = c.refusal != nil
+	return c.refusal
 }
 
 // buffers hold canonical requests; most are under a kilobyte.

@@ -41,7 +41,8 @@ const (
 type Credentials interface {
 	// Lookup finds the secret of an access key; sessionToken is "" for one
 	// that is not temporary. Its errors are what the caller is told: of kind
-	// UnrecognizedClient for a key or token that does not exist.
+	// UnrecognizedClient for a key or token that does not exist. One that comes
+	// with a secret is told only to whoever proves that he has it.
 	Lookup(accessKeyID, sessionToken string) (secret string, id hearth.Identity, err error)
 }
 
@@ -75,7 +76,7 @@ func New(credentials Credentials, clock hearth.Clock, region string, services ..
 }
 
 // Claim is what a request says about its signature. It is not proven until
-// Check has accepted it.
+// Check has accepted it, and of nobody if Check has not.
 type Claim struct {
 	Identity  hearth.Identity
 	AccessKey string // the key's id
@@ -83,6 +84,8 @@ type Claim struct {
 	Presigned bool
 
 	secret        string
+	refusal       error  // of who is known, and not let in; nil is none
+	refused       bool   // and who has proven that he is
 	date          string // of the scope: YYYYMMDD
 	region        string
 	time          string // YYYYMMDDTHHMMSSZ
@@ -132,11 +135,18 @@ func (v *Verifier) Open(r *http.Request) (Claim, error) {
 		}
 	}
 	c.secret, c.Identity, err = v.credentials.Lookup(key, token)
+	if err != nil && c.secret != "" {
+		c.refusal, err = err, nil
+	}
 	if err != nil && v.Guard != nil && hearth.KindOf(err) == hearth.UnrecognizedClient {
 		v.Guard.Tried(r.RemoteAddr, key, false, v.clock.Now())
 	}
 	return c, err
 }
+
+// Refused tells whether the claim was proven, and whose it is not let in, as one
+// of a suspended account: Check has said why.
+func (c *Claim) Refused() bool { return c.refused }
 
 // Signature is the signature that the request came with, in hexadecimal.
 func (c *Claim) Signature() string { return c.signature }

@@ -190,6 +190,31 @@ func TestAChangedBodyIsRefused(t *testing.T) {
 	}
 }
 
+// suspended has keys of an account that is not let in.
+type suspended struct{ keys }
+
+func (s suspended) Lookup(key, token string) (string, hearth.Identity, error) {
+	secret, id, err := s.keys.Lookup(key, token)
+	if err == nil {
+		err = hearth.Errorf(hearth.AccessDenied, "The account is suspended.")
+	}
+	return secret, id, err
+}
+
+// Why an account is not let in, is told only to whoever has a key of it; and
+// nobody else passes for its root.
+func TestWhoIsNotLetInMustProveThatHeIsHe(t *testing.T) {
+	v := sigv4.New(suspended{known}, clock.NewFake(now), "us-east-1", "lambda")
+	claim, err := v.Verify(signing{}.sign(t), nil)
+	if hearth.KindOf(err) != hearth.AccessDenied || !claim.Refused() || claim.Identity.Account == "" {
+		t.Errorf("he is told %v, refused: %v, and is %+v", err, claim.Refused(), claim.Identity)
+	}
+	claim, err = v.Verify(signing{secret: "another"}.sign(t), nil)
+	if hearth.KindOf(err) != hearth.InvalidSignature || claim.Refused() || claim.Identity.Account != "" {
+		t.Errorf("a stranger is told %v, refused: %v, and is %+v", err, claim.Refused(), claim.Identity)
+	}
+}
+
 func presign(t testing.TB, target string, at time.Time, edit func(url.Values)) *http.Request {
 	t.Helper()
 	r, err := http.NewRequest("GET", target, nil)
