@@ -5,9 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -26,6 +28,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -349,6 +352,62 @@ func TestGuessingIsHeldOffWhereItComesFrom(t *testing.T) {
 	}
 	if out, err := s.hearth("decisions", "--json"); err != nil || !strings.Contains(out, "held off") {
 		t.Errorf("%v %s", err, out)
+	}
+}
+
+// Wherever signatures are checked, guesses at them are counted.
+func TestGuessingIsHeldOffAtEachDoor(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	if _, err := s.hearth("proxy", "resource", "put", "r", "t", "{}"); err != nil {
+		t.Fatal(err)
+	}
+	definition := filepath.Join(t.TempDir(), "api.json")
+	if err := os.WriteFile(definition, []byte(`{"id":"a","type":"t","methods":["POST"],"path":"/t/{resource}","function":"f"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.hearth("proxy", "put", definition); err != nil {
+		t.Fatal(err)
+	}
+	root, err := s.config().Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.SecretAccessKey = "wrong"
+	for i, door := range []struct{ path, service string }{
+		{"/2015-03-31/functions/f/invocations", "lambda"},
+		{"/_hearth/v1/ps", "hearth"},
+		{"/_hearth/proxy/000000000000/t/r", "hearth"},
+		{"/tasks/000000000000/api/live/task", "execute-api"},
+	} {
+		address := net.ParseIP(fmt.Sprintf("127.0.0.%d", 70+i))
+		client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: address}}).DialContext}}
+		status, retry := 0, ""
+		for range 40 { // the tenth and some more
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.endpoint+door.path, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := sha256.Sum256([]byte("{}"))
+			if err := v4.NewSigner().SignHTTP(t.Context(), root, r, hex.EncodeToString(sum[:]), door.service, "us-east-1", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status, retry = resp.StatusCode, resp.Header.Get("Retry-After"); status == http.StatusTooManyRequests {
+				break
+			}
+		}
+		if status != http.StatusTooManyRequests || retry == "" {
+			t.Errorf("40 wrong signatures for %s are answered with %d, to be tried again after %q", door.path, status, retry)
+		}
 	}
 }
 

@@ -30,6 +30,9 @@ func (s *Service) authenticate(r *http.Request, body []byte, account hearth.Acco
 		return s.byToken(r, account, id, auth)
 	}
 	claim, err := s.verifier.Verify(r, body)
+	if e, ok := errors.AsType[*hearth.Error](err); ok && e.Kind == hearth.TooManyRequests {
+		return caller{}, &fault{Fault: Throttled, message: e.Message, retryAfter: e.RetryAfter, err: err}
+	}
 	if err != nil {
 		return caller{}, &fault{Fault: Unauthorized, message: "This needs a valid signature (AWS Signature Version 4, for the service " + SigningService + ").", challenge: "AWS4-HMAC-SHA256", err: err}
 	}

@@ -37,6 +37,8 @@ type Config struct {
 	// Refuses tells why an address (IP:PORT) must not be sent a result; "" is
 	// that it may. Nil refuses all that is not public.
 	Refuses  func(address string) string
+	// Guard bounds the tries at signatures; nil does not.
+	Guard    sigv4.Guard
 	Recorder hearth.Recorder
 	Metrics  prometheus.Registerer
 	Log      *slog.Logger
@@ -72,6 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		cfg.Execution.HTTP = NewHTTP()
 	}
 	s := &Service{cfg: cfg, log: cfg.Log, verifier: sigv4.New(cfg.Credentials, cfg.Clock, cfg.Region, SigningService)}
+	s.verifier.Guard = cfg.Guard
 	s.metrics = newMetrics(cfg.Metrics)
 	var err error
 	if s.resources, err = openResources(ctx, cfg.Store, cfg.Clock); err != nil {

@@ -87,7 +87,7 @@ func (s *Server) openProxiesFor(ctx context.Context, refuses func(string) string
 	s.issuers = jwt.NewIssuers(s.clock, outside.NewClient(outside.Opened(s.cfg.HTTPBackends)))
 	s.proxies, err = proxy.Open(ctx, proxy.Config{
 		Store: s.records, Execution: execution, Credentials: s.authority, Clock: s.clock, Region: s.cfg.Region,
-		Issuers: s.issuers, Refuses: refuses, Authorize: authorize, Recorder: s.decisions, Metrics: s.metrics, Log: s.log,
+		Issuers: s.issuers, Guard: &s.guard, Refuses: refuses, Authorize: authorize, Recorder: s.decisions, Metrics: s.metrics, Log: s.log,
 	})
 	if err != nil {
 		return store.Explain(s.cfg.DataDir, err)

@@ -86,6 +86,7 @@ func (p *Proxy) openEndpoints(ctx context.Context) error {
 		return err
 	}
 	verifier := sigv4.New(p.authority, p.clock, p.Server.cfg.Region, control.SigningService)
+	verifier.Guard = &p.guard
 	own := &control.Handler{
 		Authenticate: func(r *http.Request, body []byte) (hearth.Identity, error) {
 			claim, err := verifier.Verify(r, body)

@@ -84,6 +84,7 @@ func (r sharedRuns) Leave(inv *hearth.Invocation) { r.of(inv).Leave(inv) }
 // taskCalls serves calls of tasks by HTTP, before next.
 func (s *Server) taskCalls(next http.Handler) http.Handler {
 	verifier := sigv4.New(s.authority, s.clock, s.cfg.Region, "execute-api")
+	verifier.Guard = &s.guard
 	return (&taskset.Gateway{
 		Sets: s.tasks, Invoker: s.frontend, Done: s.frontend.Done, Clock: s.clock, Region: s.cfg.Region, Log: s.log,
 		Verify: func(r *http.Request, body []byte) (hearth.Identity, error) {
