@@ -50,6 +50,15 @@ type Identity struct {
 	// Policy is a document in IAM's language beyond which a session may do
 	// nothing, whoever it is of; "" is no limit.
 	Policy string
+	// Issued is when the credentials of a session were made, in Unix seconds; 0
+	// of who has none, or none that tell.
+	Issued int64
+	// Tags are those of a session, beside its role's, as a URL's query, in order;
+	// "" is none.
+	Tags string
+	// Source is the source identity that a session of a role was given, and
+	// whatever it takes on; "" is none.
+	Source string
 	// Service is a service that calls by itself, such as s3.amazonaws.com,
 	// in place of all the above.
 	Service string

@@ -65,6 +65,7 @@ type Verdict struct {
 type Judge struct {
 	principals Principals
 	clock      hearth.Clock
+	region     string
 
 	// tags are those of what a request is about; nil before Tags was called.
 	tags func(resource string) map[string]string
@@ -73,9 +74,9 @@ type Judge struct {
 	sessions map[string]*policy.Document // session policies, parsed
 }
 
-// New makes a Judge.
-func New(principals Principals, clock hearth.Clock) *Judge {
-	return &Judge{principals: principals, clock: clock}
+// New makes a Judge of requests that are made in a region.
+func New(principals Principals, clock hearth.Clock, region string) *Judge {
+	return &Judge{principals: principals, clock: clock, region: region}
 }
 
 // Tags says who tells the tags of a resource by its ARN, from memory: conditions

@@ -37,7 +37,7 @@ func newWorld(t interface{ Fatal(...any) }, strict bool) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t, dir, access.New(dir, clock.NewFake(now))}
+	return &world{t, dir, access.New(dir, clock.NewFake(now), "us-east-1")}
 }
 
 func (w *world) must(err error) {

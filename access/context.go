@@ -31,6 +31,7 @@ func (j *Judge) simulated(r *Request, p *iam.Permissions) map[string][]string {
 func (j *Judge) context(ctx context.Context, r *Request, p *iam.Permissions) map[string][]string {
 	c := j.about(r, p)
 	maps.Copy(c, cameFor(ctx, r.Caller))
+	c[requestedRegion] = []string{j.region}
 	// What tags another account's resources have, policies can't find out.
 	if j.tags != nil && (r.Account == "" || r.Caller.Account == "" || r.Account == r.Caller.Account) {
 		for key, value := range j.tags(r.Resource) {

@@ -89,9 +89,13 @@ func cameFor(ctx context.Context, id hearth.Identity) map[string][]string {
 }
 
 // ContextOf is what conditions may ask about any request, without what a
-// directory knows of who makes it: who does, when, and how it came.
-func ContextOf(ctx context.Context, id hearth.Identity, now time.Time) map[string][]string {
+// directory knows of who makes it: who does, when and where, and how it came.
+func ContextOf(ctx context.Context, id hearth.Identity, now time.Time, region string) map[string][]string {
 	c := cameFor(ctx, id)
 	maps.Copy(c, policy.ContextOf(id, now))
+	c[requestedRegion] = []string{region}
 	return c
 }
+
+// requestedRegion is the key of where a request is made.
+const requestedRegion = "aws:requestedregion"

@@ -100,7 +100,7 @@ func TestAServiceCallsFromInside(t *testing.T) {
 func TestNotingSaysHowRequestsCame(t *testing.T) {
 	got := make(chan map[string][]string, 1)
 	h := access.Noting(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		got <- access.ContextOf(r.Context(), hearth.Identity{}, now)
+		got <- access.ContextOf(r.Context(), hearth.Identity{}, now, "us-east-1")
 	}), access.FromNetwork)
 	for secure, start := range map[string]func(http.Handler) *httptest.Server{"false": httptest.NewServer, "true": httptest.NewTLSServer} {
 		s := start(h)

@@ -92,7 +92,7 @@ func (c *call) authorizeRequest(a *authorizer) error {
 func (c *call) allowedBy(d *policy.Document) bool {
 	outcome, _ := d.Evaluate(&policy.Request{
 		Action: "execute-api:Invoke", Resource: c.routeARN(),
-		Context: access.ContextOf(c.ctx, hearth.Identity{}, c.s.Clock.Now()),
+		Context: access.ContextOf(c.ctx, hearth.Identity{}, c.s.Clock.Now(), c.s.Region),
 	})
 	return outcome == policy.Allowed
 }

@@ -69,7 +69,7 @@ func TestAUserInvokesWhatHisPoliciesAllow(t *testing.T) {
 	other := user("other", `{"Effect":"Allow","Action":"lambda:InvokeFunction","Resource":"`+functionARN+`2"}`)
 	nothing := user("nothing", "")
 	f := newFrontend(t, echo, func(cfg *frontend.Config) {
-		cfg.Judge = access.New(dir, now)
+		cfg.Judge = access.New(dir, now, "us-east-1")
 		cfg.Policies = &policies{doc: document(t, `{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/other"},"Action":"lambda:InvokeFunction","Resource":"`+functionARN+`","Condition":{"Bool":{"lambda:InvokedViaFunctionUrl":"true"}}}`)}
 	})
 	url := &hearth.Source{URLAuthType: "AWS_IAM"}

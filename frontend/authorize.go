@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"strconv"
+	"strings"
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/access"
@@ -41,7 +42,7 @@ func (f *Frontend) authorize(ctx context.Context, inv *hearth.Invocation, fn *he
 	if f.judge != nil {
 		return f.judged(ctx, inv, doc, &r)
 	}
-	maps.Copy(r.Context, access.ContextOf(ctx, inv.Caller, f.clock.Now()))
+	maps.Copy(r.Context, access.ContextOf(ctx, inv.Caller, f.clock.Now(), regionOf(r.Resource)))
 	for _, r.Action = range actionsOf(inv) {
 		switch o, _ := doc.Evaluate(&r); {
 		case o == policy.Allowed, own && o == policy.ImplicitDeny:
@@ -66,6 +67,14 @@ func (f *Frontend) judged(ctx context.Context, inv *hearth.Invocation, doc *poli
 		}
 	}
 	return nil
+}
+
+// regionOf is the region of an ARN; "" of what is none.
+func regionOf(arn string) string {
+	if parts := strings.SplitN(arn, ":", 5); len(parts) == 5 {
+		return parts[3]
+	}
+	return ""
 }
 
 // invokedARN is the ARN that the caller named.

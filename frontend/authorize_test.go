@@ -108,7 +108,7 @@ func TestAPolicyAsksHowACallCame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, judge := range map[string]*access.Judge{"without a judge": nil, "with one": access.New(dir, now)} {
+	for what, judge := range map[string]*access.Judge{"without a judge": nil, "with one": access.New(dir, now, "us-east-1")} {
 		for denied, came := range map[string]access.Origin{
 			"":             {Secure: true, IP: "10.0.0.1"},
 			"plain text":   {IP: "10.0.0.1"},

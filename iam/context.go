@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"net/url"
 	"strings"
 	"time"
 
@@ -30,6 +31,15 @@ func ContextOf(id hearth.Identity, p *Permissions, now time.Time) map[string][]s
 		c["aws:principalarn"] = []string{p.ARN}
 		for _, t := range p.Tags {
 			c["aws:principaltag/"+strings.ToLower(t.Key)] = []string{t.Value}
+		}
+	}
+	if id.Tags != "" {
+		tags, err := url.ParseQuery(id.Tags)
+		if err != nil {
+			return map[string][]string{} // nothing is known of who has such: no policy allows it
+		}
+		for key, values := range tags {
+			c["aws:principaltag/"+strings.ToLower(key)] = values
 		}
 	}
 	return c

@@ -237,7 +237,8 @@ func TestLookupKnowsRootAndSessionsAndNobodyElse(t *testing.T) {
 }
 
 func TestASessionIsOfTheRoleOrOfRoot(t *testing.T) {
-	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012"})
+	now := newClock()
+	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012", Clock: now})
 	for want, g := range map[hearth.Identity]Grant{
 		{Account: "123456789012", ARN: "arn:aws:iam::123456789012:root", UserID: "123456789012"}:                                            {Account: "123456789012"},
 		{Account: "123456789012", ARN: "arn:aws:sts::123456789012:assumed-role/lambda-role/me", UserID: "AROAEXAMPLEID0000:me", Role: role}: {Account: "123456789012", Role: role, RoleID: "AROAEXAMPLEID0000", Name: "me"},
@@ -247,6 +248,7 @@ func TestASessionIsOfTheRoleOrOfRoot(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, id, err := a.Lookup(s.AccessKeyID, s.SessionToken.Reveal())
+		want.Issued = now.now.Unix()
 		if id != want || s.Identity != want || err != nil {
 			t.Errorf("%+v and %+v, %v, expected %+v", id, s.Identity, err, want)
 		}
@@ -403,8 +405,8 @@ func FuzzSessionToken(f *testing.F) {
 }
 
 func FuzzClaims(f *testing.F) {
-	f.Add((&claims{Grant{Account: "123456789012", Role: role, RoleID: "AROAX", Name: "f"}, 1}).encode())
-	f.Add((&claims{Grant{Account: "123456789012", User: "arn:aws:iam::123456789012:user/a", UserID: "AIDAX", Policy: "{}"}, 1}).encode())
+	f.Add((&claims{Grant{Account: "123456789012", Role: role, RoleID: "AROAX", Name: "f", Tags: "a=1", Source: "ann"}, 1, 2}).encode())
+	f.Add((&claims{Grant{Account: "123456789012", User: "arn:aws:iam::123456789012:user/a", UserID: "AIDAX", Policy: "{}"}, 1, 2}).encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := decodeClaims(oldToken, b); err == nil && c.check() != nil {
@@ -461,19 +463,44 @@ func BenchmarkLookup(b *testing.B) {
 }
 
 // A session that a server of before made is let in by this one.
-func TestATokenWithoutUserAndPolicyIsRead(t *testing.T) {
+func TestTokensOfBeforeAreRead(t *testing.T) {
 	now := newClock()
 	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012", Clock: now})
-	c := claims{Grant{Account: "123456789012", Role: role, RoleID: "AROAX", Name: "f"}, now.now.Add(time.Hour).Unix()}
-	b := c.encode()
-	sealed, err := seal(a.sessions.keys.Load().current.aead, a.sessions.rand, oldToken, b[:len(b)-5], nil)
+	for version, shorter := range map[byte]int{plainToken: 11, oldToken: 16} { // by what it does not have, all of it empty
+		c := claims{Grant{Account: "123456789012", Role: role, RoleID: "AROAX", Name: "f"}, now.now.Add(time.Hour).Unix(), 0}
+		b := c.encode()
+		sealed, err := seal(a.sessions.keys.Load().current.aead, a.sessions.rand, version, b[:len(b)-shorter], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, _ := a.sessions.keys.Load().current.derive(sealed, c.Account)
+		_, who, err := a.Lookup(id, base64.StdEncoding.EncodeToString(sealed))
+		if err != nil || who.Role != role || who.UserID != "AROAX:f" || who.Issued != 0 {
+			t.Errorf("version %d: %+v, %v", version, who, err)
+		}
+	}
+}
+
+// A session tells when it was made, its tags and its source.
+func TestASessionCarriesWhatItWasGiven(t *testing.T) {
+	now := newClock()
+	a := mustLoad(t, Config{Dir: t.TempDir(), Account: "123456789012", Clock: now})
+	s, err := a.Mint(Grant{Account: "123456789012", Role: role, Name: "s", Tags: "a=1&b=2", Source: "ann"}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, _ := a.sessions.keys.Load().current.derive(sealed, c.Account)
-	_, who, err := a.Lookup(id, base64.StdEncoding.EncodeToString(sealed))
-	if err != nil || who.Role != role || who.UserID != "AROAX:f" {
+	_, who, err := a.Lookup(s.AccessKeyID, s.SessionToken.Reveal())
+	if err != nil || who != s.Identity || who.Issued != now.now.Unix() || who.Tags != "a=1&b=2" || who.Source != "ann" {
 		t.Errorf("%+v, %v", who, err)
+	}
+	for _, g := range []Grant{
+		{Account: "123456789012", Role: role, Name: "s", Tags: strings.Repeat("a", MaxTags+1)},
+		{Account: "123456789012", Role: role, Name: "s", Source: strings.Repeat("a", maxSource+1)},
+		{Account: "123456789012", Tags: "a=1"}, // of root
+	} {
+		if _, err := a.Mint(g, time.Hour); err == nil {
+			t.Errorf("%+v is made", g)
+		}
 	}
 }
 
@@ -508,7 +535,7 @@ func TestTheAuthorityAnswersForAllAccounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := hearth.Identity{Account: "111122223333", ARN: "arn:aws:iam::111122223333:user/p/ann", UserID: "AIDAX", Policy: `{"x":1}`}
+	want := hearth.Identity{Account: "111122223333", ARN: "arn:aws:iam::111122223333:user/p/ann", UserID: "AIDAX", Policy: `{"x":1}`, Issued: now.now.Unix()}
 	if _, who, err := a.Lookup(s.AccessKeyID, s.SessionToken.Reveal()); err != nil || who != want {
 		t.Errorf("%+v, %v", who, err)
 	}

@@ -44,6 +44,8 @@ type Grant struct {
 	Name string
 	// Policy is a document beyond which the session may do nothing; "" is none.
 	Policy string
+	// Tags and Source are as hearth.Identity has them, of a session of a role.
+	Tags, Source string
 }
 
 // Bounds of a Grant.
@@ -52,12 +54,16 @@ const (
 	maxRole   = 1024
 	maxRoleID = 32
 	maxPolicy = 8192
+	MaxTags   = 4096 // bytes of a Grant's Tags
+	maxSource = 64
 )
 
-// tokenVersion is the first byte of a session token, and oldToken that of one
-// without a user and a policy.
+// tokenVersion is the first byte of a session token, plainToken that of one that
+// does not tell when it was made, and has neither tags nor source, and oldToken
+// that of one without a user and a policy, too.
 const (
-	tokenVersion = 3
+	tokenVersion = 4
+	plainToken   = 3
 	oldToken     = 2
 )
 
@@ -120,6 +126,7 @@ func (s *sessions) holds(key *sessionKey) bool {
 type claims struct {
 	Grant
 	expires int64 // Unix seconds
+	issued  int64 // likewise; 0 is not known
 }
 
 // Mint makes credentials with which the API is called as the grant says, for
@@ -130,7 +137,8 @@ func (a *Authority) Mint(g Grant, ttl time.Duration) (Session, error) {
 	if g.Role != "" && g.RoleID == "" {
 		g.RoleID = RoleID(g.Role)
 	}
-	c := claims{Grant: g, expires: s.clock.Now().Add(ttl).Unix()}
+	now := s.clock.Now()
+	c := claims{Grant: g, expires: now.Add(ttl).Unix(), issued: now.Unix()}
 	if err := c.check(); err != nil {
 		return Session{}, err
 	}
@@ -154,6 +162,8 @@ func (c *claims) check() error {
 		return fmt.Errorf("identity: %.20q is no account", c.Account)
 	case len(c.Policy) > maxPolicy:
 		return fmt.Errorf("identity: a session policy of %d bytes", len(c.Policy))
+	case len(c.Tags) > MaxTags || len(c.Source) > maxSource || c.Role == "" && c.Tags+c.Source != "":
+		return fmt.Errorf("identity: tags of %d and a source of %d bytes", len(c.Tags), len(c.Source))
 	case c.User != "" && (c.Role != "" || c.Name != "" || c.RoleID != "" || c.UserID == "" || len(c.UserID) > maxRoleID || len(c.User) > maxRole ||
 		!strings.HasPrefix(c.User, "arn:aws:iam::"+string(c.Account)+":user/")):
 		return fmt.Errorf("identity: %.80q is no user", c.User)
@@ -186,11 +196,12 @@ func (c *claims) roleName() string {
 // encode gives expires, and the texts each after its length:
 //
 //	expires 8 bytes | account 12 | len 1 | name | len 1 | role id | len 2 | role |
-//	len 1 | user id | len 2 | user | len 2 | policy
+//	len 1 | user id | len 2 | user | len 2 | policy |
+//	issued 8 | len 2 | tags | len 1 | source
 //
-// An old token ends after the role.
+// A plain token ends after the policy, and an old one after the role.
 func (c *claims) encode() []byte {
-	b := make([]byte, 0, 8+12+1+len(c.Name)+1+len(c.RoleID)+2+len(c.Role)+1+len(c.UserID)+2+len(c.User)+2+len(c.Policy))
+	b := make([]byte, 0, 8+12+1+len(c.Name)+1+len(c.RoleID)+2+len(c.Role)+1+len(c.UserID)+2+len(c.User)+2+len(c.Policy)+8+2+len(c.Tags)+1+len(c.Source))
 	b = binary.BigEndian.AppendUint64(b, uint64(c.expires))
 	b = append(b, c.Account...)
 	b = append(b, byte(len(c.Name)))
@@ -204,7 +215,12 @@ func (c *claims) encode() []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(len(c.User)))
 	b = append(b, c.User...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(c.Policy)))
-	return append(b, c.Policy...)
+	b = append(b, c.Policy...)
+	b = binary.BigEndian.AppendUint64(b, uint64(c.issued))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(c.Tags)))
+	b = append(b, c.Tags...)
+	b = append(b, byte(len(c.Source)))
+	return append(b, c.Source...)
 }
 
 var errClaims = errors.New("identity: not the claims of a session")
@@ -228,6 +244,11 @@ func decodeClaims(version byte, b []byte) (c claims, err error) {
 		c.UserID = string(take(int(take(1)[0])))
 		c.User = string(take(int(binary.BigEndian.Uint16(take(2)))))
 		c.Policy = string(take(int(binary.BigEndian.Uint16(take(2)))))
+	}
+	if version == tokenVersion {
+		c.issued = int64(binary.BigEndian.Uint64(take(8)))
+		c.Tags = string(take(int(binary.BigEndian.Uint16(take(2)))))
+		c.Source = string(take(int(take(1)[0])))
 	}
 	if err != nil || len(b) != 0 || c.check() != nil {
 		return claims{}, errClaims
@@ -291,11 +312,11 @@ func (c *claims) identity() hearth.Identity {
 		id = rootOf(c.Account)
 	}
 	if c.Role == "" {
-		id.Policy = c.Policy
+		id.Policy, id.Issued = c.Policy, c.issued
 		return id
 	}
 	return hearth.Identity{
-		Account: c.Account, Role: c.Role, Policy: c.Policy,
+		Account: c.Account, Role: c.Role, Policy: c.Policy, Issued: c.issued, Tags: c.Tags, Source: c.Source,
 		ARN:    "arn:aws:sts::" + string(c.Account) + ":assumed-role/" + c.roleName() + "/" + c.Name,
 		UserID: c.RoleID + ":" + c.Name,
 	}
@@ -314,7 +335,7 @@ type known struct {
 }
 
 // maxToken bounds what is decoded, in characters of base64.
-const maxToken = (1+12+8+12+1+maxName+1+maxRoleID+2+maxRole+1+maxRoleID+2+maxRole+2+maxPolicy+16+2)/3*4 + 4
+const maxToken = (1+12+8+12+1+maxName+1+maxRoleID+2+maxRole+1+maxRoleID+2+maxRole+2+maxPolicy+8+2+MaxTags+1+maxSource+16+2)/3*4 + 4
 
 func (s *sessions) lookup(accessKeyID, token string) (string, hearth.Identity, error) {
 	k, ok := s.cache.get(token)
@@ -344,8 +365,8 @@ func (s *sessions) open(token string) (*known, error) {
 		return nil, ErrSealed
 	}
 	version := byte(tokenVersion)
-	if len(sealed) > 0 && sealed[0] == oldToken {
-		version = oldToken
+	if len(sealed) > 0 && (sealed[0] == oldToken || sealed[0] == plainToken) {
+		version = sealed[0]
 	}
 	var plain []byte
 	var by *sessionKey

@@ -47,7 +47,7 @@ func (h *Handler) authorize(c *call, t target, action string) error {
 	}
 	r := policy.Request{
 		Principal: policy.PrincipalOf(id), Action: "lambda:" + action, Resource: t.arn(h.region),
-		Context: access.ContextOf(c.ctx, id, h.Clock.Now()),
+		Context: access.ContextOf(c.ctx, id, h.Clock.Now(), h.region),
 	}
 	if o, _ := h.Registry.Policy(t.account, t.name, t.qualifier).Evaluate(&r); o != policy.Allowed && (!own || o == policy.ExplicitDeny) {
 		return policy.Denial(&r, o)

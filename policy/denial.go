@@ -20,13 +20,18 @@ func ContextOf(id hearth.Identity, now time.Time) map[string][]string {
 		"aws:currenttime":           {now.Format(time.RFC3339)},
 		"aws:epochtime":             {strconv.FormatInt(now.Unix(), 10)},
 		"aws:principalisawsservice": {strconv.FormatBool(id.Service != "")},
+		"aws:viaawsservice":         {"false"}, // none calls another with what its caller signed
+	}
+	if id.Issued != 0 {
+		c["aws:tokenissuetime"] = []string{time.Unix(id.Issued, 0).UTC().Format(time.RFC3339)}
+		c["aws:multifactorauthpresent"] = []string{"false"} // which only sessions can say
 	}
 	arn := id.ARN
 	if role, ok := RoleOf(arn); ok {
 		arn = role
 	}
 	for key, value := range map[string]string{
-		"aws:principalarn": arn, "aws:principalaccount": string(id.Account), "aws:userid": id.UserID, "aws:principalservicename": id.Service,
+		"aws:principalarn": arn, "aws:principalaccount": string(id.Account), "aws:userid": id.UserID, "aws:principalservicename": id.Service, "aws:sourceidentity": id.Source,
 	} {
 		if value != "" {
 			c[key] = []string{value}

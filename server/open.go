@@ -257,7 +257,7 @@ func (s *Server) openRoles(ctx context.Context) (err error) {
 		return store.Explain(s.cfg.DataDir, err)
 	}
 	s.opened("roles", s.roles.Close)
-	s.judge = access.New(s.roles, s.clock)
+	s.judge = access.New(s.roles, s.clock, s.cfg.Region)
 	return s.accounts.Keys().Users(func(account hearth.Account, id string) (string, bool) {
 		u := s.roles.UserByID(account, id)
 		if u == nil {

@@ -31,7 +31,7 @@ func (s *Service) Allowed(ctx context.Context, id hearth.Identity, action string
 	}
 	r := policy.Request{
 		Principal: policy.PrincipalOf(id), Action: "sqs:" + action, Resource: s.ARN(account, name),
-		Context: access.ContextOf(ctx, id, s.cfg.Clock.Now()),
+		Context: access.ContextOf(ctx, id, s.cfg.Clock.Now(), s.cfg.Region),
 	}
 	for k, v := range about {
 		r.Context[k] = v

@@ -505,7 +505,7 @@ func TestAQueuesPolicyAsksHowARequestCame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, judge := range []*access.Judge{nil, access.New(dir, w.clock)} {
+	for _, judge := range []*access.Judge{nil, access.New(dir, w.clock, "us-east-1")} {
 		w.cfg.Judge = judge
 		for _, who := range []hearth.Identity{
 			{Account: account, ARN: "arn:aws:iam::" + string(account) + ":root"}, {Account: "111111111111", ARN: "arn:aws:iam::111111111111:root"}, {Service: "events.amazonaws.com"},

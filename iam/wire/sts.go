@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"cmp"
 	"context"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -95,10 +97,14 @@ type assumeRoleInput struct {
 	ExternalId      string
 	SourceIdentity  string
 	Tags            []tag
-	Policy          string
-	PolicyArns      []policyArn
-	SerialNumber    string
-	TokenCode       string
+	// What a session passes on when it takes on another role, and what others
+	// say of the caller, is not kept.
+	TransitiveTagKeys []string
+	ProvidedContexts  []struct{ ProviderArn, ContextAssertion string }
+	Policy            string
+	PolicyArns        []policyArn
+	SerialNumber      string
+	TokenCode         string
 }
 
 type policyArn struct {
@@ -126,6 +132,17 @@ func (s *tokens) assumeRole(ctx context.Context, c *query.Call, in *assumeRoleIn
 		return nil, hearth.Errorf(hearth.AccessDenied, "MultiFactorAuthentication failed with invalid MFA one time pass code.")
 	case !strings.HasPrefix(in.RoleArn, "arn:"):
 		return nil, hearth.Errorf(hearth.Validation, "%s is invalid", in.RoleArn)
+	case len(in.TransitiveTagKeys) > 0:
+		return nil, hearth.Errorf(hearth.NotBuilt, "Tags that a session passes on to the next (TransitiveTagKeys) are not built in this version of Hearth: give each session its own.")
+	case len(in.ProvidedContexts) > 0:
+		return nil, hearth.Errorf(hearth.NotBuilt, "Contexts of other providers (ProvidedContexts) are not built in this version of Hearth.")
+	case in.SourceIdentity != "" && c.Caller.Source != "" && in.SourceIdentity != c.Caller.Source:
+		return nil, hearth.Errorf(hearth.AccessDenied, "The source identity of a session, here %s, can't be another in those that it makes.", c.Caller.Source)
+	}
+	source := cmp.Or(in.SourceIdentity, c.Caller.Source) // who takes on roles one after the other is still he
+	tags, err := sessionTags(tagsOf(in.Tags))
+	if err != nil {
+		return nil, err
 	}
 	var identitySide func(action string, context map[string][]string) error
 	if s.judge != nil {
@@ -136,7 +153,7 @@ func (s *tokens) assumeRole(ctx context.Context, c *query.Call, in *assumeRoleIn
 	r, err := s.dir.Assume(iam.Assumption{
 		May:    identitySide,
 		Caller: c.Caller, Role: in.RoleArn, Session: in.RoleSessionName, ExternalID: in.ExternalId,
-		Source: in.SourceIdentity, Tags: tagsOf(in.Tags), About: access.Came(ctx),
+		Source: source, Tags: tagsOf(in.Tags), About: access.Came(ctx),
 	})
 	switch chained := strings.Contains(c.Caller.ARN, ":assumed-role/"); {
 	case err != nil:
@@ -164,7 +181,7 @@ func (s *tokens) assumeRole(ctx context.Context, c *query.Call, in *assumeRoleIn
 		return nil, err
 	}
 	session, err := s.authority.Mint(identity.Grant{
-		Account: r.Account, Role: r.ARN(), RoleID: r.ID, Name: in.RoleSessionName, Policy: limits,
+		Account: r.Account, Role: r.ARN(), RoleID: r.ID, Name: in.RoleSessionName, Policy: limits, Tags: tags, Source: source,
 	}, time.Duration(seconds)*time.Second)
 	if err != nil {
 		return nil, err
@@ -172,8 +189,26 @@ func (s *tokens) assumeRole(ctx context.Context, c *query.Call, in *assumeRoleIn
 	return &assumeRoleOutput{
 		Credentials:     credentialsOf(session),
 		AssumedRoleUser: assumedRole{session.Identity.UserID, session.Identity.ARN},
-		SourceIdentity:  in.SourceIdentity,
+		SourceIdentity:  source,
 	}, nil
+}
+
+// sessionTags are a session's tags as its token has them.
+func sessionTags(tags []iam.Tag) (string, error) {
+	seen, values := map[string]bool{}, url.Values{}
+	for _, t := range tags {
+		key := strings.ToLower(t.Key)
+		if seen[key] {
+			return "", hearth.Errorf(hearth.InvalidInput, "Duplicate tag keys found. Please note that Tag keys are case insensitive.")
+		}
+		seen[key] = true
+		values.Set(t.Key, t.Value)
+	}
+	text := values.Encode()
+	if len(text) > identity.MaxTags {
+		return "", hearth.Errorf(hearth.LimitExceeded, "The tags of a session may have %d bytes as a URL's query, and these have %d.", identity.MaxTags, len(text))
+	}
+	return text, nil
 }
 
 // accountOf is whose a role is.

@@ -149,3 +149,76 @@ func TestASessionOfRootIsRootForAnHour(t *testing.T) {
 	_, err := w.sts.GetFederationToken(ctx, &sts.GetFederationTokenInput{Name: new("bob")})
 	wantError(t, err, "InvalidAction", "STS's operation GetFederationToken is not built")
 }
+
+// What a session was given, and when, conditions can ask about: its tags, its
+// source, which those who take on roles one after the other keep, and its time,
+// by which sessions are cut.
+func TestConditionsAskWhatASessionWasGiven(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	const trust = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"*"},"Action":["sts:AssumeRole","sts:TagSession","sts:SetSourceIdentity"]}}`
+	first, second := w.role("first", trust), w.role("second", trust)
+	may := func(role, condition string) {
+		t.Helper()
+		_, err := w.iam.PutRolePolicy(ctx, &sdk.PutRolePolicyInput{RoleName: &role, PolicyName: new("p"), PolicyDocument: new(
+			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"iam:*","Resource":"*","Condition":` + condition + `}]}`)})
+		w.must(err)
+	}
+	_, err := w.iam.CreateUser(ctx, &sdk.CreateUserInput{UserName: new("ann")})
+	w.must(err)
+	key, err := w.iam.CreateAccessKey(ctx, &sdk.CreateAccessKeyInput{UserName: new("ann")})
+	w.must(err)
+	ann := w.as(*key.AccessKey.AccessKeyId, *key.AccessKey.SecretAccessKey, "")
+	given, err := ann.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &first, RoleSessionName: new("s-1"), SourceIdentity: new("ann"),
+		Tags: []types.Tag{{Key: new("Project"), Value: new("blue + green")}}})
+	w.must(err)
+	c := given.Credentials
+	session := w.as(*c.AccessKeyId, *c.SecretAccessKey, *c.SessionToken)
+	users := sdk.NewFromConfig(w.config(*w.aws.BaseEndpoint, *c.AccessKeyId, *c.SecretAccessKey, *c.SessionToken))
+	for condition, denied := range map[string]bool{
+		`{"StringNotEquals":{"aws:PrincipalTag/project":"blue + green"}}`:                       false,
+		`{"StringEquals":{"aws:PrincipalTag/project":"blue + green"}}`:                          true,
+		`{"StringEquals":{"aws:SourceIdentity":"ann"}}`:                                         true,
+		`{"Bool":{"aws:MultiFactorAuthPresent":"false"}}`:                                       true,
+		`{"DateLessThan":{"aws:TokenIssueTime":"2020-01-01T00:00:00Z"}}`:                        false,
+		`{"DateLessThan":{"aws:TokenIssueTime":"2999-01-01T00:00:00Z"}}`:                        true, // as AWS revokes sessions
+		`{"StringNotEquals":{"aws:RequestedRegion":"eu-west-1"}}`:                               false,
+		`{"StringEquals":{"aws:RequestedRegion":"eu-west-1"}}`:                                  true,
+		`{"NotIpAddress":{"aws:SourceIp":"192.0.2.0/24"},"Bool":{"aws:ViaAWSService":"false"}}`: true, // as AWS documents it
+		`{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"},"Bool":{"aws:ViaAWSService":"false"}}`:    false,
+	} {
+		may("first", condition)
+		_, err := users.ListUsers(ctx, &sdk.ListUsersInput{})
+		if denied {
+			wantError(t, err, "AccessDenied", "explicit deny")
+		} else if err != nil {
+			t.Errorf("%s: %v", condition, err)
+		}
+	}
+	// Long-lived keys have no such time.
+	_, err = w.iam.PutUserPolicy(ctx, &sdk.PutUserPolicyInput{UserName: new("ann"), PolicyName: new("p"), PolicyDocument: new(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:ListUsers","Resource":"*","Condition":{"Null":{"aws:TokenIssueTime":"true","aws:MultiFactorAuthPresent":"true"}}}}`)})
+	w.must(err)
+	_, err = sdk.NewFromConfig(w.config(*w.aws.BaseEndpoint, *key.AccessKey.AccessKeyId, *key.AccessKey.SecretAccessKey, "")).ListUsers(ctx, &sdk.ListUsersInput{})
+	w.must(err)
+
+	may("first", `{"Null":{"aws:PrincipalArn":"true"}}`)
+	next, err := session.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &second, RoleSessionName: new("s-2")})
+	w.must(err)
+	if next.SourceIdentity == nil || *next.SourceIdentity != "ann" {
+		t.Error("the next session has not the same source")
+	}
+	_, err = session.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &second, RoleSessionName: new("s-2"), SourceIdentity: new("bob")})
+	wantError(t, err, "AccessDenied", "source identity")
+
+	for what, in := range map[string]*sts.AssumeRoleInput{
+		"Duplicate tag keys": {Tags: []types.Tag{{Key: new("a"), Value: new("1")}, {Key: new("A"), Value: new("2")}}},
+		"TransitiveTagKeys":  {Tags: []types.Tag{{Key: new("a"), Value: new("1")}}, TransitiveTagKeys: []string{"a"}},
+		"ProvidedContexts":   {ProvidedContexts: []types.ProvidedContext{{ProviderArn: new("arn:aws:iam::aws:contextProvider/IdentityCenter"), ContextAssertion: new("abcd")}}},
+	} {
+		in.RoleArn, in.RoleSessionName = &first, new("s-1")
+		if _, err := ann.AssumeRole(ctx, in); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

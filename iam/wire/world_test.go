@@ -84,7 +84,7 @@ func newWorld(t testing.TB) *world {
 	w.handler = access.Noting(lambda.New(lambda.Config{
 		Credentials: w.authority, Clock: w.clock, Region: "eu-west-1", Log: slog.New(slog.DiscardHandler),
 		Queries: map[string]*query.Service{
-			"iam": wire.IAM(w.directory, w.accounts.Keys(), access.New(w.directory, w.clock), "eu-west-1", func(hearth.Account) time.Time { return w.authority.Since() }), "sts": wire.STS(w.directory, w.authority, access.New(w.directory, w.clock)),
+			"iam": wire.IAM(w.directory, w.accounts.Keys(), access.New(w.directory, w.clock, "eu-west-1"), "eu-west-1", func(hearth.Account) time.Time { return w.authority.Since() }), "sts": wire.STS(w.directory, w.authority, access.New(w.directory, w.clock, "eu-west-1")),
 		},
 	}), access.FromNetwork)
 	server := httptest.NewServer(w.handler)
