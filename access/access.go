@@ -155,6 +155,9 @@ func article(of string) string {
 	return "a " + of
 }
 
+// ByResource is what a Verdict calls the policy of a resource.
+const ByResource = "the resource's policy"
+
 // The sorts of policies, as refusals call them.
 const (
 	identityBased = "identity-based policy"

@@ -26,7 +26,7 @@ func (e *evaluation) verdict() Verdict {
 	// A deny of whatever policy wins.
 	resource, resourceStatement := e.request.Policy.Evaluate(&e.asked)
 	if resource == policy.ExplicitDeny {
-		return denied("the resource's policy", resourceBased, resourceStatement)
+		return denied(ByResource, resourceBased, resourceStatement)
 	}
 	identity, allowing := policy.ImplicitDeny, Verdict{}
 	if e.permissions != nil {
@@ -65,7 +65,7 @@ func (e *evaluation) verdict() Verdict {
 	case callers:
 		return none("the caller's policies allow it, but the resource is another account's, and no policy of its does", resourceBased)
 	case e.own && resource == policy.Allowed && e.direct() && bounded && limited:
-		return allowed("the resource's policy", resourceStatement)
+		return allowed(ByResource, resourceStatement)
 	case identity != policy.Allowed:
 		return none("none of the caller's policies allows it"+e.almost(), identityBased)
 	case !bounded:
@@ -81,17 +81,25 @@ func (e *evaluation) almost() string {
 		return ""
 	}
 	for _, g := range e.permissions.Policies {
-		_, c := g.Document.Almost(&e.asked)
-		if c == nil {
-			continue
+		if but := Almost(g.Name, g.Document, &e.asked); but != "" {
+			return but
 		}
-		is := "is not known of the request"
-		if values := e.asked.Context[strings.ToLower(c.Key)]; len(values) > 0 {
-			is = "is " + strings.Join(values, ", ")
-		}
-		return fmt.Sprintf("; %s would, were it not for its condition %s of %s, which %s", g.Name, c.Operator, c.Key, is)
 	}
 	return ""
+}
+
+// Almost tells, as the end of a sentence, for which condition a policy of a name
+// does not allow a request; "" if it does not for another reason.
+func Almost(name string, doc *policy.Document, r *policy.Request) string {
+	_, c := doc.Almost(r)
+	if c == nil {
+		return ""
+	}
+	is := "is not known of the request"
+	if values := r.Context[strings.ToLower(c.Key)]; len(values) > 0 {
+		is = "is " + strings.Join(values, ", ")
+	}
+	return fmt.Sprintf("; %s would, were it not for its condition %s of %s, which %s", name, c.Operator, c.Key, is)
 }
 
 // boundary is what bounds the caller; nil is nothing.
@@ -118,7 +126,7 @@ func (e *evaluation) within(what string, doc *policy.Document) (bool, Verdict) {
 	case policy.ExplicitDeny:
 		return false, denied(name, what, s)
 	}
-	return false, none(name+" does not allow it", what)
+	return false, none(name+" does not allow it"+Almost("it", doc, &e.asked), what)
 }
 
 // wholeAccount is what root may do, and the sessions of roles that nobody
@@ -138,14 +146,14 @@ func (e *evaluation) wholeAccount(resource policy.Outcome, s *policy.Statement) 
 	case e.own, e.request.Open:
 		return Verdict{Allowed: true, By: "the account", Why: who}
 	case resource == policy.Allowed:
-		return allowed("the resource's policy", s)
+		return allowed(ByResource, s)
 	}
 	return none("the resource is another account's, and no policy of its allows it", resourceBased)
 }
 
 func (e *evaluation) byResource(resource policy.Outcome, s *policy.Statement) Verdict {
 	if resource == policy.Allowed {
-		return allowed("the resource's policy", s)
+		return allowed(ByResource, s)
 	}
 	return none("no policy of the resource allows it", resourceBased)
 }

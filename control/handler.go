@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -471,6 +472,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	f := failure(err)
 	if f.Kind.Status() >= 500 && r.Context().Err() == nil {
 		h.log().Error("control API", "path", r.URL.Path, "err", err)
+	}
+	if e, ok := errors.AsType[*hearth.Error](err); ok && e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
 	h.write(w, f.Kind.Status(), f)
 }

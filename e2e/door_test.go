@@ -107,6 +107,12 @@ func TestWhatWasDoneIsInTheAuditLogAfterAKill(t *testing.T) {
 			t.Errorf("%s of %q is not recorded", action, resource)
 		}
 	}
+	if theirs := s.audited("--account", "team-a"); len(theirs) != 1 || !strings.HasSuffix(theirs[0].Resource, ":function:theirs") {
+		t.Errorf("of an account by its name: %+v", theirs)
+	}
+	if _, err := s.hearth("audit", "--account", "no-such"); err == nil || !strings.Contains(err.Error(), "There is no account") {
+		t.Errorf("of an account that there is not: %v", err)
+	}
 	if refused := s.audited("--errors", "--action", "lambda:DeleteFunction"); len(refused) != 1 || refused[0].ErrorCode != "ResourceNotFoundException" {
 		t.Errorf("%+v", refused)
 	}
@@ -374,17 +380,17 @@ func TestGuessingIsHeldOffAtEachDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	root.SecretAccessKey = "wrong"
-	for i, door := range []struct{ path, service string }{
-		{"/2015-03-31/functions/f/invocations", "lambda"},
-		{"/_hearth/v1/ps", "hearth"},
-		{"/_hearth/proxy/000000000000/t/r", "hearth"},
-		{"/tasks/000000000000/api/live/task", "execute-api"},
+	for i, door := range []struct{ method, path, service string }{
+		{"POST", "/2015-03-31/functions/f/invocations", "lambda"},
+		{"GET", "/_hearth/v1/ps", "hearth"},
+		{"POST", "/_hearth/proxy/000000000000/t/r", "execute-api"},
+		{"POST", "/tasks/000000000000/api/live/task", "execute-api"},
 	} {
 		address := net.ParseIP(fmt.Sprintf("127.0.0.%d", 70+i))
 		client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: address}}).DialContext}}
 		status, retry := 0, ""
 		for range 40 { // the tenth and some more
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.endpoint+door.path, strings.NewReader("{}"))
+			r, err := http.NewRequestWithContext(t.Context(), door.method, s.endpoint+door.path, strings.NewReader("{}"))
 			if err != nil {
 				t.Fatal(err)
 			}

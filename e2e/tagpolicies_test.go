@@ -55,11 +55,17 @@ refused(ann.get_function, FunctionName="new")
 sqs.set_queue_attributes(QueueUrl=q, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [
   {"Sid": "NoSend", "Effect": "Deny", "Principal": {"AWS": "arn:aws:iam::000000000000:user/ann"}, "Action": "sqs:SendMessage", "Resource": "arn:aws:sqs:us-east-1:000000000000:q"}]})})
 iam.create_role(RoleName="open", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:user/ann"}, "Action": "sts:AssumeRole"}]}))
+iam.create_role(RoleName="asked", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [{"Sid": "Asked", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:user/ann"}, "Action": "sts:AssumeRole", "Condition": {"StringEquals": {"sts:ExternalId": "x"}}}]}))
 iam.create_role(RoleName="shut", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]}))
 print("done")
 `)
 	if strings.TrimSpace(out) != "done" {
 		t.Fatal(out)
+	}
+	for args, want := range map[string]string{"ann sts:AssumeRole none": "role with name none cannot be found", "ann events:PutRule r": "no ARN"} {
+		if _, err := s.hearth(append([]string{"can"}, strings.Fields(args)...)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("can %s: %v; want %q", args, err, want)
+		}
 	}
 	for _, c := range []struct {
 		args []string
@@ -72,7 +78,10 @@ print("done")
 		{[]string{"ann", "sqs:GetQueueAttributes", "q"}, "yes"},
 		{[]string{"ann", "sqs:SendMessage", "q"}, "no: the resource's policy denies it\nstatement NoSend"},
 		{[]string{"ann", "sts:AssumeRole", "arn:aws:iam::000000000000:role/open"}, "yes: the role's trust policy"},
-		{[]string{"root", "sts:AssumeRole", "arn:aws:iam::000000000000:role/shut"}, "no: the role's trust policy"},
+		{[]string{"root", "sts:AssumeRole", "arn:aws:iam::000000000000:role/shut"}, "no: the role's trust policy does not allow it\n"},
+		{[]string{"ann", "sts:AssumeRole", "asked"}, "no: the role's trust policy does not allow it; it would, were it not for its condition StringEquals of sts:ExternalId, which is not known"},
+		{[]string{"ann", "sts:AssumeRole", "asked", "--context", "sts:ExternalId=x"}, "yes: the role's trust policy names the caller himself\nstatement Asked"},
+		{[]string{"ann", "sts:AssumeRole", "arn:aws:iam::000000000000:role/none"}, "no: there is no role arn:aws:iam::000000000000:role/none"},
 	} {
 		out, err := s.hearth(append([]string{"can"}, c.args...)...)
 		if !strings.HasPrefix(out, c.want) || (err == nil) != strings.HasPrefix(c.want, "yes") {

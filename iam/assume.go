@@ -69,18 +69,38 @@ func (d *Directory) Assume(a Assumption) (*Role, error) {
 	return r, nil
 }
 
+// Trust is what a role's trust policy says of a caller.
+type Trust struct {
+	Outcome   policy.Outcome
+	Statement *policy.Statement // that decided; nil is none
+	Himself   bool              // it names just him, or everybody
+	// Policy and Asked are what was asked of what; nil of a role that there is not.
+	Policy *policy.Document
+	Asked  *policy.Request
+}
+
 // Trusts tells what a role's trust policy says of a caller who wants to do an
-// action with it, such as sts:AssumeRole, and whether it names just him; about is
-// what conditions can ask beside who asks and when. Of a role that there is not it
-// is an implicit deny.
-func (d *Directory) Trusts(caller hearth.Identity, role, action string, about map[string][]string) (outcome policy.Outcome, himself bool) {
+// action with it, such as sts:AssumeRole; about is what conditions can ask beside
+// who asks and when. Of a role that there is not it is an implicit deny.
+func (d *Directory) Trusts(caller hearth.Identity, role, action string, about map[string][]string) Trust {
 	r := d.RoleOf(role)
 	if r == nil {
-		return policy.ImplicitDeny, false
+		return Trust{}
 	}
-	context := d.context(caller, about)
-	outcome = r.trusts(policy.Principal{Account: string(caller.Account), ARN: caller.ARN}, action, context)
-	return outcome, r.Account == caller.Account && r.trusts(policy.Principal{ARN: caller.ARN}, action, context) == policy.Allowed
+	document, err := policy.Parse([]byte(r.Trust))
+	if err != nil {
+		return Trust{Outcome: policy.ExplicitDeny} // it was in order when it came in
+	}
+	asked := &policy.Request{Principal: policy.Principal{Account: string(caller.Account), ARN: caller.ARN}, Action: action, Resource: r.ARN(), Context: d.context(caller, about)}
+	t := Trust{Policy: document, Asked: asked}
+	t.Outcome, t.Statement = document.Evaluate(asked)
+	if r.Account == caller.Account {
+		himself := *asked
+		himself.Principal = policy.Principal{ARN: caller.ARN}
+		outcome, _ := document.Evaluate(&himself)
+		t.Himself = outcome == policy.Allowed
+	}
+	return t
 }
 
 func denied(caller hearth.Identity, action, role string, outcome policy.Outcome) error {

@@ -36,7 +36,7 @@ type Config struct {
 	Authorize func(ctx context.Context, caller hearth.Identity, action, resource string) error
 	// Refuses tells why an address (IP:PORT) must not be sent a result; "" is
 	// that it may. Nil refuses all that is not public.
-	Refuses  func(address string) string
+	Refuses func(address string) string
 	// Guard bounds the tries at signatures; nil does not.
 	Guard    sigv4.Guard
 	Recorder hearth.Recorder

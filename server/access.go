@@ -40,13 +40,21 @@ func (v verdicts) Can(ctx context.Context, account hearth.Account, who, action, 
 	if resource == "" {
 		resource = "*"
 	}
-	// A function may be named by its name, and a queue.
+	// A function may be named by its name, and a queue, and a role.
 	if resource != "*" && !strings.HasPrefix(resource, "arn:") {
 		switch service, _, _ := strings.Cut(action, ":"); service {
 		case "lambda":
 			resource = "arn:aws:lambda:" + v.s.cfg.Region + ":" + string(a.ID) + ":function:" + resource
 		case "sqs":
 			resource = v.s.queues.ARN(a.ID, resource)
+		case "sts":
+			role, err := v.s.roles.Role(a.ID, strings.TrimPrefix(resource, "role/"))
+			if err != nil {
+				return control.Can{}, err
+			}
+			resource = role.ARN()
+		default:
+			return control.Can{}, hearth.Errorf(hearth.InvalidParameter, "%.200q is no ARN: by their names are known functions (lambda:), queues (sqs:) and roles (sts:).", resource)
 		}
 	}
 	r := &access.Request{Caller: id, Action: action, Resource: resource, Context: about}
@@ -59,7 +67,7 @@ func (v verdicts) Can(ctx context.Context, account hearth.Account, who, action, 
 	}
 	out := control.Can{Who: id.ARN, Action: action, Resource: resource, Allowed: verdict.Allowed, Explicit: verdict.Explicit, Why: verdict.Why, By: verdict.By}
 	// The other account's policy is not for this one to read.
-	foreign := r.Policy != nil && r.Account != a.ID
+	foreign := r.Account != "" && r.Account != a.ID && (verdict.By == access.ByResource || verdict.By == byTrust)
 	if st := verdict.Statement; st != nil && !foreign {
 		out.SID = st.SID
 		if out.Statement, err = json.Marshal(st); err != nil {
@@ -69,19 +77,27 @@ func (v verdicts) Can(ctx context.Context, account hearth.Account, who, action, 
 	return out, nil
 }
 
+// byTrust is which policy decides about taking a role on.
+const byTrust = "the role's trust policy"
+
 // assume is the verdict about taking a role on: its trust policy must allow it,
 // and the caller's policies too, unless it trusts just him.
 func (v verdicts) assume(ctx context.Context, r *access.Request) access.Verdict {
 	about := access.Came(ctx)
 	maps.Copy(about, r.Context)
-	trust, himself := v.s.roles.Trusts(r.Caller, r.Resource, r.Action, about)
+	trust := v.s.roles.Trusts(r.Caller, r.Resource, r.Action, about)
+	own := r.Account == "" || r.Account == r.Caller.Account
 	switch {
-	case trust == policy.ExplicitDeny:
-		return access.Verdict{Explicit: true, By: "the role's trust policy", Why: "the role's trust policy denies it"}
-	case trust != policy.Allowed:
-		return access.Verdict{Why: "the role's trust policy does not allow it, or there is no such role"}
-	case himself:
-		return access.Verdict{Allowed: true, By: "the role's trust policy", Why: "the role's trust policy names the caller himself"}
+	case trust.Outcome == policy.ExplicitDeny:
+		return access.Verdict{Explicit: true, By: byTrust, Statement: trust.Statement, Why: byTrust + " denies it"}
+	case trust.Outcome != policy.Allowed && !own: // whether there is such a role is not to be found out
+		return access.Verdict{Why: byTrust + " does not allow it, or there is no such role"}
+	case trust.Policy == nil:
+		return access.Verdict{Why: "there is no role " + r.Resource}
+	case trust.Outcome != policy.Allowed:
+		return access.Verdict{Why: byTrust + " does not allow it" + access.Almost("it", trust.Policy, trust.Asked)}
+	case trust.Himself:
+		return access.Verdict{Allowed: true, By: byTrust, Statement: trust.Statement, Why: byTrust + " names the caller himself"}
 	}
 	open := *r
 	open.Open = true // of the role's side its trust policy has decided

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,7 +37,20 @@ func (s *Server) watchDoor(context.Context) error {
 // audits is the audit log as the control API shows it.
 type audits struct{ s *Server }
 
-func (a audits) Find(f audit.Filter) ([]audit.Event, error) { return a.s.audit.Find(f) }
+// Find implements control.Audits. An account may be named by its name; by its
+// number also one that is deleted.
+func (a audits) Find(f audit.Filter) ([]audit.Event, error) {
+	if f.Account != "" && a.s.accounts != nil {
+		one, err := a.s.accounts.Find(string(f.Account))
+		switch {
+		case err == nil && (f.Sees == "" || f.Sees == one.ID): // others' names are not to be found out
+			f.Account = one.ID
+		case err != nil && f.Sees == "" && strings.ContainsFunc(string(f.Account), func(c rune) bool { return c < '0' || c > '9' }):
+			return nil, err
+		}
+	}
+	return a.s.audit.Find(f)
+}
 
 func (a audits) Verify(since string) (audit.Verdict, error) {
 	if err := audit.CheckMark(since); err != nil {

@@ -19,9 +19,9 @@ func (a *app) canCmd() *cobra.Command {
 evaluation that decides about requests: the policies that it has, its permissions
 boundary, and the policy of the function, queue, layer version or role. WHO is a
 name, user/NAME, role/NAME, an ARN, or root. RESOURCE is an ARN, or for lambda: a
-function's name, and for sqs: a queue's. The tags of the resource are those that it
-has; what a request would say is given by --context. Exit code 1 is that it may
-not.`,
+function's name, for sqs: a queue's, for sts: a role's. The tags of the resource
+are those that it has; what a request would say is given by --context. Exit code 1
+is that it may not.`,
 		Example: `  hearth can ann lambda:InvokeFunction orders
   hearth can role/deployer iam:PassRole arn:aws:iam::111122223333:role/fn \
       --context iam:PassedToService=lambda.amazonaws.com

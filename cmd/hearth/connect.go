@@ -162,7 +162,11 @@ func (a *app) connectByFolder(r *remote) error {
 	}
 	root, err := identity.ReadRoot(dir)
 	if err != nil {
-		return failed("the credentials in "+dir+" can't be read", err, "Run this as the user that runs the server, or name its folder with --data.")
+		way := "Run this as the user that runs the server, or name its folder with --data."
+		if a.endpoint != "" {
+			way = "With --endpoint, say whose credentials to use by --profile, or --data; those of the environment go with AWS_ENDPOINT_URL."
+		}
+		return failed("the credentials in "+dir+" can't be read", err, way)
 	}
 	r.credentials = aws.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: root.SecretAccessKey.Reveal(), Source: dir}
 	if r.running.Account == "" {

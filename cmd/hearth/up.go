@@ -240,16 +240,28 @@ func (a *app) printReady(cfg server.Config, addr net.Addr, public string) error 
 // folder comes as a sentence with the way out in it.
 func startFailure(cfg server.Config, err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
-		thing := "the server can't listen on " + cfg.Listen
+		at, flag := cfg.Listen, "--listen" // by name, as it was given
+		for other, address := range map[string]string{"--tls-listen": cfg.TLSListen, "--nodes": cfg.Nodes} {
+			if address != "" && address != cfg.Listen && op.Addr != nil && sameAddress(address, op.Addr.String()) {
+				at, flag = address, other
+			}
+		}
+		thing := "the server can't listen on " + at
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
-			return failed(thing, errors.New("the port is in use"), "Stop what uses it, or choose another with --listen; port 0 takes a free one.")
+			return failed(thing, errors.New("the port is in use"), "Stop what uses it, or choose another with "+flag+"; port 0 takes a free one.")
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
 			return failed(thing, errors.New("the address is not of this machine"), "127.0.0.1 is always there, 0.0.0.0 is all of them.")
 		case errors.Is(err, syscall.EACCES):
-			return failed(thing, errors.New("ports below 1024 are for root"), "Choose another with --listen.")
+			return failed(thing, errors.New("ports below 1024 are for root"), "Choose another with "+flag+".")
 		}
 		return failed(thing, op.Err, "")
 	}
 	return failed("the server can't start", err, "")
+}
+
+// sameAddress tells whether an address that was given is the one that was tried.
+func sameAddress(given, tried string) bool {
+	resolved, err := net.ResolveTCPAddr("tcp", given)
+	return err == nil && resolved.String() == tried
 }
