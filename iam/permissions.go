@@ -19,6 +19,10 @@ type Granted struct {
 	ID       string
 	Text     string // the document as it was written
 	Document *policy.Document
+	// Owner is whose it is, as user/NAME, group/NAME or role/NAME, and Inline its
+	// name if it is inline, ARN if it is managed; of neither where it was given for
+	// the question only.
+	Owner, Inline, ARN string
 }
 
 // Permissions are what a user or a role may do. They are never changed.
@@ -197,14 +201,16 @@ func (d *Directory) roleOfSession(id hearth.Identity) (r *Role, is bool) {
 func (d *Directory) grant(p *Permissions, account hearth.Account, of, owner string, g *Grants) {
 	for _, in := range g.Inline {
 		if doc, err := policy.Parse([]byte(in.Document)); err == nil {
-			p.Policies = append(p.Policies, Granted{of + "inline policy " + in.Name, owner + "_" + in.Name, in.Document, doc})
+			p.Policies = append(p.Policies, Granted{
+				Name: of + "inline policy " + in.Name, ID: owner + "_" + in.Name, Text: in.Document, Document: doc, Owner: strings.Replace(owner, "_", "/", 1), Inline: in.Name,
+			})
 		} else {
 			d.cfg.Log.Error("an inline policy can't be read, and allows nothing", "of", p.ARN, "policy", in.Name, "err", err)
 		}
 	}
 	for _, arn := range g.Attached {
 		if m := d.managed(account, arn); m != nil {
-			m.Name = of + arn
+			m.Name, m.Owner = of+arn, strings.Replace(owner, "_", "/", 1)
 			p.Policies = append(p.Policies, *m)
 		}
 	}
@@ -225,7 +231,7 @@ func (d *Directory) managed(account hearth.Account, arn string) *Granted {
 		d.cfg.Log.Error("a managed policy can't be read, and allows nothing", "policy", arn, "err", err)
 		return nil
 	}
-	return &Granted{arn, m.Name, v.Document, doc}
+	return &Granted{Name: arn, ID: m.Name, Text: v.Document, Document: doc, ARN: arn}
 }
 
 // boundary is what bounds somebody: a boundary that is gone allows nothing.

@@ -40,8 +40,9 @@ type simulateCustomInput struct {
 }
 
 type simulatePrincipalInput struct {
-	PolicySourceArn string `query:"required"`
-	PolicyInputList []string
+	PolicySourceArn     string `query:"required"`
+	PolicyInputList     []string
+	PolicyExclusionList []policyIdentifier
 	simulation
 }
 
@@ -86,23 +87,14 @@ func (s *service) simulateCustomPolicy(_ context.Context, c *query.Call, in *sim
 }
 
 func (s *service) simulatePrincipalPolicy(_ context.Context, c *query.Call, in *simulatePrincipalInput) (*simulateOutput, error) {
-	if c.Form.Has("PolicyExclusionList") || hasPrefix(c, "PolicyExclusionList.") {
-		return nil, hearth.Errorf(hearth.NotBuilt, "Leaving policies out (PolicyExclusionList) is not built in this version of Hearth.")
-	}
 	p, id, err := s.dir.PermissionsByARN(c.Caller.Account, in.PolicySourceArn)
 	if err != nil {
 		return nil, err
 	}
-	return s.simulate(c, p, id, in.PolicyInputList, &in.simulation)
-}
-
-func hasPrefix(c *query.Call, prefix string) bool {
-	for name := range c.Form {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
+	if p, err = without(p, in.PolicyExclusionList); err != nil {
+		return nil, err
 	}
-	return false
+	return s.simulate(c, p, id, in.PolicyInputList, &in.simulation)
 }
 
 // simulate judges each action on each resource, as far as the page goes. p are

@@ -230,7 +230,75 @@ func TestSimulatingPoliciesThatNobodyHas(t *testing.T) {
 		_, err := w.iam.SimulatePrincipalPolicy(ctx, &sdk.SimulatePrincipalPolicyInput{PolicySourceArn: &arn, ActionNames: []string{"s3:GetObject"}})
 		wantError(t, err, code, "")
 	}
-	_, err = w.iam.SimulatePrincipalPolicy(ctx, &sdk.SimulatePrincipalPolicyInput{PolicySourceArn: new(w.role("r", trusted)), ActionNames: []string{"s3:GetObject"},
-		PolicyExclusionList: []types.PolicyIdentifier{&types.PolicyIdentifierMemberPolicyArn{Value: "arn:aws:iam::aws:policy/AdministratorAccess"}}})
-	wantError(t, err, "NotImplemented", "PolicyExclusionList")
+}
+
+// What would become of it without some of the policies can be asked.
+func TestASimulationLeavesPoliciesOut(t *testing.T) {
+	w, ctx := newWorld(t), t.Context()
+	allow := func(action string) *string {
+		return new(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"` + action + `","Resource":"*"}}`)
+	}
+	user, err := w.iam.CreateUser(ctx, &sdk.CreateUserInput{UserName: new("ann")})
+	w.must(err)
+	_, err = w.iam.PutUserPolicy(ctx, &sdk.PutUserPolicyInput{UserName: new("ann"), PolicyName: new("own"), PolicyDocument: allow("a:Own")})
+	w.must(err)
+	_, err = w.iam.CreateGroup(ctx, &sdk.CreateGroupInput{GroupName: new("staff")})
+	w.must(err)
+	_, err = w.iam.PutGroupPolicy(ctx, &sdk.PutGroupPolicyInput{GroupName: new("staff"), PolicyName: new("own"), PolicyDocument: allow("a:Group")})
+	w.must(err)
+	_, err = w.iam.AddUserToGroup(ctx, &sdk.AddUserToGroupInput{GroupName: new("staff"), UserName: new("ann")})
+	w.must(err)
+	managed, err := w.iam.CreatePolicy(ctx, &sdk.CreatePolicyInput{PolicyName: new("managed"), PolicyDocument: allow("a:Managed")})
+	w.must(err)
+	_, err = w.iam.AttachUserPolicy(ctx, &sdk.AttachUserPolicyInput{UserName: new("ann"), PolicyArn: managed.Policy.Arn})
+	w.must(err)
+	bound, err := w.iam.CreatePolicy(ctx, &sdk.CreatePolicyInput{PolicyName: new("bound"), PolicyDocument: new(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","NotAction":"a:Managed","Resource":"*"}}`)})
+	w.must(err)
+	_, err = w.iam.PutUserPermissionsBoundary(ctx, &sdk.PutUserPermissionsBoundaryInput{UserName: new("ann"), PermissionsBoundary: bound.Policy.Arn})
+	w.must(err)
+
+	arn := func(a string) types.PolicyIdentifier { return &types.PolicyIdentifierMemberPolicyArn{Value: a} }
+	sort := func(s types.PolicyIdentifierPolicyType) types.PolicyIdentifier {
+		return &types.PolicyIdentifierMemberPolicyType{Value: s}
+	}
+	inline := func(of types.AttachmentType, name string) types.PolicyIdentifier {
+		return &types.PolicyIdentifierMemberInlinePolicyIdentifier{Value: types.InlinePolicyIdentifierType{AttachmentType: of, AttachmentName: &name, PolicyName: new("own")}}
+	}
+	ask := func(excluded ...types.PolicyIdentifier) (allowed string, err error) {
+		out, err := w.iam.SimulatePrincipalPolicy(ctx, &sdk.SimulatePrincipalPolicyInput{
+			PolicySourceArn: user.User.Arn, ActionNames: []string{"a:Own", "a:Group", "a:Managed"}, PolicyExclusionList: excluded,
+		})
+		if err != nil {
+			return "", err
+		}
+		for _, r := range out.EvaluationResults {
+			if r.EvalDecision == types.PolicyEvaluationDecisionTypeAllowed {
+				allowed += strings.TrimPrefix(*r.EvalActionName, "a:") + " "
+			}
+		}
+		return allowed, nil
+	}
+	for _, c := range []struct {
+		excluded []types.PolicyIdentifier
+		want     string
+	}{
+		{nil, "Own Group "},
+		{[]types.PolicyIdentifier{sort("permission-boundary")}, "Own Group Managed "},
+		{[]types.PolicyIdentifier{sort("permission-boundary"), arn(*managed.Policy.Arn)}, "Own Group "},
+		{[]types.PolicyIdentifier{sort("permission-boundary"), arn("arn:aws:iam::123456789012:policy/m?nag*")}, "Own Group "},
+		{[]types.PolicyIdentifier{sort("permission-boundary"), sort("user-managed")}, "Own Group "},
+		{[]types.PolicyIdentifier{sort("permission-boundary"), sort("aws-managed"), sort("scp"), sort("rcp"), arn("arn:aws:iam::aws:policy/*")}, "Own Group Managed "},
+		{[]types.PolicyIdentifier{sort("inline")}, ""},
+		{[]types.PolicyIdentifier{inline("user", "ann")}, "Group "},
+		{[]types.PolicyIdentifier{inline("group", "st*")}, "Own "},
+		{[]types.PolicyIdentifier{inline("role", "ann")}, "Own Group "},
+	} {
+		if got, err := ask(c.excluded...); err != nil || got != c.want {
+			t.Errorf("without %v: %q, %v; want %q", c.excluded, got, err, c.want)
+		}
+	}
+	for _, bad := range []types.PolicyIdentifier{arn("arn:aws:s3:::policy/managed-by-us"), arn("arn:aws:iam::*:policy/managed"), arn("arn:aws:iam::aws:policy/*a*"), sort("other"), inline("user", "a*b*"), inline("machine", "a")} {
+		_, err := ask(bad)
+		wantError(t, err, "InvalidInput", "exclude")
+	}
 }
