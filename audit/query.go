@@ -67,9 +67,10 @@ func match(pattern, text string) bool {
 	return len(rest) >= len(last) && strings.HasSuffix(rest, last)
 }
 
-// Find returns the newest records that fit, newest first. What was recorded
-// before it was called is found, though it may not be synced yet; lines that
-// are damaged are left out, which Verify tells of.
+// Find returns the newest records that fit, newest first. A change that was
+// recorded before it was called is found; reads and refusals once they are
+// written, a moment later, though they may not be synced yet. Lines that are
+// damaged are left out, which Verify tells of.
 func (l *Log) Find(f Filter) ([]Event, error) {
 	if f.Limit <= 0 {
 		f.Limit = 100

@@ -396,21 +396,22 @@ func TestASuspendedAccountKeepsEverythingAndGoesOn(t *testing.T) {
 	if _, err := stranger.run(hearthBinary, "account", "keys"); err == nil || strings.Contains(err.Error(), "moving house") {
 		t.Errorf("a stranger is told %v", err)
 	}
-	// The refusals are in the audit log, each of who has proven who he is.
-	proven, wrong := 0, 0
-	for _, e := range s.audited("--errors") {
-		switch {
-		case e.ErrorCode == "AccessDeniedException" && e.Account == teamA && strings.HasPrefix(e.Action, "iam:"):
-			proven++
-		case e.ErrorCode == "InvalidSignatureException" && e.Account == "" && e.Principal == "":
-			wrong++
-		case e.ErrorCode == "InvalidSignatureException":
-			t.Errorf("a wrong signature passes for %s's: %+v", e.Principal, e)
+	// The refusals are in the audit log, each of who has proven who he is, as soon
+	// as they are written.
+	await(t, patience, "a refusal and two wrong signatures in the audit log", func() bool {
+		proven, wrong := 0, 0
+		for _, e := range s.audited("--errors") {
+			switch {
+			case e.ErrorCode == "AccessDeniedException" && e.Account == teamA && strings.HasPrefix(e.Action, "iam:"):
+				proven++
+			case e.ErrorCode == "InvalidSignatureException" && e.Account == "" && e.Principal == "":
+				wrong++
+			case e.ErrorCode == "InvalidSignatureException":
+				t.Fatalf("a wrong signature passes for %s's: %+v", e.Principal, e)
+			}
 		}
-	}
-	if proven == 0 || wrong < 2 {
-		t.Errorf("%d refusals and %d wrong signatures are recorded", proven, wrong)
-	}
+		return proven > 0 && wrong > 1
+	})
 	if _, err := a.run("aws", "sqs", "--endpoint-url", s.endpoint, "send-message", "--queue-url", queue, "--message-body", "x"); err == nil || !strings.Contains(err.Error(), "suspended") {
 		t.Errorf("SQS: %v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -117,22 +116,16 @@ func TestAClientBehindATrustedProxyIsWhoAsks(t *testing.T) {
 		t.Errorf("the queue's URL is %s", *queue.QueueUrl)
 	}
 
-	// The audit log has the clients' addresses, the newest first.
-	out, err := s.hearth("audit", "--json", "--who", "ann", "--action", "lambda:ListFunctions")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var events []struct{ SourceIP, ErrorCode string }
-	if err := json.Unmarshal([]byte(out), &events); err != nil {
-		t.Fatal(err)
-	}
-	var addresses []string
-	for _, e := range events {
-		addresses = append(addresses, e.SourceIP)
-	}
-	if got := strings.Join(addresses, " "); got != "127.0.0.3 127.0.0.2 127.0.0.2 127.0.0.3 127.0.0.3 127.0.0.2" {
-		t.Errorf("recorded are %s", got)
-	}
+	// The audit log has the clients' addresses, the newest first, as soon as it is
+	// written.
+	const want = "127.0.0.3 127.0.0.2 127.0.0.2 127.0.0.3 127.0.0.3 127.0.0.2"
+	await(t, patience, "the clients' addresses in the audit log", func() bool {
+		var addresses []string
+		for _, e := range s.audited("--who", "ann", "--action", "lambda:ListFunctions") {
+			addresses = append(addresses, e.SourceIP)
+		}
+		return strings.Join(addresses, " ") == want
+	})
 
 	// Who guesses is held off, and nobody else who comes by the same proxy.
 	guesser := from("127.0.0.4", proxy, spoofed)

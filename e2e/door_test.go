@@ -42,6 +42,7 @@ type auditEvent struct {
 	Seq       uint64 `json:"seq"`
 	Account   string `json:"account"`
 	Principal string `json:"principal"`
+	SourceIP  string `json:"sourceIp"`
 	Action    string `json:"action"`
 	Resource  string `json:"resource"`
 	ErrorCode string `json:"errorCode"`

@@ -51,17 +51,19 @@ func (h *Handler) serveNeighbour(w http.ResponseWriter, c *call, n awsjson.Handl
 	if err == nil {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
-	name := neighbourOperation(n, r, body)
-	if err == nil && !carriers[name] {
-		err = h.admit(c, c.claim.Service+"."+name)
-	}
 	if err != nil {
 		h.refuse(w, c, protocolOf(r), err)
 		return
 	}
+	name := neighbourOperation(n, r, body)
 	h.begin(c, c.claim.Service, name)
 	var answer *held
-	err = h.mayAsk(c, body)
+	if !carriers[name] {
+		err = h.admit(c, c.claim.Service+"."+name)
+	}
+	if err == nil {
+		err = h.mayAsk(c, body)
+	}
 	if c.record != nil {
 		if named, ok := n.(operationNamer); ok && named.OperationOf(r) != "" {
 			c.record.event.Resource = strings.Trim(r.URL.Path, "/")

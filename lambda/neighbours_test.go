@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/audit"
+	"github.com/hearth-faas/hearth/clock"
 	"github.com/hearth-faas/hearth/worker/logs"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -190,7 +192,11 @@ func TestAFunctionGetsOnlyARoleThatMayBePassed(t *testing.T) {
 }
 
 func TestNeighboursCountAmongAnAccountsRequests(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Rate = 3 })
+	log, err := audit.Open(audit.Config{Dir: t.TempDir(), Clock: clock.System(), Key: plain{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(c *Config) { c.Rate, c.Audit = 3, log })
 	identity := func() error {
 		_, err := sts.NewFromConfig(w.aws).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 		return err
@@ -201,8 +207,17 @@ func TestNeighboursCountAmongAnAccountsRequests(t *testing.T) {
 		}
 	}
 	wantError(t, identity(), "Throttling", "Rate exceeded")
-	_, err := w.lambda.ListFunctions(t.Context(), &sdk.ListFunctionsInput{})
+	_, err = w.lambda.ListFunctions(t.Context(), &sdk.ListFunctionsInput{})
 	wantError(t, err, "TooManyRequestsException", "Rate exceeded")
+	if err := log.Close(); err != nil { // then all is written
+		t.Fatal(err)
+	}
+	for _, action := range []string{"sts:GetCallerIdentity", "lambda:ListFunctions"} {
+		refused, err := log.Find(audit.Filter{Action: action, Errors: true, Limit: 10})
+		if err != nil || len(refused) != 1 || refused[0].ErrorCode != "TooManyRequestsException" || refused[0].Account != testAccount {
+			t.Errorf("refused %s, as recorded: %+v, %v", action, refused, err)
+		}
+	}
 }
 
 func TestMessagesAreNoRequestsOfTheControlPlane(t *testing.T) {

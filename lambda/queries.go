@@ -23,9 +23,6 @@ func (h *Handler) serveQuery(w http.ResponseWriter, c *call, service *query.Serv
 	if err == nil {
 		err = h.verifier.Check(&c.claim, r, body)
 	}
-	if err == nil {
-		err = h.admit(c, service.Name)
-	}
 	if err != nil {
 		h.refuse(w, c, awsQuery, err)
 		return
@@ -43,7 +40,10 @@ func (h *Handler) serveQuery(w http.ResponseWriter, c *call, service *query.Serv
 	if c.record != nil {
 		c.record.params.Values(form)
 	}
-	if err := h.mayChange(c); err != nil {
+	if err = h.admit(c, service.Name); err == nil {
+		err = h.mayChange(c)
+	}
+	if err != nil {
 		h.refuse(w, c, awsQuery, h.ended(c, err))
 		return
 	}
