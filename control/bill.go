@@ -47,7 +47,7 @@ func (h *Handler) bill(ctx context.Context, a ask) (any, error) {
 			q.Account = named.ID
 		}
 		b, err := h.Bills.Bill(ctx, q)
-		if err == nil && missing != nil && len(b.Lines) == 0 { // else it is of one that was deleted
+		if err == nil && missing != nil && len(b.Lines) == 0 && len(b.Revenue) == 0 { // else it is of one that was deleted
 			return nil, missing
 		}
 		return b, err

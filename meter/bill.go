@@ -23,15 +23,19 @@ type Query struct {
 
 // Bill is what an account has used in a month, and what that costs.
 type Bill struct {
-	Account  hearth.Account `json:"account,omitempty"` // "" is all
-	Month    string         `json:"month"`
-	By       string         `json:"by"`
-	Currency string         `json:"currency,omitempty"`
-	At       time.Time      `json:"at"` // everything used until then is in it
-	Lines    []Line         `json:"lines"`
-	Total    Line           `json:"total"`
+	Account hearth.Account `json:"account,omitempty"` // "" is all
+	Month   string         `json:"month"`
+	By      string         `json:"by"`
+	// Currency is that of the prices that hold now, or at the end of a month that
+	// is over. Lines of hours that had another name that, and the amounts of the
+	// totals are of those in this one alone.
+	Currency string    `json:"currency,omitempty"`
+	At       time.Time `json:"at"` // everything used until then is in it
+	Lines    []Line    `json:"lines"`
+	Total    Line      `json:"total"`
 	// Revenue is what other accounts have run of this one's code: their use, at
-	// their expense, and as Cost what this account gets of that.
+	// their expense, and as Cost what this account gets of that. Functions have
+	// the names that their owner calls them by.
 	Revenue      []Line `json:"revenue"`
 	RevenueTotal Line   `json:"revenueTotal"`
 }
@@ -44,6 +48,7 @@ type Line struct {
 	Stage    string         `json:"stage,omitempty"`
 	Owner    hearth.Account `json:"owner,omitempty"` // whose code it is, if another's
 	Hour     Hour           `json:"hour,omitempty"`
+	Currency string         `json:"currency,omitempty"` // if it is not the bill's
 
 	Calls              int64   `json:"calls"`
 	Errors             int64   `json:"errors"`
@@ -63,6 +68,7 @@ type name struct {
 	account, owner       hearth.Account
 	function, api, stage string
 	hour                 Hour
+	currency             string
 }
 
 func (l *Line) add(u *hearth.Metered, p Prices, markup float64) {
@@ -88,6 +94,17 @@ var groupings = map[string]func(Key) name{
 	"account":  func(k Key) name { return name{account: k.Account} },
 }
 
+// asRevenue names lines as the owner of the code may see them, and tells the
+// owners apart where there are several.
+func asRevenue(group func(Key) name) func(Key) name {
+	return func(k Key) name {
+		k.Function = k.OwnerFunction
+		n := group(k)
+		n.owner = k.Owner
+		return n
+	}
+}
+
 var monthForm = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])$`)
 
 // Bill makes a bill of everything that was used until now. Errors:
@@ -106,13 +123,13 @@ func (m *Meter) Bill(ctx context.Context, q Query) (*Bill, error) {
 	if err := m.Flush(ctx); err != nil {
 		return nil, err
 	}
-	b := &Bill{Account: q.Account, Month: q.Month, By: q.By, At: now, Currency: m.prices.at(hourOf(now)).Currency}
+	b := &Bill{Account: q.Account, Month: q.Month, By: q.By, At: now, Currency: m.prices.currency(min(hourOf(now), lastOf(q.Month)))}
 	err := m.cfg.Store.View(ctx, func(r store.Reader) (err error) {
-		if b.Lines, b.Total, err = m.lines(r, bucket, q, group); err != nil {
+		if b.Lines, b.Total, err = m.lines(r, bucket, b, group); err != nil {
 			return err
 		}
 		// Seen by the owner of the code: the lines are the callers'.
-		b.Revenue, b.RevenueTotal, err = m.lines(r, revenueBucket, q, group)
+		b.Revenue, b.RevenueTotal, err = m.lines(r, revenueBucket, b, asRevenue(group))
 		return err
 	})
 	if err != nil {
@@ -160,17 +177,17 @@ func (m *Meter) Month(ctx context.Context, account hearth.Account, wanted func(*
 }
 
 // lines adds up records.
-func (m *Meter) lines(r store.Reader, bucket string, q Query, group func(Key) name) (lines []Line, total Line, err error) {
+func (m *Meter) lines(r store.Reader, bucket string, b *Bill, group func(Key) name) (lines []Line, total Line, err error) {
 	prefix := ""
-	if q.Account != "" {
-		prefix = string(q.Account) + "/" + q.Month + "-"
+	if b.Account != "" {
+		prefix = string(b.Account) + "/" + b.Month + "-"
 	}
 	found := map[name]*Line{}
 	for rec, err := range r.Scan(bucket, prefix, "") {
 		if err != nil {
 			return nil, total, err
 		}
-		if prefix == "" && !strings.HasPrefix(string(hourIn(rec.Key)), q.Month+"-") {
+		if prefix == "" && !strings.HasPrefix(string(hourIn(rec.Key)), b.Month+"-") {
 			continue
 		}
 		row, err := decodeRow(rec.Key, rec.Value)
@@ -182,12 +199,18 @@ func (m *Meter) lines(r store.Reader, bucket string, q Query, group func(Key) na
 			prices = Prices{} // nobody pays
 		}
 		n := group(row.Key)
+		if c := m.prices.currency(row.Hour); c != b.Currency && prices.any() {
+			n.currency = c
+		}
 		l := found[n]
 		if l == nil {
-			l = &Line{Account: n.account, Function: n.function, API: n.api, Stage: n.stage, Owner: n.owner, Hour: n.hour}
+			l = &Line{Account: n.account, Function: n.function, API: n.api, Stage: n.stage, Owner: n.owner, Hour: n.hour, Currency: n.currency}
 			found[n] = l
 		}
 		l.add(&row.Used, prices, row.Markup)
+		if n.currency != "" {
+			prices = Prices{} // amounts of another currency do not add up with these
+		}
 		total.add(&row.Used, prices, row.Markup)
 	}
 	lines = make([]Line, 0, len(found))
@@ -196,7 +219,7 @@ func (m *Meter) lines(r store.Reader, bucket string, q Query, group func(Key) na
 	}
 	slices.SortFunc(lines, func(a, b Line) int {
 		return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Hour, b.Hour), cmp.Compare(a.API, b.API),
-			cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Function, b.Function), cmp.Compare(a.Owner, b.Owner))
+			cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Function, b.Function), cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Currency, b.Currency))
 	})
 	return lines, total, nil
 }

@@ -54,6 +54,9 @@ type Key struct {
 	// that account asks for each run on top, as a share of its price.
 	Owner  hearth.Account `json:"owner,omitempty"`
 	Markup float64        `json:"markup,omitempty"`
+	// OwnerFunction is what the owner calls it: Function is the caller's own name,
+	// which is none of the owner's business.
+	OwnerFunction string `json:"ownerFunction,omitempty"`
 	// API and Stage are those of the task API that it was called through, "" if
 	// through none.
 	API   string `json:"api,omitempty"`
@@ -138,7 +141,7 @@ func keyOf(f *hearth.Function) Key {
 	}
 	k := Key{Account: f.Account, Function: f.Name}
 	if s := f.Shared; s != nil {
-		k.Owner, k.Markup, k.API, k.Stage = s.Owner, s.Markup, s.API, s.Stage
+		k.Owner, k.OwnerFunction, k.Markup, k.API, k.Stage = s.Owner, s.OwnerFunction, s.Markup, s.API, s.Stage
 	}
 	return k
 }

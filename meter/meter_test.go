@@ -310,3 +310,78 @@ func FuzzDecodeRow(f *testing.F) {
 		}
 	})
 }
+
+// What the caller calls it is none of the owner's business; what the owner calls
+// it is what its revenue comes from.
+func TestRevenueIsOfTheOwnersFunctionsAndShowsNoNameOfTheCallers(t *testing.T) {
+	c := clock.NewFake(evening)
+	m := open(t, &storetest.Memory{}, c)
+	if err := m.SetPrices(t.Context(), Prices{CPUSecond: 1}); err != nil {
+		t.Fatal(err)
+	}
+	run := func(owner hearth.Account, theirs, ours string) {
+		f := fn(alice, ours)
+		f.Shared = &hearth.Shared{Owner: owner, OwnerFunction: theirs, Markup: 0.5}
+		m.Used(f, &hearth.Metered{Calls: 1, CPU: time.Second})
+	}
+	const carol hearth.Account = "777788889999"
+	run(bob, "resize", "takeover-of-dan")
+	run(bob, "resize", "small")
+	run(bob, "exif", "small") // the name was given to another function
+	run(carol, "exif", "other")
+	for _, by := range []string{"function", "api", "hour", "account"} {
+		b := bill(t, m, Query{Account: bob, By: by})
+		if text := fmt.Sprintf("%+v", b); strings.Contains(text, "takeover") || strings.Contains(text, "small") {
+			t.Errorf("by %s the owner is told %s", by, text)
+		}
+		if b.RevenueTotal.Calls != 3 || b.RevenueTotal.Cost != 1.5 {
+			t.Errorf("by %s: %+v", by, b.RevenueTotal)
+		}
+	}
+	b := bill(t, m, Query{Account: bob})
+	if len(b.Revenue) != 2 || b.Revenue[0].Function != "exif" || b.Revenue[1].Function != "resize" || b.Revenue[1].Calls != 2 || b.Revenue[1].Cost != 1 {
+		t.Errorf("by function: %+v", b.Revenue)
+	}
+	if b := bill(t, m, Query{Account: alice}); len(b.Lines) != 3 || b.Lines[2].Function != "takeover-of-dan" {
+		t.Errorf("the caller's: %+v", b.Lines)
+	}
+	// The operator sees to whom it comes.
+	if b := bill(t, m, Query{By: "account"}); len(b.Revenue) != 2 || b.Revenue[0].Owner != bob || b.Revenue[0].Cost != 1.5 || b.Revenue[1].Owner != carol || b.Revenue[1].Cost != 0.5 {
+		t.Errorf("the operator's: %+v", b.Revenue)
+	}
+}
+
+func TestAmountsOfTwoCurrenciesAreNotAddedUpNorRenamed(t *testing.T) {
+	c := clock.NewFake(time.Date(2026, 11, 30, 22, 30, 0, 0, time.UTC))
+	m := open(t, &storetest.Memory{}, c)
+	set := func(p Prices) {
+		t.Helper()
+		if err := m.SetPrices(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	use := &hearth.Metered{Calls: 1, CPU: time.Second}
+	set(Prices{Currency: "EUR", CPUSecond: 2})
+	m.Used(fn(alice, "f"), use)
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Advance(time.Hour)
+	set(Prices{Currency: "USD", CPUSecond: 3})
+	m.Used(fn(alice, "f"), use)
+	b := bill(t, m, Query{Account: alice})
+	if b.Currency != "USD" || b.Total.Calls != 2 || b.Total.Cost != 3 || len(b.Lines) != 2 ||
+		b.Lines[0].Currency != "" || b.Lines[0].Cost != 3 || b.Lines[1].Currency != "EUR" || b.Lines[1].Cost != 2 {
+		t.Errorf("of both: %+v", b)
+	}
+	// Prices of the next month do not rename what this one has cost.
+	c.Advance(time.Hour)
+	set(Prices{Currency: "GBP", CPUSecond: 5})
+	m.Used(fn(alice, "f"), use)
+	if b := bill(t, m, Query{Account: alice, Month: "2026-11"}); b.Currency != "USD" || b.Total.Cost != 3 {
+		t.Errorf("of the month before: %+v", b)
+	}
+	if b := bill(t, m, Query{Account: alice}); b.Month != "2026-12" || b.Currency != "GBP" || b.Total.Cost != 5 || len(b.Lines) != 1 {
+		t.Errorf("of the month: %+v", b)
+	}
+}

@@ -33,6 +33,12 @@ func (p Prices) Of(u *hearth.Metered) float64 {
 	return p.CPUSecond*u.CPU.Seconds() + p.GiBSecond*u.Allotted/1024 + p.NetworkGB*float64(u.NetworkIn+u.NetworkOut)/1e9 + p.Call*float64(u.Calls)
 }
 
+// any reports whether anything costs anything.
+func (p Prices) any() bool {
+	p.From, p.Currency = "", ""
+	return p != Prices{}
+}
+
 // check tells what is wrong with prices.
 func (p Prices) check() error {
 	for _, f := range []struct {
@@ -98,6 +104,19 @@ func (p *priceLists) at(h Hour) Prices {
 		}
 	}
 	return Prices{}
+}
+
+// currency is what an hour's amounts are in: prices that name none are in that of
+// those before.
+func (p *priceLists) currency(h Hour) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range slices.Backward(p.lists) {
+		if l.From <= h && l.Currency != "" {
+			return l.Currency
+		}
+	}
+	return ""
 }
 
 func (p *priceLists) all() []Prices {

@@ -13,8 +13,8 @@ import (
 // The records: one for each Key. Those of the same account and month follow one
 // another. Of shared runs there is a second one where the owner looks.
 const (
-	bucket        = "meter"         // ACCOUNT/HOUR/FUNCTION/OWNER/MARKUP/API/STAGE
-	revenueBucket = "meter.revenue" // OWNER/HOUR/ACCOUNT/FUNCTION/MARKUP/API/STAGE
+	bucket        = "meter"         // ACCOUNT/HOUR/FUNCTION/OWNER/MARKUP/API/STAGE/OWNERFUNCTION
+	revenueBucket = "meter.revenue" // OWNER/HOUR/ACCOUNT/FUNCTION/MARKUP/API/STAGE/OWNERFUNCTION
 )
 
 // rowVersion is that of the records' form. A later form reads this one.
@@ -38,6 +38,10 @@ const hourForm = "2006-01-02T15"
 
 func hourOf(t time.Time) Hour { return Hour(t.UTC().Format(hourForm)) }
 
+// lastOf is a month's last hour, or an hour that sorts after it and before the
+// next month.
+func lastOf(month string) Hour { return Hour(month + "-31T23") }
+
 func (h Hour) day() string { return string(h)[:min(len(h), len("2006-01-02"))] }
 
 // hourIn is the hour in a record's key.
@@ -48,7 +52,11 @@ func hourIn(record string) Hour {
 }
 
 func (k Key) rest() string {
-	return strconv.FormatFloat(k.Markup, 'g', -1, 64) + "/" + k.API + "/" + k.Stage
+	rest := strconv.FormatFloat(k.Markup, 'g', -1, 64) + "/" + k.API + "/" + k.Stage
+	if k.OwnerFunction != "" {
+		rest += "/" + k.OwnerFunction
+	}
+	return rest
 }
 
 func (k Key) record() string {

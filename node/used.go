@@ -37,6 +37,7 @@ type tally struct {
 type usedKey struct {
 	account, owner              hearth.Account
 	function, api, stage, offer string
+	ownerFunction               string
 	markup                      float64
 }
 
@@ -50,7 +51,7 @@ func (r *Records) Used(f *hearth.Function, u *hearth.Metered) {
 		k = usedKey{account: f.Account, function: f.Name}
 		by = &usedBy{Account: f.Account, Name: f.Name, Shared: f.Shared}
 		if s := f.Shared; s != nil {
-			k.owner, k.markup, k.api, k.stage, k.offer = s.Owner, s.Markup, s.API, s.Stage, s.Offer
+			k.owner, k.ownerFunction, k.markup, k.api, k.stage, k.offer = s.Owner, s.OwnerFunction, s.Markup, s.API, s.Stage, s.Offer
 		}
 	}
 	r.mu.Lock()

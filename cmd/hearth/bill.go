@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -146,9 +148,23 @@ func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 // lineNames are the columns that tell the lines of a bill apart.
 func lineNames(b *meter.Bill) []string {
-	names := map[string][]string{"function": {"FUNCTION"}, "api": {"API", "STAGE"}, "hour": {"HOUR"}}[b.By]
+	names := map[string][]string{"function": {"FUNCTION"}, "api": {"OWNER", "API", "STAGE"}, "hour": {"HOUR"}}[b.By]
 	if b.Account == "" || b.By == "account" {
 		names = append([]string{"ACCOUNT"}, names...)
+	}
+	return names
+}
+
+// revenueNames are those of what others have run. Whose code it was goes without
+// saying in an account's own bill.
+func revenueNames(b *meter.Bill) []string {
+	names := slices.DeleteFunc(lineNames(b), func(n string) bool { return n == "ACCOUNT" || n == "OWNER" })
+	if b.By == "function" {
+		names = []string{"ITS FUNCTION"}
+	}
+	names = append([]string{"ACCOUNT"}, names...)
+	if b.Account == "" {
+		names = append([]string{"OWNER"}, names...)
 	}
 	return names
 }
@@ -157,6 +173,10 @@ func lineName(l *meter.Line, column string) string {
 	switch column {
 	case "ACCOUNT":
 		return string(l.Account)
+	case "OWNER":
+		return string(l.Owner)
+	case "ITS FUNCTION":
+		return l.Function
 	case "FUNCTION":
 		if l.Owner != "" {
 			return l.Function + " (of " + string(l.Owner) + ")"
@@ -182,7 +202,7 @@ func (a *app) printBill(b *meter.Bill) {
 		row := func(named []string, l *meter.Line) {
 			t.add(append(named, strconv.FormatInt(l.Calls, 10), strconv.FormatInt(l.Errors, 10), strconv.FormatInt(l.Starts, 10),
 				fmt.Sprintf("%.3f", l.CPUSeconds), fmt.Sprintf("%.3f", l.AllottedMiBSeconds/1024), fmt.Sprintf("%.3f", l.HeldMiBSeconds/1024),
-				strconv.FormatInt(l.NetworkInBytes, 10), strconv.FormatInt(l.NetworkOutBytes, 10), fmt.Sprintf("%.6f", l.Cost))...)
+				strconv.FormatInt(l.NetworkInBytes, 10), strconv.FormatInt(l.NetworkOutBytes, 10), strings.TrimSpace(fmt.Sprintf("%.6f %s", l.Cost, l.Currency)))...)
 		}
 		for _, l := range lines {
 			var named []string
@@ -198,12 +218,8 @@ func (a *app) printBill(b *meter.Bill) {
 	}
 	print(b.Lines, b.Total, lineNames(b), cost)
 	if len(b.Revenue) > 0 {
-		names := lineNames(b)
-		if names[0] != "ACCOUNT" {
-			names = append([]string{"ACCOUNT"}, names...)
-		}
 		fmt.Fprintln(a.out, "\nRevenue: what other accounts have run of this one's code, at their expense")
-		print(b.Revenue, b.RevenueTotal, names, strings.TrimSpace("REVENUE "+b.Currency))
+		print(b.Revenue, b.RevenueTotal, revenueNames(b), strings.TrimSpace("REVENUE "+b.Currency))
 	}
 	if b.Currency == "" && b.Total.Cost == 0 {
 		a.say("No prices are set: see hearth bill prices --help.")
@@ -224,7 +240,7 @@ func writeBill(w io.Writer, b *meter.Bill) error {
 			rows = append(rows, []string{s.name, b.Month, string(l.Account), l.Function, string(l.Owner), l.API, l.Stage, string(l.Hour),
 				strconv.FormatInt(l.Calls, 10), strconv.FormatInt(l.Errors, 10), strconv.FormatInt(l.Starts, 10), number(l.BusySeconds),
 				number(l.CPUSeconds), number(l.AllottedMiBSeconds), number(l.HeldMiBSeconds),
-				strconv.FormatInt(l.NetworkInBytes, 10), strconv.FormatInt(l.NetworkOutBytes, 10), number(l.Cost), number(l.Markup), b.Currency})
+				strconv.FormatInt(l.NetworkInBytes, 10), strconv.FormatInt(l.NetworkOutBytes, 10), number(l.Cost), number(l.Markup), cmp.Or(l.Currency, b.Currency)})
 		}
 	}
 	return out.WriteAll(rows)
