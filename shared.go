@@ -137,6 +137,8 @@ type SharedAlias struct {
 	MemoryMiB      int           `json:"memoryMiB,omitempty"`      // 0 is the function's own
 	TimeoutSeconds int           `json:"timeoutSeconds,omitempty"` // 0 is the function's own
 	Network        NetworkPolicy `json:"network"`
+	// Markup is the most that the account has agreed to; nil is any.
+	Markup *float64 `json:"markup,omitempty"`
 	// Set are the names of the parameters that were set.
 	Set     []string  `json:"set,omitempty"`
 	Created time.Time `json:"created"`

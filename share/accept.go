@@ -30,6 +30,10 @@ type Acceptance struct {
 	// Network is what the run may reach; nil is what the offer says that it
 	// needs, and nothing if it says nothing.
 	Network *hearth.NetworkPolicy `json:"network,omitempty"`
+	// Markup is the most that is agreed to of what the offer asks on top of what a
+	// run costs; nil is what it asks of a new alias, and of one that there is what
+	// was agreed to.
+	Markup *float64 `json:"markup,omitempty"`
 	// Parameters are set by name. Of an alias that there is, those that are not
 	// named stay as they are, and nil takes one away.
 	Parameters map[string]*string `json:"parameters,omitempty"`
@@ -46,6 +50,7 @@ type record struct {
 	MemoryMiB      int                  `json:"memoryMiB,omitempty"`
 	TimeoutSeconds int                  `json:"timeoutSeconds,omitempty"`
 	Network        hearth.NetworkPolicy `json:"network"`
+	Markup         *float64             `json:"markup,omitempty"` // agreed to; nil, which older records have, is any
 	Set            []string             `json:"set,omitempty"`
 	Sealed         []byte               `json:"sealed,omitempty"` // the parameters' values, by name
 	Created        time.Time            `json:"created"`
@@ -152,6 +157,17 @@ func (s *Shares) recordOf(account hearth.Account, was *record, o *hearth.Offer, 
 	default:
 		r.Network = hearth.NetworkPolicy{Allow: o.Reaches}
 	}
+	switch {
+	case want.Markup != nil:
+		if !(*want.Markup >= 0 && *want.Markup <= maxMarkup) {
+			return nil, invalid("markup: it is a share of what a run costs, from 0 to %d; 0.25 is a quarter more.", maxMarkup)
+		}
+		r.Markup = want.Markup
+	case was != nil:
+		r.Markup = was.Markup
+	default:
+		r.Markup = new(o.Markup)
+	}
 	if name := Undeclared(o.Parameters, want.Parameters); name != "" {
 		return nil, invalid("parameters: the offer has no %s; it has %s.", name, Names(o.Parameters))
 	}
@@ -202,6 +218,9 @@ func unmet(r *record, o *hearth.Offer) *hearth.Error {
 	if t := r.TimeoutSeconds; t != 0 && (t < max(o.MinTimeoutSeconds, 1) || o.MaxTimeoutSeconds == 0 || t > o.MaxTimeoutSeconds) {
 		return refuse("The offer does not allow a timeout of %d seconds; %s.", t, bounds(o.MinTimeoutSeconds, o.MaxTimeoutSeconds, 1, "seconds"))
 	}
+	if r.Markup != nil && o.Markup > *r.Markup { // an owner does not raise what others pay on its own
+		return refuse("The offer asks for a markup of %v, and %v is agreed to. To agree: hearth shared-alias update %s --markup %v", o.Markup, *r.Markup, r.Name, o.Markup)
+	}
 	return nil
 }
 
@@ -250,7 +269,7 @@ func (s *Shares) Alias(account hearth.Account, name string) (*hearth.SharedAlias
 	r := t.record
 	view := &hearth.SharedAlias{
 		Account: account, Name: name, ARN: s.arn(a.key), Offer: r.Offer, Owner: r.Owner, Version: r.Version, Description: r.Description,
-		MemoryMiB: r.MemoryMiB, TimeoutSeconds: r.TimeoutSeconds, Network: r.Network, Set: r.Set, Created: r.Created, Updated: r.Updated,
+		MemoryMiB: r.MemoryMiB, TimeoutSeconds: r.TimeoutSeconds, Network: r.Network, Markup: r.Markup, Set: r.Set, Created: r.Created, Updated: r.Updated,
 		Status: "active",
 	}
 	if err := s.refusal(t); err != nil {

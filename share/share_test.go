@@ -2,6 +2,7 @@ package share
 
 import (
 	"encoding/json"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -122,6 +123,67 @@ func TestWhatARunMayReachIsTheCallersChoice(t *testing.T) {
 		if got := w.resolve(a).Shared.Network; got.Open || !slices.Equal(got.Allow, want) {
 			t.Errorf("%s lets it reach %+v", a, got)
 		}
+	}
+}
+
+// What a run costs is agreed by both: an owner who asks for more is not paid more,
+// nor is its code run, until the caller says so.
+func TestAnOwnerCannotRaiseWhatACallerPays(t *testing.T) {
+	w := newWorld(t)
+	o := w.offer(func(o *hearth.Offer) { o.Markup = 0.2 })
+	w.accept(a1, o, "k1")
+	f := w.resolve(a1)
+	if f.Shared.Markup != 0.2 {
+		t.Fatalf("%+v", f.Shared)
+	}
+	ask := func(markup float64) {
+		t.Helper()
+		o := *o
+		o.Markup = markup
+		if _, err := w.Offer(t.Context(), owner, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(99)
+	refused := func(what string, err error) {
+		t.Helper()
+		if hearth.KindOf(err) != hearth.AccessDenied || !strings.Contains(err.Error(), "a markup of 99, and 0.2 is agreed to") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err := w.Resolve(t.Context(), a1, "mine", "")
+	refused("a call", err)
+	refused("a call that was on its way", w.Enter(t.Context(), &hearth.Invocation{Function: f}))
+	if a, err := w.Alias(a1, "mine"); err != nil || *a.Markup != 0.2 || !strings.Contains(a.Status, "hearth shared-alias update mine --markup 99") {
+		t.Errorf("%+v, %v", a, err)
+	}
+	// Whoever has seen another price than it is now does not accept that one.
+	key, seen := "k2", 0.2
+	if _, err := w.Accept(t.Context(), a2, Acceptance{Name: "mine", Offer: o.ID, Markup: &seen, Parameters: map[string]*string{"KEY": &key}}); hearth.KindOf(err) != hearth.InvalidParameter {
+		t.Errorf("accepted: %v", err)
+	}
+	agreed := 99.5
+	if _, err := w.Accept(t.Context(), a1, Acceptance{Name: "mine", Markup: &agreed}); err != nil {
+		t.Fatal(err)
+	}
+	if f := w.resolve(a1); f.Shared.Markup != 99 {
+		t.Errorf("once it is agreed to: %+v", f.Shared)
+	}
+	ask(0.1)
+	if f := w.resolve(a1); f.Shared.Markup != 0.1 {
+		t.Errorf("less is asked: %+v", f.Shared)
+	}
+	for _, m := range []float64{-1, 101, math.NaN()} {
+		if _, err := w.Accept(t.Context(), a1, Acceptance{Name: "mine", Markup: &m}); hearth.KindOf(err) != hearth.InvalidParameter {
+			t.Errorf("%v: %v", m, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	if a, err := w.Alias(a1, "mine"); err != nil || *a.Markup != 99.5 {
+		t.Errorf("after a start: %+v, %v", a, err)
 	}
 }
 

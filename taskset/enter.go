@@ -122,12 +122,39 @@ func secretOf(ctx context.Context, inv *hearth.Invocation) string {
 		return ""
 	}
 	var c struct {
-		Custom map[string]string `json:"custom"`
+		Custom map[string]any `json:"custom"`
 	}
 	if json.Unmarshal([]byte(inv.ClientContext), &c) != nil {
 		return ""
 	}
-	return c.Custom[contextKey]
+	secret, _ := c.Custom[contextKey].(string)
+	return secret
+}
+
+// withoutSecret is a client context without an API key's secret, by which the
+// owner, whose code reads the context, could call at the subscriber's expense.
+func withoutSecret(context string) (string, error) {
+	if !strings.Contains(context, contextKey) {
+		return context, nil
+	}
+	var outer map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(context), &outer); err != nil {
+		return "", err
+	}
+	for name, part := range outer {
+		var custom map[string]json.RawMessage
+		if !strings.EqualFold(name, "custom") || json.Unmarshal(part, &custom) != nil {
+			continue
+		}
+		delete(custom, contextKey)
+		part, err := json.Marshal(custom)
+		if err != nil {
+			return "", err
+		}
+		outer[name] = part
+	}
+	b, err := json.Marshal(outer)
+	return string(b), err
 }
 
 // withKey is the subscription that a key is of, and the key; nil is none.
@@ -154,7 +181,8 @@ func (u *sub) find(secret string) *Key {
 // it: with what Resolve says now, AccessDenied without a key where one is needed
 // or with one that is none, and TooManyRequests beyond the quotas. It sets
 // inv.Function to what the set has now. A call that is let in runs to its end,
-// whatever changes meanwhile; then Leave is to follow, once.
+// whatever changes meanwhile; then Leave is to follow, once. A key in the client
+// context is taken out of it.
 func (s *Sets) Enter(ctx context.Context, inv *hearth.Invocation) error {
 	for range 16 {
 		x := inv.Function
@@ -172,6 +200,10 @@ func (s *Sets) Enter(ctx context.Context, inv *hearth.Invocation) error {
 		if err != nil {
 			return err
 		}
+		shown, err := withoutSecret(inv.ClientContext)
+		if err != nil {
+			return hearth.Errorf(hearth.InvalidContent, "The client context is no JSON object.")
+		}
 		l := u.live
 		l.mu.Lock()
 		if s.state.Load() != st {
@@ -184,7 +216,7 @@ func (s *Sets) Enter(ctx context.Context, inv *hearth.Invocation) error {
 			return err
 		}
 		s.saver.Soon()
-		inv.Function = fresh
+		inv.Function, inv.ClientContext = fresh, shown
 		return nil
 	}
 	return hearth.Errorf(hearth.TooManyRequests, "The task API %s is being changed again and again: try again.", inv.Function.Shared.API)

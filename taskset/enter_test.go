@@ -103,6 +103,25 @@ func TestQuotasOfSubscriptionsAndKeys(t *testing.T) {
 	if err := h.Enter(ctx, inContext); hearth.KindOf(err) != hearth.TooManyRequests {
 		t.Errorf("the key in the client context: %v", err)
 	}
+	// The owner's code reads the context. It has what the caller says there, and not
+	// by what it could call at the caller's expense.
+	for in, out := range map[string]string{
+		`{"client":{"id":"x-api-key"},"custom":{"n":1.50,"x-api-key":"SECRET"}}`: `{"client":{"id":"x-api-key"},"custom":{"n":1.50}}`,
+		`{"CUSTOM":{"x-api-key":"SECRET"}}`:                                      `{"CUSTOM":{}}`,
+	} {
+		_, secret, err := h.MakeKey(ctx, bob, "img", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		inv := &hearth.Invocation{Function: f, ClientContext: strings.ReplaceAll(in, "SECRET", secret)}
+		if err := h.Enter(ctx, inv); err != nil {
+			t.Fatalf("%s: %v", in, err)
+		}
+		h.Leave(inv)
+		if inv.ClientContext != out {
+			t.Errorf("of %s the owner's code sees %s", in, inv.ClientContext)
+		}
+	}
 	if err := h.DeleteKey(ctx, bob, "img", k.ID); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package taskset
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -62,19 +63,27 @@ func (s *Sets) life(id string) *live {
 // refusal is why a subscription's calls are refused, or nil.
 func (u *sub) refusal() error {
 	deny := func(why string) error {
-		return hearth.Errorf(hearth.AccessDenied, "The task API %s of the account %s %s.", u.API, u.Owner, why)
+		return hearth.Errorf(hearth.AccessDenied, "The task API %s of the account %s %s", u.API, u.Owner, why)
 	}
 	switch {
 	case u.api == nil:
-		return deny("has been deleted")
+		return deny("has been deleted.")
 	case slices.Contains(u.api.Except, u.Account):
-		return deny("has been withdrawn from this account by its owner")
+		return deny("has been withdrawn from this account by its owner.")
 	case u.Status == Pending:
-		return deny("waits for its owner's approval")
+		return deny("waits for its owner's approval.")
 	case u.Status != Active:
-		return deny("has been denied to this account by its owner")
+		return deny("has been denied to this account by its owner.")
+	case u.raised():
+		return deny(fmt.Sprintf("asks for a markup of %v, and %v is agreed to. To agree: hearth tasks subscribe %s/%s --as %s --markup %v", u.api.Markup, *u.Markup, u.Owner, u.API, u.Alias, u.api.Markup))
 	}
 	return nil
+}
+
+// raised reports whether the owner asks for more than the subscriber has agreed
+// to, which is not to be paid without knowing.
+func (u *sub) raised() bool {
+	return u.api != nil && u.Markup != nil && u.api.Markup > *u.Markup
 }
 
 // Resolve implements hearth.Functions: for ALIAS--TASK of a subscription it

@@ -41,6 +41,9 @@ type TaskWish struct {
 	// now, whatever there was.
 	Network   *hearth.NetworkPolicy `json:"network,omitempty"`
 	AsOffered bool                  `json:"asOffered,omitempty"`
+	// Markup is the most that is agreed to of what the API asks on top of what a
+	// run costs. nil leaves it, or of a new subscription is what the API asks.
+	Markup *float64 `json:"markup,omitempty"`
 	// Parameters are set by name. Those that are not named stay as they are, and
 	// nil takes one away.
 	Parameters map[string]*string `json:"parameters,omitempty"`
@@ -84,6 +87,10 @@ func (s *Sets) Subscribe(ctx context.Context, account, owner hearth.Account, nam
 		return nil, hearth.Errorf(hearth.NotFound, "There is no task API %q of the account %s.", name, owner)
 	case slices.Contains(a.Except, account):
 		return nil, hearth.Errorf(hearth.AccessDenied, "The account %s has withdrawn access to the API %s: ask its people.", owner, name)
+	case want.Markup != nil && !(*want.Markup >= 0 && *want.Markup <= maxMarkup):
+		return nil, invalid("markup: %v is not from 0 to %d.", *want.Markup, maxMarkup)
+	case want.Markup != nil && *want.Markup < a.Markup:
+		return nil, invalid("markup: the API %s asks for %v, which is more than %v.", name, a.Markup, *want.Markup)
 	}
 	mine := 0
 	for _, u := range st.subs {
@@ -121,6 +128,12 @@ func (s *Sets) Subscribe(ctx context.Context, account, owner hearth.Account, nam
 		case was == nil, want.AsOffered, r.Network == nil && len(want.Parameters) > 0:
 			// What the owner says later does not let secrets out.
 			r.Network = &hearth.NetworkPolicy{Allow: a.Reaches}
+		}
+		switch {
+		case want.Markup != nil:
+			r.Markup = want.Markup
+		case was == nil:
+			r.Markup = new(a.Markup)
 		}
 		r.Updated = s.now()
 		return r, s.setParameters(r, a, want.Parameters)
@@ -332,7 +345,11 @@ func (s *Sets) Claimed(account hearth.Account, name string) bool {
 // without the keys' hashes and what its parameters are set to.
 func (u *sub) shown() *Subscription {
 	r := *u.Subscription
-	if r.Status == Active && u.refused != nil {
+	switch {
+	case r.Status != Active || u.refused == nil:
+	case u.raised():
+		r.Status = Raised
+	default:
 		r.Status = Withdrawn
 	}
 	r.Sealed, r.Values = nil, ""

@@ -2,6 +2,7 @@ package taskset
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hearth-faas/hearth"
@@ -104,5 +105,56 @@ func TestAccessIsAskedForApprovedDeniedAndWithdrawn(t *testing.T) {
 		if s.Alias != "" || s.Keys != nil || s.Network != nil {
 			t.Errorf("the owner sees %+v", s)
 		}
+	}
+}
+
+// An owner who asks for more than was agreed to is not paid more, nor is its code
+// run, until the subscriber says so.
+func TestAnOwnerCannotRaiseWhatASubscriberPays(t *testing.T) {
+	h := newHarness(t)
+	ctx := t.Context()
+	h.img(Settings{Open: true, Markup: 0.2})
+	if r := h.subscribe(alice); r.Markup == nil || *r.Markup != 0.2 {
+		t.Fatalf("%+v", r)
+	}
+	was := h.want("", alice, "img--thumb")
+	ask := func(markup float64) {
+		t.Helper()
+		if _, err := h.Configure(ctx, owner, "img", Settings{Open: true, Markup: markup}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(50)
+	_, err := h.Resolve(ctx, alice, "img--thumb", "")
+	if hearth.KindOf(err) != hearth.AccessDenied || !strings.Contains(err.Error(), "hearth tasks subscribe 000000000000/img --as img --markup 50") {
+		t.Errorf("a call: %v", err)
+	}
+	if err := h.Enter(ctx, &hearth.Invocation{Function: was}); hearth.KindOf(err) != hearth.AccessDenied {
+		t.Errorf("one that was resolved before: %v", err)
+	}
+	if r, _ := h.Subscription(alice, "img"); r.Status != Raised {
+		t.Errorf("%+v", r)
+	}
+	agree := func(a hearth.Account, markup float64) error {
+		return errorOf(h.Subscribe(ctx, a, owner, "img", "", TaskWish{Markup: &markup}))
+	}
+	for _, m := range []float64{0.3, -1, 101} { // 0.3 was what it asked when the subscriber looked
+		if err := agree(bob, m); hearth.KindOf(err) != hearth.InvalidParameter {
+			t.Errorf("%v: %v", m, err)
+		}
+	}
+	if err := agree(alice, 60); err != nil {
+		t.Fatal(err)
+	}
+	if f := h.want("", alice, "img--thumb"); f.Shared.Markup != 50 {
+		t.Errorf("once it is agreed to: %+v", f.Shared)
+	}
+	ask(0.1)
+	h.reopen()
+	if f := h.want("", alice, "img--thumb"); f.Shared.Markup != 0.1 {
+		t.Errorf("less is asked: %+v", f.Shared)
+	}
+	if r, _ := h.Subscription(alice, "img"); r.Status != Active || *r.Markup != 60 {
+		t.Errorf("%+v", r)
 	}
 }

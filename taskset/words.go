@@ -94,6 +94,7 @@ const (
 	Active    Status = "active"    // it may be used
 	Denied    Status = "denied"    // the owner has said no
 	Withdrawn Status = "withdrawn" // the owner has taken it back, or the API is gone
+	Raised    Status = "raised"    // the owner asks for more than the subscriber has agreed to; shown, and not kept
 )
 
 // Subscription is an account's access to an API: names of its own for all
@@ -114,7 +115,10 @@ type Subscription struct {
 	// API said that it needs when the account subscribed. nil, which older records
 	// have, is what the API says now.
 	Network *hearth.NetworkPolicy `json:"network,omitempty"`
-	Keys    []Key                 `json:"keys,omitempty"`
+	// Markup is the most that the subscriber has agreed to; nil, which older records
+	// have, is any.
+	Markup *float64 `json:"markup,omitempty"`
+	Keys   []Key    `json:"keys,omitempty"`
 
 	// Set are the names of the parameters that were set. Their values are Sealed,
 	// and are others with each Values. Neither of the two is shown.

@@ -39,9 +39,9 @@ to nobody again, and reaches of the network only what the account allows.
 				a.say("There are none. See what is offered to you with: hearth offer")
 				return nil
 			}
-			t := table{header: []string{"NAME", "OWNER", "OFFER", "VERSION", "SET", "REACHES", "STATUS"}}
+			t := table{header: []string{"NAME", "OWNER", "OFFER", "VERSION", "SET", "REACHES", "MARKUP", "STATUS"}}
 			for _, s := range list.Aliases {
-				t.add(a.bold(s.Name), string(s.Owner), s.Offer, s.Version, strings.Join(s.Set, " "), reaches(s.Network), s.Status)
+				t.add(a.bold(s.Name), string(s.Owner), s.Offer, s.Version, strings.Join(s.Set, " "), reaches(s.Network), agreed(s.Markup), s.Status)
 			}
 			t.print(a.out, a)
 			return nil
@@ -61,10 +61,30 @@ func reaches(p hearth.NetworkPolicy) string {
 	return strings.Join(p.Allow, " ")
 }
 
+// agreed is the markup that an account has agreed to.
+func agreed(markup *float64) string {
+	if markup == nil {
+		return "any"
+	}
+	return percent(*markup)
+}
+
+// markedUp is what a run costs that has no more markup than that.
+func markedUp(markup *float64) string {
+	switch {
+	case markup == nil:
+		return "what a run costs and what the owner asks on top"
+	case *markup == 0:
+		return "what a run costs"
+	}
+	return "what a run costs and at most " + strings.TrimPrefix(percent(*markup), "+") + " on top"
+}
+
 func (a *app) sharedAliasSetCmd(update bool) *cobra.Command {
 	var want share.Acceptance
 	var set, files, allow, unset []string
 	var allowAll, allowNone bool
+	var markup float64
 	cmd := &cobra.Command{
 		Use:   "create NAME OFFER",
 		Short: "Accept an offer under a name of your own",
@@ -77,7 +97,7 @@ send there, so allow no more than you trust with your parameters and events.`,
 	}
 	if update {
 		cmd.Use, cmd.Short, cmd.Args = "update NAME", "Change a shared alias, or replace its parameters", exactly(1)
-		cmd.Long = "Change what the flags say of a shared alias; the rest stays, parameters too. The\nnext call goes by it, in a new environment."
+		cmd.Long = "Change what the flags say of a shared alias; the rest stays, parameters too. The\nnext call goes by it, in a new environment. An owner who asks for more markup than\nyou have agreed to has your calls refused until you agree, with --markup."
 		cmd.Example = "  hearth shared-alias update my-archive --set-file KEY=new-key.txt"
 	}
 	cmd.Flags().StringArrayVar(&set, "set", nil, "a parameter: NAME=VALUE")
@@ -89,6 +109,7 @@ send there, so allow no more than you trust with your parameters and events.`,
 	cmd.Flags().StringVar(&want.Version, "version", "", "pin one of the offer's versions")
 	cmd.Flags().IntVar(&want.MemoryMiB, "memory", 0, "MiB, within what the offer allows")
 	cmd.Flags().IntVar(&want.TimeoutSeconds, "timeout", 0, "seconds, within what the offer allows")
+	cmd.Flags().Float64Var(&markup, "markup", 0, "the most that you agree to on top of what a run costs, as a share of it (default: what the offer asks when it is accepted)")
 	cmd.Flags().StringVar(&want.Description, "description", "", "for yourself")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := valid(cmd, btoi(len(allow) > 0)+btoi(allowAll)+btoi(allowNone) <= 1, "only one of --allow, --allow-all and --allow-nothing can hold"); err != nil {
@@ -103,6 +124,9 @@ send there, so allow no more than you trust with your parameters and events.`,
 			return err
 		}
 		want.Name, want.Parameters = args[0], values
+		if cmd.Flags().Changed("markup") {
+			want.Markup = &markup
+		}
 		if update {
 			if err := keep(cmd, r, &want); err != nil {
 				return err
@@ -126,7 +150,7 @@ send there, so allow no more than you trust with your parameters and events.`,
 			return a.printJSON(made)
 		}
 		fmt.Fprintln(a.out, made.ARN)
-		a.say("It may reach %s. Run it with: hearth invoke %s '{}'%s\nor with any client: aws lambda invoke --endpoint-url %s --function-name %s out.json", reaches(made.Network), made.Name, r.dataFlag(), r.endpoint, made.ARN)
+		a.say("It may reach %s, and costs %s. Run it with: hearth invoke %s '{}'%s\nor with any client: aws lambda invoke --endpoint-url %s --function-name %s out.json", reaches(made.Network), markedUp(made.Markup), made.Name, r.dataFlag(), r.endpoint, made.ARN)
 		return nil
 	}
 	return cmd

@@ -104,7 +104,7 @@ func (a *app) printTasks(list *control.TaskList) {
 		t.print(a.out, a)
 	}
 	if len(list.Subscriptions) > 0 {
-		t := table{header: []string{"SUBSCRIPTION", "TO", "STATUS", "CALL", "PARAMETERS", "REACHES", "CALLS THIS MONTH"}}
+		t := table{header: []string{"SUBSCRIPTION", "TO", "STATUS", "CALL", "PARAMETERS", "REACHES", "MARKUP", "CALLS THIS MONTH"}}
 		for _, s := range list.Subscriptions {
 			var calls []string
 			for _, stage := range slices.Sorted(maps.Keys(s.Names)) {
@@ -116,7 +116,7 @@ func (a *app) printTasks(list *control.TaskList) {
 			if s.Network != nil {
 				reached = reaches(*s.Network)
 			}
-			t.add(a.bold(s.Alias), string(s.Owner)+"/"+s.API, string(s.Status), strings.Join(calls, " "), subscribed(&s), reached, strconv.FormatInt(s.Used.MonthCalls, 10))
+			t.add(a.bold(s.Alias), string(s.Owner)+"/"+s.API, string(s.Status), strings.Join(calls, " "), subscribed(&s), reached, agreed(s.Markup), strconv.FormatInt(s.Used.MonthCalls, 10))
 		}
 		t.print(a.out, a)
 	}
@@ -378,12 +378,15 @@ func (a *app) tasksSubscribeCmd() *cobra.Command {
 	var alias string
 	var set, files, unset, allow []string
 	var open, none, offered bool
+	var markup float64
 	cmd := &cobra.Command{
 		Use:   "subscribe OWNER/API",
 		Short: "Ask for access to another account's task API, or change what its tasks are given",
 		Long: `Ask for access to a task API of another account: for all its tasks, in one
 operation. The tasks may reach what the owner says now that they need, or what
---allow says in its place; nothing that the owner says later widens it.
+--allow says in its place; nothing that the owner says later widens it. Nor does
+the owner raise what you pay on its own: if it asks for more markup than you have
+agreed to, calls are refused until you subscribe again with --markup.
 
 Parameters come to all tasks as environment variables. They are sealed on disk and
 shown to nobody again. Subscribing again changes what the flags say, and the rest
@@ -405,6 +408,9 @@ stays: the next call goes by it, in a new environment.`,
 				return err
 			}
 			want := taskset.TaskWish{AsOffered: offered, Parameters: values}
+			if cmd.Flags().Changed("markup") {
+				want.Markup = &markup
+			}
 			if len(allow) > 0 || open || none {
 				want.Network = &hearth.NetworkPolicy{Open: open, Allow: allow}
 			}
@@ -423,6 +429,7 @@ stays: the next call goes by it, in a new environment.`,
 			return nil
 		},
 	}
+	cmd.Flags().Float64Var(&markup, "markup", 0, "the most that you agree to on top of what a run costs, as a share of it (default: what the owner asks when you subscribe)")
 	cmd.Flags().StringVar(&alias, "as", "", "what the account calls it (default: the API's name)")
 	cmd.Flags().StringArrayVar(&set, "set", nil, "a parameter: `NAME=VALUE`")
 	cmd.Flags().StringArrayVar(&files, "set-file", nil, "a parameter from a file, or with - from the standard input: `NAME=FILE`")
