@@ -49,8 +49,8 @@ func (r *Registry) Create(ctx context.Context, c Create) (*hearth.Function, erro
 		return nil, err
 	}
 	k := key{f.Account, f.Name}
-	if r.view(k) != nil { // before the work; decided below
-		return nil, exists(f.Name)
+	if err := r.free(k); err != nil { // before the work; decided below
+		return nil, err
 	}
 	if f.PackageType == image && len(f.Layers) > 0 {
 		return nil, notForImages()
@@ -79,8 +79,8 @@ func (r *Registry) Create(ctx context.Context, c Create) (*hearth.Function, erro
 	}
 
 	defer r.locks.lock(k)()
-	if r.view(k) != nil || r.cfg.Taken != nil && r.cfg.Taken(k.account, k.name) {
-		return nil, exists(f.Name)
+	if err := r.free(k); err != nil {
+		return nil, err
 	}
 	f.State, f.StateReason, f.StateReasonCode = hearth.Pending, creating, creatingCode
 	if err := r.stamp(ctx, &f); err != nil {
@@ -97,10 +97,6 @@ func (r *Registry) Create(ctx context.Context, c Create) (*hearth.Function, erro
 		}
 	}
 	return r.committed(ctx, "Create", k, nil, v, answer)
-}
-
-func exists(name string) error {
-	return hearth.Errorf(hearth.Conflict, "Function already exist: %s", name)
 }
 
 func cmpOr(s, otherwise string) string {

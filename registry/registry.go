@@ -123,8 +123,8 @@ type Config struct {
 	// random.
 	Pick func() float64
 	// Taken tells whether a name belongs to something else, so that no function
-	// of the account can have it. It is called with the name's lock held, and must
-	// not call the Registry. nil is never.
+	// of the account can have it. It may be called with the name's lock held, and
+	// must not call the Registry. nil is never.
 	Taken func(account hearth.Account, name string) bool
 	// Borrowed tells of a taken name whether it stands for a function of another
 	// account and can have settings of its own, until GiveUp. It is called as
