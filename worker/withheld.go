@@ -16,7 +16,7 @@ import (
 
 // withheldMessage is what the caller is told of every failure that the code may
 // have worded.
-const withheldMessage = "The shared function failed. What it says of that is withheld, since it could show its code."
+const withheldMessage = "The shared function failed. What it says of that is withheld, since it could show its code: its owner can look into it by the request id."
 
 // withhold replaces what the code of another account says of its failure by its
 // type and Hearth's own words. ended says that Hearth ended the run, or saw it

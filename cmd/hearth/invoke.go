@@ -34,7 +34,7 @@ type invoked struct {
 }
 
 func (a *app) invokeCmd() *cobra.Command {
-	var tail, raw, recompute bool
+	var tail, raw, recompute, async bool
 	var qualifier, clientContext string
 	var memory int
 	cmd := &cobra.Command{
@@ -44,9 +44,11 @@ func (a *app) invokeCmd() *cobra.Command {
 
 The event is DATA, or a file's content with @FILE, or standard input with -,
 or {} if nothing is given. The answer goes to standard output; if the function
-failed, its error goes to standard error and the exit code is 3.`,
+failed, its error goes to standard error and the exit code is 3. With --async the
+event is stored and the request id printed, without waiting for the run.`,
 		Example: `  hearth invoke hello '{"name": "you"}'
   hearth invoke hello @event.json --tail
+  hearth invoke hello @event.json --async
   date | jq -R | hearth invoke hello -`,
 		Args:              between(1, 2),
 		ValidArgsFunction: a.completeFunctions,
@@ -62,9 +64,15 @@ failed, its error goes to standard error and the exit code is 3.`,
 			if err := valid(cmd, clientContext == "" || json.Valid([]byte(clientContext)), "--client-context is not JSON"); err != nil {
 				return err
 			}
+			if err := valid(cmd, !async || !tail && !raw, "--async has no log and no answer: leave out --tail and --raw"); err != nil {
+				return err
+			}
 			r, err := a.connect()
 			if err != nil {
 				return err
+			}
+			if async {
+				return a.invokeAsync(cmd.Context(), r, args[0], &lambda.InvokeInput{Qualifier: unlessZero(qualifier), Payload: event, ClientContext: encoded(clientContext)}, append(withMemory(memory), withRecompute(recompute)...)...)
 			}
 			done := a.progress("running " + args[0])
 			out, err := r.invoke(cmd.Context(), args[0], qualifier, event, clientContext, tail, append(withMemory(memory), withRecompute(recompute)...)...)
@@ -77,6 +85,7 @@ failed, its error goes to standard error and the exit code is 3.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&tail, "tail", false, "show the last 4 KiB of the log, on standard error")
+	f.BoolVar(&async, "async", false, "do not wait for it")
 	f.BoolVar(&raw, "raw", false, "send the event and print the answer byte by byte, JSON or not")
 	f.StringVar(&qualifier, "qualifier", "", "a `version` or alias")
 	f.IntVar(&memory, "memory", 0, "`MiB` of memory that this invocation is to have at least")
@@ -125,13 +134,36 @@ func (a *app) event(arg string, raw bool) ([]byte, error) {
 	return event, nil
 }
 
+// encoded is a client context as a request has it.
+func encoded(clientContext string) *string {
+	if clientContext == "" {
+		return nil
+	}
+	return aws.String(base64.StdEncoding.EncodeToString([]byte(clientContext)))
+}
+
+// invokeAsync has an event stored, and prints the request id that it runs under.
+func (a *app) invokeAsync(ctx context.Context, r *remote, name string, in *lambda.InvokeInput, options ...func(*lambda.Options)) error {
+	in.FunctionName, in.InvocationType = &name, types.InvocationTypeEvent
+	out, err := r.lambda.Invoke(ctx, in, options...)
+	if err != nil {
+		return r.failure("can't run "+name, err)
+	}
+	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
+	if a.json {
+		return a.printJSON(struct {
+			RequestID string `json:"requestId"`
+		}{id})
+	}
+	fmt.Fprintln(a.out, id)
+	a.say("It is stored, and runs. hearth explain %s%s tells its story once it has, hearth parked%s shows it if it is given up.", id, r.dataFlag(), r.dataFlag())
+	return nil
+}
+
 func (r *remote) invoke(ctx context.Context, name, qualifier string, event []byte, clientContext string, tail bool, options ...func(*lambda.Options)) (*invoked, error) {
-	in := &lambda.InvokeInput{FunctionName: &name, Payload: event, Qualifier: unlessZero(qualifier)}
+	in := &lambda.InvokeInput{FunctionName: &name, Payload: event, Qualifier: unlessZero(qualifier), ClientContext: encoded(clientContext)}
 	if tail {
 		in.LogType = types.LogTypeTail
-	}
-	if clientContext != "" {
-		in.ClientContext = aws.String(base64.StdEncoding.EncodeToString([]byte(clientContext)))
 	}
 	began := time.Now()
 	out, err := r.lambda.Invoke(ctx, in, options...)

@@ -13,7 +13,7 @@ import (
 
 func (a *app) offerCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "offer",
+		Use:   "offer [OFFER]",
 		Short: "Let other accounts run a function of yours, without seeing its code",
 		Long: `Show what the account offers others of its functions, and what others offer it.
 
@@ -23,10 +23,23 @@ an ARN of its own, with parameters of its own, and pays for it: see
 hearth shared-alias. A caller does not see the code, the owner not what a caller
 puts in or gets out.
 
+  hearth offer                        what there is
+  hearth offer OFFER                  one of them whole, with what it asks for
   hearth offer create archive --to 111122223333 --parameter KEY:secret:required
   hearth offer revoke OFFER 111122223333`,
-		Args: exactly(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: between(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				r, err := a.connect()
+				if err != nil {
+					return err
+				}
+				all, err := r.control.Offers(cmd.Context())
+				if err != nil {
+					return r.failure("can't look up the offer", err)
+				}
+				return a.printOffer(r, &all, args[0])
+			}
 			return list(cmd.Context(), a, "the offers", (*control.Client).Offers, func(r *remote, all control.Offers) error {
 				if len(all.Own)+len(all.Offered) == 0 {
 					a.say("Nothing is offered. Offer a function with: hearth offer create FUNCTION --to ACCOUNT")
@@ -41,7 +54,7 @@ puts in or gets out.
 				}
 				t.print(a.out, a)
 				if len(all.Offered) > 0 {
-					a.say("Accept one with: hearth shared-alias create NAME OFFER --set PARAMETER=VALUE%s", r.dataFlag())
+					a.say("See one whole with: hearth offer OFFER%s\nAccept one with: hearth shared-alias create NAME OFFER --set PARAMETER=VALUE%s", r.dataFlag(), r.dataFlag())
 				}
 				return nil
 			})

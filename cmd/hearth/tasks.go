@@ -180,6 +180,25 @@ func (s *taskSettings) settings() taskset.Settings {
 	return s.Settings
 }
 
+// over are the settings that there were with those that were given in their place.
+func (s *taskSettings) over(cmd *cobra.Command, was taskset.Settings) taskset.Settings {
+	now := s.settings()
+	for flag, put := range map[string]func(){
+		"open": func() { was.Open = now.Open }, "account": func() { was.Accounts = now.Accounts }, "key": func() { was.Key = now.Key },
+		"rate": func() { was.Quota.Rate = now.Quota.Rate }, "burst": func() { was.Quota.Burst = now.Quota.Burst },
+		"concurrency": func() { was.Quota.Concurrency = now.Quota.Concurrency }, "day": func() { was.Quota.Day = now.Quota.Day },
+		"month": func() { was.Quota.Month = now.Quota.Month }, "cpu-seconds": func() { was.Quota.CPUSeconds = now.Quota.CPUSeconds },
+		"key-rate": func() { was.KeyQuota.Rate = now.KeyQuota.Rate }, "key-day": func() { was.KeyQuota.Day = now.KeyQuota.Day },
+		"key-month": func() { was.KeyQuota.Month = now.KeyQuota.Month }, "markup": func() { was.Markup = now.Markup },
+		"reaches": func() { was.Reaches = now.Reaches }, "default-stage": func() { was.Stage = now.Stage },
+	} {
+		if cmd.Flags().Changed(flag) {
+			put()
+		}
+	}
+	return was
+}
+
 func (a *app) tasksCreateCmd() *cobra.Command {
 	var s taskSettings
 	var description string
@@ -202,11 +221,23 @@ func (a *app) tasksConfigureCmd() *cobra.Command {
 	var s taskSettings
 	cmd := &cobra.Command{
 		Use:   "configure NAME",
-		Short: "Replace a task API's settings: what is not given is off",
-		Args:  exactly(1),
+		Short: "Change what the flags say of a task API's settings; the rest stays",
+		Example: `  hearth tasks configure img --markup 0.3 --rate 20
+  hearth tasks configure img --key=false --reaches ''`,
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.tasksDo(cmd, "can't configure the task API", func(r *remote) (control.TaskList, error) {
-				return r.control.ChangeTasks(cmd.Context(), "configure", url.Values{"name": {args[0]}}, control.TaskSpec{Settings: s.settings()})
+				all, err := r.control.Tasks(cmd.Context())
+				if err != nil {
+					return all, err
+				}
+				spec := control.TaskSpec{Settings: s.settings()}
+				for _, api := range all.APIs {
+					if api.Name == args[0] {
+						spec.Settings = s.over(cmd, api.Settings)
+					}
+				}
+				return r.control.ChangeTasks(cmd.Context(), "configure", url.Values{"name": {args[0]}}, spec)
 			}, args[0]+" is configured")
 		},
 	}
