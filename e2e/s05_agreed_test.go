@@ -71,6 +71,9 @@ func TestS05WhatARunCostsIsAgreedByBoth(t *testing.T) {
 
 	// A key in the client context lets the caller in and is not the owner's to see.
 	key := strings.TrimSpace(a.must("tasks", "key", "create", "project-x"))
+	if out := a.must("tasks", "key"); !strings.Contains(out, "project-x") || strings.Contains(out, key) {
+		t.Errorf("the keys are %s", out)
+	}
 	out := a.must("invoke", "project-x--sign", "{}", "--client-context", `{"custom":{"x-api-key":"`+key+`","trace":"7"}}`)
 	if strings.Contains(out, key) || !strings.Contains(out, `"trace": "7"`) {
 		t.Errorf("the owner's code sees %s", out)

@@ -356,7 +356,7 @@ func (s *Sets) APIs(owner hearth.Account) (all []*API) {
 func (s *Sets) Subscribers(owner hearth.Account, name string) (all []*Subscription) {
 	for _, u := range s.state.Load().subs {
 		if u.Owner == owner && u.API == name {
-			shown := u.shown()
+			shown := s.shown(u)
 			shown.Network, shown.Keys, shown.Alias, shown.Set = nil, nil, "", nil
 			all = append(all, shown)
 		}

@@ -286,14 +286,14 @@ func (s *Sets) Subscription(account hearth.Account, alias string) (*Subscription
 	if u == nil {
 		return nil, noSubscription(alias)
 	}
-	return u.shown(), nil
+	return s.shown(u), nil
 }
 
 // Subscriptions are an account's own, by alias.
 func (s *Sets) Subscriptions(account hearth.Account) (all []*Subscription) {
 	for _, u := range s.state.Load().subs {
 		if u.Account == account {
-			all = append(all, u.shown())
+			all = append(all, s.shown(u))
 		}
 	}
 	slices.SortFunc(all, func(a, b *Subscription) int { return strings.Compare(a.Alias, b.Alias) })
@@ -343,10 +343,14 @@ func (s *Sets) Claimed(account hearth.Account, name string) bool {
 
 // shown is a subscription as it may be told: with the status that holds, and
 // without the keys' hashes and what its parameters are set to.
-func (u *sub) shown() *Subscription {
+func (s *Sets) shown(u *sub) *Subscription {
 	r := *u.Subscription
 	switch {
-	case r.Status != Active || u.refused == nil:
+	case r.Status != Active:
+	case u.refused == nil:
+		if s.cfg.Usable(u.Owner) != nil {
+			r.Status = Suspended
+		}
 	case u.raised():
 		r.Status = Raised
 	default:

@@ -158,3 +158,19 @@ func TestAnOwnerCannotRaiseWhatASubscriberPays(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestASubscriptionWhoseOwnerIsSuspendedSaysSo(t *testing.T) {
+	h := newHarness(t)
+	h.img(Settings{Open: true})
+	h.subscribe(alice)
+	h.stopped = map[hearth.Account]bool{owner: true}
+	h.want(hearth.AccessDenied, alice, "img--thumb")
+	if r, _ := h.Subscription(alice, "img"); r.Status != Suspended || h.Subscriptions(alice)[0].Status != Suspended {
+		t.Errorf("%+v", r)
+	}
+	h.stopped = nil
+	h.want("", alice, "img--thumb")
+	if r, _ := h.Subscription(alice, "img"); r.Status != Active {
+		t.Errorf("%+v", r)
+	}
+}

@@ -94,7 +94,10 @@ const (
 	Active    Status = "active"    // it may be used
 	Denied    Status = "denied"    // the owner has said no
 	Withdrawn Status = "withdrawn" // the owner has taken it back, or the API is gone
-	Raised    Status = "raised"    // the owner asks for more than the subscriber has agreed to; shown, and not kept
+
+	// What an active one can be besides, which is shown and not kept.
+	Raised    Status = "raised"    // the owner asks for more than the subscriber has agreed to
+	Suspended Status = "suspended" // the owner's account is
 )
 
 // Subscription is an account's access to an API: names of its own for all

@@ -69,6 +69,8 @@ type harness struct {
 	clock *clock.Fake
 	fns   *registry
 	cpu   func() time.Duration
+	// stopped are accounts that are suspended.
+	stopped map[hearth.Account]bool
 }
 
 func newHarness(t testing.TB) *harness {
@@ -87,6 +89,12 @@ func (h *harness) reopen() {
 				return "taken--x"
 			}
 			return ""
+		},
+		Usable: func(a hearth.Account) error {
+			if h.stopped[a] {
+				return hearth.Errorf(hearth.TooManyRequests, "The account is stopped.")
+			}
+			return nil
 		},
 		CPU: func(context.Context, hearth.Account, hearth.Account, string) (time.Duration, error) {
 			return h.cpu(), nil

@@ -9,7 +9,10 @@ func whereToLook(f *failure, command string) string {
 	if strings.Contains(f.reason, "hearth ") { // it says so itself
 		return ""
 	}
-	if strings.HasPrefix(f.reason, "Function not found") {
+	switch {
+	case strings.HasPrefix(f.reason, "Function not found: the task API "):
+		return "hearth tasks lists the tasks that the account may call, by their names here."
+	case strings.HasPrefix(f.reason, "Function not found"):
 		return functionsAre
 	}
 	for _, w := range []struct{ command, way string }{
@@ -20,7 +23,7 @@ func whereToLook(f *failure, command string) string {
 		{"can", "hearth account list shows the accounts; aws iam list-users and list-roles who is in one."},
 		{"tasks subscribe", "Its owner tells OWNER/API; hearth tasks, as the owner, lists what there is."},
 		{"tasks unsubscribe", "hearth tasks lists the subscriptions that the account has, by their names here."},
-		{"tasks key", "hearth tasks lists the subscriptions that the account has, by their names here, and their keys."},
+		{"tasks key", "hearth tasks lists the subscriptions that the account has, by their names here, hearth tasks key their keys."},
 		{"tasks", "hearth tasks lists the account's task APIs, its subscriptions, and what was asked for; hearth tasks create NAME makes one."},
 		{"proxy resource", "hearth proxy resource lists the resources that there are."},
 		{"proxy key", "hearth proxy key lists the keys that there are."},

@@ -486,7 +486,28 @@ func (a *app) tasksUnsubscribeCmd() *cobra.Command {
 }
 
 func (a *app) tasksKeyCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "key", Short: "API keys of a subscription", Args: exactly(0), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "Show the API keys of the subscriptions, make and end them",
+		Args:  exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return list(cmd.Context(), a, "the keys", (*control.Client).Tasks, func(_ *remote, all control.TaskList) error {
+				t := table{header: []string{"SUBSCRIPTION", "KEY", "NAME", "CREATED", "CALLS TODAY", "CALLS THIS MONTH"}}
+				for _, s := range all.Subscriptions {
+					for _, k := range s.Keys {
+						used := s.KeysUsed[k.ID]
+						t.add(s.Alias, k.ID, k.Name, k.Created.Format("2006-01-02"), strconv.FormatInt(used.DayCalls, 10), strconv.FormatInt(used.MonthCalls, 10))
+					}
+				}
+				if len(t.rows) == 0 {
+					a.say("There are none. Make one with: hearth tasks key create ALIAS")
+					return nil
+				}
+				t.print(a.out, a)
+				return nil
+			})
+		},
+	}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "create ALIAS [NAME]",
 		Short: "Make an API key; its secret is shown once",
