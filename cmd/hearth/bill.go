@@ -221,6 +221,9 @@ func (a *app) printBill(b *meter.Bill) {
 		fmt.Fprintln(a.out, "\nRevenue: what other accounts have run of this one's code, at their expense")
 		print(b.Revenue, b.RevenueTotal, revenueNames(b), strings.TrimSpace("REVENUE "+b.Currency))
 	}
+	if other := func(l meter.Line) bool { return l.Currency != "" }; slices.ContainsFunc(b.Lines, other) || slices.ContainsFunc(b.Revenue, other) {
+		a.say("The prices of the month were in several currencies: the totals' amounts are in %s alone.", b.Currency)
+	}
 	if b.Currency == "" && b.Total.Cost == 0 {
 		a.say("No prices are set: see hearth bill prices --help.")
 	}
