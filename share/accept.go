@@ -50,7 +50,7 @@ type record struct {
 	MemoryMiB      int                  `json:"memoryMiB,omitempty"`
 	TimeoutSeconds int                  `json:"timeoutSeconds,omitempty"`
 	Network        hearth.NetworkPolicy `json:"network"`
-	Markup         *float64             `json:"markup,omitempty"` // agreed to; nil, which older records have, is any
+	Markup         *float64             `json:"markup,omitempty"` // agreed to; nil, which only records without an offer have, is any
 	Set            []string             `json:"set,omitempty"`
 	Sealed         []byte               `json:"sealed,omitempty"` // the parameters' values, by name
 	Created        time.Time            `json:"created"`

@@ -131,6 +131,9 @@ func Open(ctx context.Context, cfg Config) (s *Shares, err error) {
 		g.use = *u
 		g.use.Ends = maps.Clone(u.Ends)
 	}
+	if err := s.agree(ctx); err != nil {
+		return nil, fmt.Errorf("share: %w", err)
+	}
 	m := map[key]*alias{}
 	for _, r := range s.records.Scan("", "") {
 		k := key{r.Account, r.Name}
@@ -140,6 +143,23 @@ func Open(ctx context.Context, cfg Config) (s *Shares, err error) {
 	}
 	s.index.Store(&m)
 	return s, nil
+}
+
+// agree has aliases of before markups were agreed to agree to what is asked now,
+// so that it is not raised on them either.
+func (s *Shares) agree(ctx context.Context) error {
+	for k, r := range s.records.Scan("", "") {
+		o := s.offers.Get(offerKey(r.Owner, r.Offer))
+		if r.Markup != nil || o == nil {
+			continue
+		}
+		again := *r
+		again.Markup = new(o.Markup)
+		if _, err := s.records.Change(ctx, k, func(*record) (*record, error) { return &again, nil }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close saves the counts. No method may be called after it.

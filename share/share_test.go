@@ -185,6 +185,23 @@ func TestAnOwnerCannotRaiseWhatACallerPays(t *testing.T) {
 	if a, err := w.Alias(a1, "mine"); err != nil || *a.Markup != 99.5 {
 		t.Errorf("after a start: %+v, %v", a, err)
 	}
+	// One of before markups were agreed to agrees to what is asked at the next start.
+	if _, err := w.records.Change(t.Context(), string(a1)+"/mine", func(r *record) (*record, error) { old := *r; old.Markup = nil; return &old, nil }); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.open()
+		if a, err := w.Alias(a1, "mine"); err != nil || a.Markup == nil || *a.Markup != 0.1 {
+			t.Errorf("an older one: %+v, %v", a, err)
+		}
+	}
+	ask(0.2)
+	if _, err := w.Resolve(t.Context(), a1, "mine", ""); hearth.KindOf(err) != hearth.AccessDenied {
+		t.Errorf("raised on an older one: %v", err)
+	}
 }
 
 func TestAllOfItIsThereAfterAStart(t *testing.T) {

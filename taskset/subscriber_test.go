@@ -157,6 +157,15 @@ func TestAnOwnerCannotRaiseWhatASubscriberPays(t *testing.T) {
 	if r, _ := h.Subscription(alice, "img"); r.Status != Active || *r.Markup != 60 {
 		t.Errorf("%+v", r)
 	}
+	// One of before markups were agreed to agrees to what is asked at the next start.
+	if _, err := h.subs.Change(ctx, key{alice, "img"}.String(), func(r *Subscription) (*Subscription, error) { old := *r; old.Markup = nil; return &old, nil }); err != nil {
+		t.Fatal(err)
+	}
+	h.reopen()
+	ask(0.2)
+	if r, _ := h.Subscription(alice, "img"); r.Status != Raised || *r.Markup != 0.1 {
+		t.Errorf("an older one: %+v", r)
+	}
 }
 
 func TestASubscriptionWhoseOwnerIsSuspendedSaysSo(t *testing.T) {

@@ -168,8 +168,28 @@ func Open(ctx context.Context, cfg Config) (s *Sets, err error) {
 			return nil, newer("subscription", k, r.Format)
 		}
 	}
+	if err := s.agree(ctx); err != nil {
+		return nil, fmt.Errorf("taskset: %w", err)
+	}
 	s.renew()
 	return s, nil
+}
+
+// agree has subscriptions of before markups were agreed to agree to what is asked
+// now, so that it is not raised on them either.
+func (s *Sets) agree(ctx context.Context) error {
+	for k, r := range s.subs.Scan("", "") {
+		a := s.apis.Get(key{r.Owner, r.API}.String())
+		if r.Markup != nil || a == nil || a.ID != r.APIID {
+			continue
+		}
+		again := *r
+		again.Markup = new(a.Markup)
+		if _, err := s.subs.Change(ctx, k, func(*Subscription) (*Subscription, error) { return &again, nil }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func newer(what, key string, v int) error {

@@ -118,8 +118,8 @@ type Subscription struct {
 	// API said that it needs when the account subscribed. nil, which older records
 	// have, is what the API says now.
 	Network *hearth.NetworkPolicy `json:"network,omitempty"`
-	// Markup is the most that the subscriber has agreed to; nil, which older records
-	// have, is any.
+	// Markup is the most that the subscriber has agreed to; nil, which only those of
+	// APIs that are gone have, is any.
 	Markup *float64 `json:"markup,omitempty"`
 	Keys   []Key    `json:"keys,omitempty"`
 
