@@ -56,8 +56,9 @@ func session(role, name string) hearth.Identity {
 	}
 }
 
-// run runs a function. role is "" for the service itself, which the function's
-// policy must let in for source.
+// runFunction runs a function, and waits for it as long as ctx lasts: what has
+// begun runs to its end all the same. role is "" for the service itself, which
+// the function's policy must let in for source.
 func (c *call) runFunction(ctx context.Context, f function, role, source string, payload []byte) (*hearth.Result, error) {
 	inv := &hearth.Invocation{
 		RequestID: c.requestID, TraceID: c.traceID, Payload: payload,
@@ -73,13 +74,26 @@ func (c *call) runFunction(ctx context.Context, f function, role, source string,
 	if c.s.Within != nil {
 		inv.Within = c.s.Within(c.http)
 	}
-	inv.Timeline.Begin(c.s.Clock.Now())
-	result, err := c.s.Invoker.Invoke(ctx, inv)
-	inv.Timeline.End(hearth.StageAnswer, c.s.Clock.Now())
-	if c.s.Done != nil {
-		c.s.Done(inv)
+	type outcome struct {
+		result *hearth.Result
+		err    error
 	}
-	return result, err
+	ended := make(chan outcome, 1)
+	go func() {
+		inv.Timeline.Begin(c.s.Clock.Now())
+		result, err := c.s.Invoker.Invoke(ctx, inv)
+		inv.Timeline.End(hearth.StageAnswer, c.s.Clock.Now())
+		if c.s.Done != nil {
+			c.s.Done(inv)
+		}
+		ended <- outcome{result, err}
+	}()
+	select {
+	case o := <-ended:
+		return o.result, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // outgoing is the request as the integration gets it: with the changes that

@@ -258,6 +258,25 @@ func TestASlowBackendIsLeft(t *testing.T) {
 	}
 }
 
+// As with the service: who calls has an answer when the time is up, and what
+// has begun runs to its end.
+func TestASlowFunctionIsNotWaitedForBeyondTheTimeout(t *testing.T) {
+	w := newWorld(t)
+	id, integration := w.api("2.0", "$default")
+	w.integration(id, integration, func(i *Integration) { i.TimeoutMillis = 50 })
+	release, ended := make(chan struct{}), make(chan struct{})
+	w.run = func(inv *hearth.Invocation) (*hearth.Result, error) {
+		defer close(ended)
+		<-release
+		return &hearth.Result{Payload: inv.Payload}, nil
+	}
+	if got := w.send(id, "GET", "/", ""); got.status != 503 || got.body != `{"message":"Service Unavailable"}` {
+		t.Errorf("%+v", got)
+	}
+	close(release)
+	<-ended
+}
+
 // Whatever a name is resolved to, the address is judged that is dialled.
 func TestTheMachineIsNotCalledByItsName(t *testing.T) {
 	backend := httptest.NewServer(http.NotFoundHandler())
