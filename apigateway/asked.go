@@ -106,7 +106,7 @@ type asking2 struct {
 	RouteKey              string                 `json:"routeKey"`
 	RawPath               string                 `json:"rawPath"`
 	RawQueryString        string                 `json:"rawQueryString"`
-	Cookies               []string               `json:"cookies"`
+	Cookies               []string               `json:"cookies,omitempty"`
 	Headers               map[string]string      `json:"headers"`
 	QueryStringParameters map[string]string      `json:"queryStringParameters,omitempty"`
 	RequestContext        gateway.RequestContext `json:"requestContext"`

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/gateway"
@@ -37,7 +38,7 @@ func (c *call) payload(i *integration) ([]byte, error) {
 // event2 is the event in the payload format 2.0, without who called.
 func (c *call) event2(r *http.Request, path string) *gateway.Event {
 	e := gateway.NewEvent(r, gateway.Origin{
-		Path: path, Body: c.body, RequestID: c.requestID, TraceID: c.traceID, Began: c.began, Signed: c.who.id != nil,
+		Path: decodedPath(path), Body: c.body, RequestID: c.requestID, TraceID: c.traceID, Began: c.began, Signed: c.who.id != nil,
 	})
 	e.RouteKey = c.route.Key
 	e.PathParameters = c.params
@@ -112,10 +113,7 @@ func (c *call) event1(r *http.Request, path string) *event1 {
 	if c.route.key.Method != "" {
 		resource = c.route.key.path(func(name string) string { return name })
 	}
-	decoded, err := url.PathUnescape(path)
-	if err != nil {
-		decoded = path
-	}
+	decoded := two.RawPath
 	e := &event1{
 		Version: "1.0", Resource: resource, Path: decoded, HTTPMethod: r.Method,
 		Headers: map[string]string{}, MultiValueHeaders: map[string][]string{},
@@ -159,6 +157,15 @@ func (c *call) event1(r *http.Request, path string) *event1 {
 		x.AccessKey, x.AccountID, x.Caller, x.User, x.UserARN = &c.who.accessKey, &account, &user, &user, &id.ARN
 	}
 	return e
+}
+
+// decodedPath is a path as events have it: decoded, as the service does it for
+// HTTP APIs, and not for functions' URLs. What is no text then stays as it came.
+func decodedPath(path string) string {
+	if decoded, err := url.PathUnescape(path); err == nil && utf8.ValidString(decoded) {
+		return decoded
+	}
+	return path
 }
 
 // unescape decodes what was percent-encoded; what cannot be is taken as it is.

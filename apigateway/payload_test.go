@@ -32,7 +32,7 @@ func TestEventsOfTheFormat2AreTheServices(t *testing.T) {
 	var e events.APIGatewayV2HTTPRequest
 	strict(t, w.last().Payload, &e)
 	for name, x := range map[string][2]string{
-		"version": {e.Version, "2.0"}, "route": {e.RouteKey, "POST /pets/{kind}/{rest+}"}, "path": {e.RawPath, "/pets/a%20cat/x/y"}, "query": {e.RawQueryString, "a=1&b=&a=2"},
+		"version": {e.Version, "2.0"}, "route": {e.RouteKey, "POST /pets/{kind}/{rest+}"}, "path": {e.RawPath, "/pets/a cat/x/y"}, "query": {e.RawQueryString, "a=1&b=&a=2"},
 		"cookies": {strings.Join(e.Cookies, "|"), "a=b|c=d"}, "header": {e.Headers["x-two"], "1,2"}, "a": {e.QueryStringParameters["a"], "1,2"}, "b": {e.QueryStringParameters["b"], ""},
 		"kind": {e.PathParameters["kind"], "a cat"}, "rest": {e.PathParameters["rest"], "x/y"}, "variable": {e.StageVariables["color"], "red"}, "body": {e.Body, "text"},
 		"account": {e.RequestContext.AccountID, string(owner)}, "stage": {e.RequestContext.Stage, "$default"}, "api": {e.RequestContext.APIID, id}, "prefix": {e.RequestContext.DomainPrefix, id},
@@ -80,6 +80,15 @@ func TestEventsOfTheFormat1AreTheServices(t *testing.T) {
 	}
 	if !e.IsBase64Encoded {
 		t.Error("a picture is text")
+	}
+}
+
+// What is no text as it stands decoded can't be told in JSON.
+func TestAPathThatIsNoTextStaysEncoded(t *testing.T) {
+	for path, want := range map[string]string{"/a%20b%2Fc%25": "/a b/c%", "/%ff": "/%ff", "/%zz": "/%zz"} {
+		if got := decodedPath(path); got != want {
+			t.Errorf("%s is %s", path, got)
+		}
 	}
 }
 

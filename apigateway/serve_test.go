@@ -181,6 +181,27 @@ func TestMappingsChangeWhatIsHandedOn(t *testing.T) {
 	}
 }
 
+// The service documents $request.path as the path without the stage's name.
+func TestThePathOfAMappingIsWithoutTheStage(t *testing.T) {
+	w := newWorld(t)
+	id, integration := w.api("2.0", "GET /pets/{id}")
+	w.integration(id, integration, func(i *Integration) {
+		i.RequestParameters = map[string]string{"append:header.x-path": "$request.path"}
+	})
+	if _, err := w.CreateStage(t.Context(), owner, id, func(s *Stage) error { s.Name, s.AutoDeploy = "v1", true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/pets/7", "/pets/7"} {
+		e := decoded[struct {
+			RawPath string
+			Headers map[string]string
+		}](t, w.send(id, "GET", path, "").body)
+		if e.RawPath != path || e.Headers["x-path"] != "/pets/7" {
+			t.Errorf("%s: %+v", path, e)
+		}
+	}
+}
+
 func FuzzMappings(f *testing.F) {
 	f.Add("append:header.x-a", "${request.header.a}$", `{"a":[1]}`)
 	f.Add("overwrite:querystring.a", "$request.body.a[0]", `{"a":[1]}`)

@@ -33,7 +33,7 @@ func (c *call) value(source, name string) (string, bool) {
 		return bodyAt(c.body, name)
 	case "request.path":
 		if name == "" {
-			return c.path, true
+			return c.below, true // without the stage's name
 		}
 		v, ok := c.params[name]
 		return v, ok
