@@ -38,7 +38,7 @@ func AllowOrigin(header http.Header, r *http.Request, c *registry.CORS) bool {
 		return false
 	case wild && !credentials:
 		origin = "*"
-	case wild || slices.ContainsFunc(c.AllowOrigins, func(o string) bool { return strings.EqualFold(o, origin) }):
+	case wild || slices.ContainsFunc(c.AllowOrigins, func(o string) bool { return allows(o, origin) }):
 		// The answer is of this origin only; a cache must know.
 		header.Add("Vary", "Origin")
 	default:
@@ -53,6 +53,16 @@ func AllowOrigin(header http.Header, r *http.Request, c *registry.CORS) bool {
 		header["Access-Control-Expose-Headers"] = []string{strings.Join(c.ExposeHeaders, ",")}
 	}
 	return true
+}
+
+// allows tells whether an entry of a list of origins lets one in: itself, or all
+// of a scheme, as https://*.
+func allows(entry, origin string) bool {
+	if scheme, ok := strings.CutSuffix(entry, "://*"); ok {
+		got, _, _ := strings.Cut(origin, "://")
+		return strings.EqualFold(got, scheme)
+	}
+	return strings.EqualFold(entry, origin)
 }
 
 // AnswerPreflight answers in the function's place.

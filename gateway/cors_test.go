@@ -34,6 +34,10 @@ func TestAPreflightIsAnsweredInTheFunctionsPlace(t *testing.T) {
 			map[string]string{"Access-Control-Allow-Origin": page, "Access-Control-Allow-Methods": "*", "Vary": "Origin"}},
 		{"everybody with credentials", registry.CORS{AllowOrigins: []string{"*"}, AllowMethods: []string{"*"}, AllowHeaders: []string{"*"}, AllowCredentials: &yes}, page,
 			map[string]string{"Access-Control-Allow-Origin": page, "Access-Control-Allow-Methods": "PUT", "Access-Control-Allow-Headers": "x-a", "Access-Control-Allow-Credentials": "true", "Vary": "Origin"}},
+		{"all of a scheme", registry.CORS{AllowOrigins: []string{"http://a", "HTTPS://*"}, AllowMethods: []string{"GET"}}, page,
+			map[string]string{"Access-Control-Allow-Origin": page, "Access-Control-Allow-Methods": "GET", "Vary": "Origin"}},
+		{"another scheme", registry.CORS{AllowOrigins: []string{"https://*"}, AllowMethods: []string{"GET"}}, "http://example.com",
+			map[string]string{"Vary": "Origin"}},
 		{"another origin", registry.CORS{AllowOrigins: []string{page}, AllowMethods: []string{"*"}}, "https://example.com.evil",
 			map[string]string{"Vary": "Origin"}},
 	} {
