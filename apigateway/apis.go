@@ -200,8 +200,8 @@ func checkCORS(c *registry.CORS) error {
 	}
 	for _, o := range c.AllowOrigins {
 		scheme, rest, ok := strings.Cut(o, "://")
-		if o != "*" && (!ok || scheme == "" || rest == "" || strings.ContainsAny(rest, "/ ")) {
-			return invalid("Invalid format for origin %.200s: it is * or a scheme and a host, such as https://www.example.com.", o)
+		if o != "*" && (!ok || scheme == "" || rest == "" || strings.ContainsAny(rest, "/ ") || rest != "*" && strings.Contains(rest, "*")) {
+			return invalid("Invalid format for origin %.200s: it is *, https://* or http://* for all of a scheme, or a scheme and a host, such as https://www.example.com.", o)
 		}
 	}
 	for _, m := range c.AllowMethods {
@@ -268,6 +268,13 @@ func (s *Service) UpdateAPI(ctx context.Context, account hearth.Account, id stri
 func (s *Service) quickUpdate(r *record, q Quick) error {
 	if q == (Quick{}) {
 		return nil
+	}
+	managed := false
+	for _, i := range r.Integrations {
+		managed = managed || i.Managed
+	}
+	if !managed {
+		return invalid("target, routeKey and credentialsArn change what create-api made of a target, and this API has no such integration: change its integrations and routes.")
 	}
 	for id, i := range r.Integrations {
 		if !i.Managed || q.Target == "" && q.Credentials == "" {

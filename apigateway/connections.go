@@ -53,7 +53,7 @@ func (c *call) manage(w http.ResponseWriter, id string) error {
 	if len(c.body) > maxMessage {
 		return managed(http.StatusRequestEntityTooLarge, "PayloadTooLargeException", "Payload too large")
 	}
-	if err := n.send(c.ctx, c.s.Clock.Now(), c.body); err != nil {
+	if err := n.send(c.ctx, c.s.Clock.Now(), sentOf(c.body)); err != nil {
 		if c.ctx.Err() != nil {
 			return errGone
 		}

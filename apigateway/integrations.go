@@ -8,8 +8,12 @@ import (
 	hearth "github.com/hearth-faas/hearth"
 )
 
-// maxTimeout is the longest that an integration may take, in milliseconds.
-const maxTimeout = 30000
+const (
+	// maxTimeout is the longest that an integration may take, in milliseconds.
+	maxTimeout = 30000
+	// socketTimeout is how long a WebSocket API's may take if it does not say.
+	socketTimeout = 29000
+)
 
 // Integrations lists the integrations of an API.
 func (s *Service) Integrations(account hearth.Account, api string, p Page) ([]*Integration, string, error) {
@@ -70,6 +74,9 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 	}
 	if i.TimeoutMillis == 0 {
 		i.TimeoutMillis = maxTimeout
+		if r.websocket() {
+			i.TimeoutMillis = socketTimeout
+		}
 	}
 	switch {
 	case i.Subtype != "":
@@ -91,8 +98,11 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 		if err := checkSocketIntegration(i); err != nil {
 			return err
 		}
-	} else if len(i.RequestTemplates) > 0 || i.TemplateSelection != "" {
-		return invalid("requestTemplates and templateSelectionExpression are for WebSocket APIs.")
+	} else {
+		if len(i.RequestTemplates) > 0 || i.TemplateSelection != "" || i.ContentHandling != "" {
+			return invalid("requestTemplates, templateSelectionExpression and contentHandlingStrategy are for WebSocket APIs.")
+		}
+		i.Passthrough = "" // which Terraform sends whatever the API is
 	}
 	switch i.Type {
 	case "AWS_PROXY":

@@ -77,8 +77,8 @@ func (s *Service) checkRoute(r *record, n *Route) error {
 		if err := checkSocketRoute(n); err != nil {
 			return err
 		}
-	} else if n.ResponseSelection != "" {
-		return invalid("routeResponseSelectionExpression is for WebSocket APIs.")
+	} else if n.ResponseSelection != "" || len(n.RequestParameters) > 0 {
+		return invalid("routeResponseSelectionExpression and requestParameters are for WebSocket APIs.")
 	}
 	if n.Target != "" {
 		id, ok := strings.CutPrefix(n.Target, "integrations/")
@@ -127,6 +127,14 @@ func (s *Service) checkRoute(r *record, n *Route) error {
 
 // checkSocketRoute refuses what only routes of HTTP APIs can have.
 func checkSocketRoute(n *Route) error {
+	for key := range n.RequestParameters {
+		if _, err := requestParameter(key); err != nil {
+			return err
+		}
+		if n.Key != connectRoute {
+			return invalid("requestParameters are for the route $connect: a message has none.")
+		}
+	}
 	switch {
 	case n.ResponseSelection != "" && n.ResponseSelection != defaultRoute:
 		return invalid("routeResponseSelectionExpression is $default, or left out.")
@@ -138,6 +146,18 @@ func checkSocketRoute(n *Route) error {
 		return invalid("Only the route $connect of a WebSocket API has an authorizationType: it is for the whole connection.")
 	}
 	return nil
+}
+
+// DeleteRequestParameter has a route expect nothing of a parameter any more.
+func (s *Service) DeleteRequestParameter(ctx context.Context, account hearth.Account, api, id, key string) error {
+	_, err := s.PutRoute(ctx, account, api, id, func(n *Route) error {
+		if _, ok := n.RequestParameters[key]; !ok {
+			return notFound("RequestParameter", key)
+		}
+		delete(n.RequestParameters, key)
+		return nil
+	})
+	return err
 }
 
 // DeleteRoute deletes a route.

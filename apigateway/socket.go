@@ -24,9 +24,37 @@ const (
 )
 
 var (
-	errUpgrade = &refusal{status: http.StatusUpgradeRequired, message: "Upgrade Required", sort: "BAD_REQUEST_PARAMETERS", header: http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}}
-	errNoRoute = &refusal{status: http.StatusForbidden, message: "Forbidden", sort: "ROUTE_NOT_FOUND"}
+	errUpgrade    = &refusal{status: http.StatusUpgradeRequired, message: "Upgrade Required", sort: "BAD_REQUEST_PARAMETERS", header: http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}}
+	errBadRequest = &refusal{status: http.StatusBadRequest, message: "Bad Request", sort: "BAD_REQUEST_PARAMETERS"}
+	errNoRoute    = &refusal{status: http.StatusForbidden, message: "Forbidden", sort: "ROUTE_NOT_FOUND"}
 )
+
+// missing is a parameter that the route requires and the request does not have;
+// "" is none.
+func (c *call) missing() string {
+	for _, key := range sortedKeys(c.route.RequestParameters) {
+		if !c.route.RequestParameters[key].Required {
+			continue
+		}
+		p, err := requestParameter(key)
+		if err != nil {
+			return key // it was checked
+		}
+		if _, there := c.value(p.source, p.name); !there {
+			return strings.TrimPrefix(key, "route.")
+		}
+	}
+	return ""
+}
+
+// requestParameter reads the key of a request parameter of a route.
+func requestParameter(key string) (part, error) {
+	p, err := split(strings.TrimPrefix(key, "route."), requestSources)
+	if err != nil || !strings.HasPrefix(key, "route.") || p.source != "request.header" && p.source != "request.querystring" {
+		return p, invalid("The requestParameters of a route are route.request.header.NAME and route.request.querystring.NAME: %.200q", key)
+	}
+	return p, nil
+}
 
 // errServed: all of the call has been noted.
 var errServed = errors.New("it was served")
@@ -69,6 +97,9 @@ func (c *call) connect(w http.ResponseWriter) error {
 	if c.route = c.stage.keyed(connectRoute); c.route != nil {
 		if c.route.limiter != nil && !c.route.limiter.AllowN(c.s.Clock.Now(), 1) {
 			return errThrottled
+		}
+		if name := c.missing(); name != "" {
+			return errBadRequest.because("the request has no " + name + ", which the route " + connectRoute + " requires")
 		}
 		if err := c.authorize(w); err != nil {
 			return err
@@ -167,24 +198,25 @@ func (c *call) message(n *socket, body []byte) {
 		return
 	}
 	m.body = body
-	text, err := m.reply()
+	answer, err := m.reply()
 	if err != nil {
 		r, ok := errors.AsType[*refusal](err)
 		if !ok {
 			r = errInternal.because(err.Error())
 		}
 		m.failed(r)
-		text, err = json.Marshal(map[string]string{"message": r.message, "connectionId": n.id, "requestId": m.requestID})
+		text, err := json.Marshal(map[string]string{"message": r.message, "connectionId": n.id, "requestId": m.requestID})
 		if err != nil {
 			panic(err) // strings
 		}
+		answer = sentOf(text)
 	} else {
 		m.status = http.StatusOK
 	}
-	m.length = len(text)
+	m.length = len(answer.data)
 	m.note()
-	if text != nil {
-		_ = n.send(m.ctx, c.s.Clock.Now(), text) // a client that left needs no answer
+	if answer.kind != 0 {
+		_ = n.send(m.ctx, c.s.Clock.Now(), answer) // a client that left needs no answer
 	}
 }
 
@@ -196,9 +228,8 @@ func (c *call) failed(r *refusal) {
 	}
 }
 
-// reply runs what serves a message, and returns what the client is sent:
-// nil is nothing.
-func (c *call) reply() ([]byte, error) {
+// reply runs what serves a message, and returns what the client is sent.
+func (c *call) reply() (sent, error) {
 	key := c.stage.selection.text(c.value)
 	if !strings.HasPrefix(key, "$") {
 		c.route = c.stage.keyed(key)
@@ -208,15 +239,15 @@ func (c *call) reply() ([]byte, error) {
 	}
 	switch {
 	case c.route == nil || c.route.integration == nil:
-		return nil, errNoRoute
+		return sent{}, errNoRoute
 	case c.route.limiter != nil && !c.route.limiter.AllowN(c.s.Clock.Now(), 1):
-		return nil, errThrottled
+		return sent{}, errThrottled
 	}
 	a, err := c.runRoute()
 	if err != nil || !c.route.answers() || len(a.Body) == 0 {
-		return nil, err
+		return sent{}, err
 	}
-	return a.Body, nil
+	return c.route.integration.handled(a.Body)
 }
 
 // ended runs what serves the end of a connection.

@@ -2,6 +2,7 @@ package apigateway
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"net/textproto"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/coder/websocket"
 
 	"github.com/hearth-faas/hearth/gateway"
 )
@@ -18,7 +21,14 @@ import (
 
 // checkSocketIntegration refuses what a WebSocket API's integration can't have.
 func checkSocketIntegration(i *Integration) error {
+	if i.Passthrough == "" {
+		i.Passthrough = "WHEN_NO_MATCH"
+	}
 	switch {
+	case i.Passthrough != "WHEN_NO_MATCH" && i.Passthrough != "WHEN_NO_TEMPLATES" && i.Passthrough != "NEVER":
+		return invalid("passthroughBehavior is WHEN_NO_MATCH, WHEN_NO_TEMPLATES or NEVER: %.40q", i.Passthrough)
+	case i.ContentHandling != "" && i.ContentHandling != toText && i.ContentHandling != toBinary:
+		return invalid("contentHandlingStrategy is %s or %s: %.40q", toText, toBinary, i.ContentHandling)
 	case i.Type == "AWS" || i.Type == "HTTP":
 		return invalid("The integrationType %s maps requests and responses by templates in VTL, which Hearth does not have: use AWS_PROXY for a function, or HTTP_PROXY.", i.Type)
 	case i.Type != "AWS_PROXY" && i.Type != "HTTP_PROXY" && i.Type != "MOCK":
@@ -173,8 +183,29 @@ func (c *call) askBackend(ctx context.Context, i *integration) (*gateway.Answer,
 		return nil, c.unreached(ctx, err)
 	case len(a.Body) > maxMessage:
 		return nil, errInternal.because("the backend's response is larger than a message may be")
-	case !utf8.Valid(a.Body):
-		return nil, errInternal.because("the backend's response is no text")
 	}
 	return a, nil
+}
+
+// What contentHandlingStrategy makes of what an integration says to a client.
+const (
+	toText   = "CONVERT_TO_TEXT"   // what is no text is sent in base64
+	toBinary = "CONVERT_TO_BINARY" // it is base64, and sent as the bytes that it stands for
+)
+
+// handled is what a client is sent of what an integration says.
+func (i *Integration) handled(said []byte) (sent, error) {
+	switch i.ContentHandling {
+	case toBinary:
+		data, err := base64.StdEncoding.DecodeString(string(said))
+		if err != nil {
+			return sent{}, errInternal.because("the integration's contentHandlingStrategy is " + toBinary + ", and what it answered is no base64")
+		}
+		return sent{websocket.MessageBinary, data}, nil
+	case toText:
+		if !utf8.Valid(said) {
+			said = []byte(base64.StdEncoding.EncodeToString(said))
+		}
+	}
+	return sentOf(said), nil
 }

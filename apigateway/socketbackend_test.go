@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coder/websocket"
+
 	hearth "github.com/hearth-faas/hearth"
 )
 
@@ -99,8 +101,8 @@ func TestAnHTTPBackendServesAWebSocket(t *testing.T) {
 		t.Errorf("the backend got %+v, want %+v", said, want)
 	}
 	x.say(c, `{"action":"say","room":"broken"}`)
-	if text := x.hear(c); !strings.Contains(text, `"message":"Internal Server Error"`) {
-		t.Errorf("of what is no text the client hears %s", text)
+	if kind, data, err := c.Read(t.Context()); err != nil || kind != websocket.MessageBinary || string(data) != "\xff\xfe" {
+		t.Errorf("of what is no text the client gets %v %q %v", kind, data, err)
 	}
 	<-got
 	x.say(c, "of a function") // the other routes are as they were
@@ -156,6 +158,60 @@ func TestAnHTTPBackendsAnswerIsPassedOnWhateverItsStatus(t *testing.T) {
 		if got := x.hear(c); got != want {
 			t.Errorf("of %d the client hears %q, want %q", a.Status, got, want)
 		}
+	}
+}
+
+// A text that is no UTF-8 would end the client's connection.
+func TestWhatIsNoTextIsSentAsBytes(t *testing.T) {
+	x := newSocketWorld(t, "say")
+	c, status := x.dial()
+	if status != http.StatusSwitchingProtocols {
+		t.Fatalf("dialled: %d", status)
+	}
+	for _, a := range []struct {
+		handling, answer string
+		kind             websocket.MessageType
+		want             string
+	}{
+		{"", `{"statusCode":200,"body":"//4=","isBase64Encoded":true}`, websocket.MessageBinary, "\xff\xfe"},
+		{"", `{"statusCode":200,"body":"//4="}`, websocket.MessageText, "//4="},
+		{toText, `{"statusCode":200,"body":"//4=","isBase64Encoded":true}`, websocket.MessageText, "//4="},
+		{toText, `{"statusCode":200,"body":"text"}`, websocket.MessageText, "text"},
+		{toBinary, `{"statusCode":200,"body":"//4="}`, websocket.MessageBinary, "\xff\xfe"},
+		{toBinary, `{"statusCode":200,"body":"aGk="}`, websocket.MessageBinary, "hi"},
+	} {
+		x.integrationOf(func(i *Integration) { i.ContentHandling = a.handling })
+		x.returns(a.answer)
+		x.say(c, `{"action":"say"}`)
+		if kind, data, err := c.Read(t.Context()); err != nil || kind != a.kind || string(data) != a.want {
+			t.Errorf("%q of %s: %v %q %v", a.handling, a.answer, kind, data, err)
+		}
+	}
+	x.returns(`{"statusCode":200,"body":"!"}`)
+	x.say(c, `{"action":"say"}`)
+	if text := x.hear(c); !strings.Contains(text, "Internal Server Error") {
+		t.Errorf("of what is no base64: %s", text)
+	}
+}
+
+// integrationOf changes the function's integration.
+func (x *socketWorld) integrationOf(change func(i *Integration)) {
+	x.t.Helper()
+	x.world.integration(x.id, x.integration, change)
+}
+
+func TestAConnectionNeedsWhatItsRouteRequires(t *testing.T) {
+	x := newSocketWorld(t)
+	x.route(x.id, x.integration, connectRoute, func(r *Route) {
+		r.RequestParameters = map[string]RequestParameter{
+			"route.request.header.Key": {Required: true}, "route.request.querystring.name": {Required: true}, "route.request.header.other": {},
+		}
+	})
+	if _, status := x.dial(); status != http.StatusBadRequest || x.ran() != 0 {
+		t.Errorf("without the header: %d, %d calls", status, x.ran())
+	}
+	if _, status := x.dial("Key", "1"); status != http.StatusSwitchingProtocols {
+		t.Errorf("with it: %d", status)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"golang.org/x/time/rate"
@@ -202,11 +203,25 @@ func (n *socket) close(code websocket.StatusCode, reason string) {
 	go func() { _ = n.conn.Close(code, reason) }() // ends in 10 s, whatever the client does; how does not matter
 }
 
-// send sends a text. An error is that the connection is not there any more.
-func (n *socket) send(ctx context.Context, now time.Time, text []byte) error {
+// sent is what a client is sent. Without a kind it is nothing.
+type sent struct {
+	kind websocket.MessageType
+	data []byte
+}
+
+// sentOf is data as a text, or if it is none as bytes: a text must be UTF-8.
+func sentOf(data []byte) sent {
+	if utf8.Valid(data) {
+		return sent{websocket.MessageText, data}
+	}
+	return sent{websocket.MessageBinary, data}
+}
+
+// send sends a message. An error is that the connection is not there any more.
+func (n *socket) send(ctx context.Context, now time.Time, m sent) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	if err := n.conn.Write(ctx, websocket.MessageText, text); err != nil {
+	if err := n.conn.Write(ctx, m.kind, m.data); err != nil {
 		return err
 	}
 	n.touch(now)

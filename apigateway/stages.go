@@ -279,15 +279,17 @@ func (s *Service) Deploy(ctx context.Context, account hearth.Account, api, stage
 	return out, err
 }
 
-// UpdateDeployment changes a deployment's description.
-func (s *Service) UpdateDeployment(ctx context.Context, account hearth.Account, api, id, description string) (out *Deployment, _ error) {
+// UpdateDeployment changes a deployment's description, unless that is nil.
+func (s *Service) UpdateDeployment(ctx context.Context, account hearth.Account, api, id string, description *string) (out *Deployment, _ error) {
 	err := s.change(ctx, account, api, func(r *record) error {
 		old := r.deployments[id]
 		if old == nil {
 			return notFound("Deployment", id)
 		}
 		n := *old
-		n.Description = description
+		if description != nil {
+			n.Description = *description
+		}
 		r.deployments[id] = &n
 		out = &n.Deployment
 		return nil

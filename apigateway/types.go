@@ -42,13 +42,22 @@ type Route struct {
 	Authorization string   `json:"authorizationType"` // NONE, AWS_IAM, JWT or CUSTOM
 	AuthorizerID  string   `json:"authorizerId,omitempty"`
 	OperationName string   `json:"operationName,omitempty"`
-	ID            string   `json:"routeId"`
-	Key           string   `json:"routeKey"` // METHOD /path, or $default; see routeKey
+	// RequestParameters, of the route $connect of a WebSocket API, are what a
+	// client must send to have a connection: by route.request.header.NAME or
+	// route.request.querystring.NAME.
+	RequestParameters map[string]RequestParameter `json:"requestParameters,omitempty"`
+	ID                string                      `json:"routeId"`
+	Key               string                      `json:"routeKey"` // METHOD /path, or $default; see routeKey
 	// ResponseSelection, of a WebSocket API's, is $default if the client is sent
 	// what the function returns, where the route has a response.
 	ResponseSelection string                    `json:"routeResponseSelectionExpression,omitempty"`
 	Responses         map[string]*RouteResponse `json:"routeResponses,omitempty"` // by id
 	Target            string                    `json:"target,omitempty"`
+}
+
+// RequestParameter is what a route expects of one parameter of a request.
+type RequestParameter struct {
+	Required bool `json:"required"`
 }
 
 // RouteResponse is that a client is sent what the function of a route returns.
@@ -63,6 +72,7 @@ type Integration struct {
 	Managed            bool                         `json:"apiGatewayManaged,omitempty"`
 	ConnectionID       string                       `json:"connectionId,omitempty"`
 	ConnectionType     string                       `json:"connectionType"`
+	ContentHandling    string                       `json:"contentHandlingStrategy,omitempty"` // of a WebSocket API's; see handled
 	Credentials        string                       `json:"credentialsArn,omitempty"`
 	Description        string                       `json:"description,omitempty"`
 	ID                 string                       `json:"integrationId"`
@@ -70,7 +80,8 @@ type Integration struct {
 	Subtype            string                       `json:"integrationSubtype,omitempty"`
 	Type               string                       `json:"integrationType"` // AWS_PROXY, HTTP_PROXY or MOCK
 	URI                string                       `json:"integrationUri,omitempty"`
-	PayloadFormat      string                       `json:"payloadFormatVersion"` // 1.0 or 2.0
+	Passthrough        string                       `json:"passthroughBehavior,omitempty"` // of a WebSocket API's: what there would be templates for
+	PayloadFormat      string                       `json:"payloadFormatVersion"`          // 1.0 or 2.0
 	RequestParameters  map[string]string            `json:"requestParameters,omitempty"`
 	RequestTemplates   map[string]string            `json:"requestTemplates,omitempty"`            // of MOCK
 	ResponseParameters map[string]map[string]string `json:"responseParameters,omitempty"`          // by status

@@ -1,16 +1,48 @@
 package wire
 
-import "github.com/hearth-faas/hearth/apigateway"
+import (
+	"encoding/json"
+
+	"github.com/hearth-faas/hearth/apigateway"
+)
 
 // What belongs to an API: each is made and changed by a body that has some of
 // its members.
 
+// without refuses a body for members that Hearth does not have: what they ask
+// for must not be left out without a word.
+func (r *request) without(why string, names ...string) error {
+	var members map[string]json.RawMessage
+	if len(r.Body) == 0 || json.Unmarshal(r.Body, &members) != nil {
+		return nil // the operation says what is wrong with it
+	}
+	for _, name := range names {
+		switch string(members[name]) {
+		case "", "null", `""`, "{}":
+		default:
+			return invalid("%s is not supported by Hearth: %s", name, why)
+		}
+	}
+	return nil
+}
+
+func (r *request) route(n *apigateway.Route) error {
+	if err := r.without("what serves a route checks what it gets.", "requestModels", "modelSelectionExpression"); err != nil {
+		return err
+	}
+	return apigateway.Patch(n, r.Body, "requestParameters")
+}
+
 func (a *api) createRoute(r *request) (answer, error) {
-	return created(a.APIs.PutRoute(r.ctx, r.account(), r.parts[1], "", func(n *apigateway.Route) error { return apigateway.Patch(n, r.Body) }))
+	return created(a.APIs.PutRoute(r.ctx, r.account(), r.parts[1], "", r.route))
 }
 
 func (a *api) updateRoute(r *request) (answer, error) {
-	return ok(a.APIs.PutRoute(r.ctx, r.account(), r.parts[1], r.parts[3], func(n *apigateway.Route) error { return apigateway.Patch(n, r.Body) }))
+	return ok(a.APIs.PutRoute(r.ctx, r.account(), r.parts[1], r.parts[3], r.route))
+}
+
+func (a *api) deleteRequestParameter(r *request) (answer, error) {
+	return gone(a.APIs.DeleteRequestParameter(r.ctx, r.account(), r.parts[1], r.parts[3], r.parts[5]))
 }
 
 func (a *api) getRoute(r *request) (answer, error) {
@@ -114,6 +146,9 @@ func (a *api) deleteAuthorizer(r *request) (answer, error) {
 
 func (a *api) createStage(r *request) (answer, error) {
 	return created(a.APIs.CreateStage(r.ctx, r.account(), r.parts[1], func(n *apigateway.Stage) error {
+		if err := r.withoutCertificate(); err != nil {
+			return err
+		}
 		at := n.Created
 		err := apigateway.Patch(n, r.Body)
 		n.Created = at
@@ -121,8 +156,15 @@ func (a *api) createStage(r *request) (answer, error) {
 	}))
 }
 
+func (r *request) withoutCertificate() error {
+	return r.without("backends of HTTP_PROXY are shown no certificate.", "clientCertificateId")
+}
+
 func (a *api) updateStage(r *request) (answer, error) {
 	return ok(a.APIs.UpdateStage(r.ctx, r.account(), r.parts[1], r.parts[3], func(n *apigateway.Stage) error {
+		if err := r.withoutCertificate(); err != nil {
+			return err
+		}
 		tags := n.Tags
 		err := apigateway.Patch(n, r.Body, "stageVariables", "routeSettings")
 		n.Tags = tags // which have operations of their own
@@ -170,7 +212,7 @@ func (a *api) createDeployment(r *request) (answer, error) {
 }
 
 func (a *api) updateDeployment(r *request) (answer, error) {
-	var in struct{ Description string }
+	var in struct{ Description *string }
 	if err := r.Read(&in); err != nil {
 		return answer{}, err
 	}

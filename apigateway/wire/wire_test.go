@@ -54,7 +54,20 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 	}{
 		{"POST /v2/apis", `{"name":"a","protocolType":"HTTP","tags":{"k":"v"}}`, 201, "", `"createdDate":"2023-11-14T22:13:20Z"`, `@a "apiId":"(\w+)"`},
 		{"POST /v2/apis", `{"name":"a","protocolType":"WEBSOCKET","routeSelectionExpression":"x"}`, 400, "BadRequestException", `routeSelectionExpression is required`, ""},
-		{"POST /v2/apis", `{"name":"a","protocolType":"WEBSOCKET","routeSelectionExpression":"$request.body.action"}`, 201, "", `"apiEndpoint":"ws://`, ""},
+		{"POST /v2/apis", `{"name":"a","protocolType":"WEBSOCKET","routeSelectionExpression":"$request.body.action"}`, 201, "", `"apiEndpoint":"ws://`, `@w "apiId":"(\w+)"`},
+		{"POST /v2/apis/@w/integrations", `{"integrationType":"AWS_PROXY","integrationUri":"` + f + `","contentHandlingStrategy":"CONVERT_TO_TEXT"}`, 201, "", `"contentHandlingStrategy":"CONVERT_TO_TEXT"`, `@n "integrationId":"(\w+)"`},
+		{"GET /v2/apis/@w/integrations/@n", ``, 200, "", `"passthroughBehavior":"WHEN_NO_MATCH","payloadFormatVersion":"1.0","timeoutInMillis":29000`, ""},
+		{"PATCH /v2/apis/@w/integrations/@n", `{"passthroughBehavior":"ALWAYS"}`, 400, "BadRequestException", `WHEN_NO_TEMPLATES`, ""},
+		{"PATCH /v2/apis/@w/integrations/@n", `{"contentHandlingStrategy":"BASE64"}`, 400, "BadRequestException", `CONVERT_TO_BINARY`, ""},
+		{"POST /v2/apis/@w/routes", `{"routeKey":"$connect","requestParameters":{"route.request.querystring.a":{"required":true},"route.request.header.b":{"required":false}}}`, 201, "", `"route.request.querystring.a":{"required":true}`, `@q "routeId":"(\w+)"`},
+		{"PATCH /v2/apis/@w/routes/@q", `{"requestParameters":{"route.request.body.a":{"required":true}}}`, 400, "BadRequestException", `route.request.header.NAME`, ""},
+		{"DELETE /v2/apis/@w/routes/@q/requestparameters/route.request.header.b", ``, 204, "", ``, ""},
+		{"DELETE /v2/apis/@w/routes/@q/requestparameters/route.request.header.b", ``, 404, "NotFoundException", `route.request.header.b`, ""},
+		{"GET /v2/apis/@w/routes/@q", ``, 200, "", `"requestParameters":{"route.request.querystring.a":{"required":true}}`, ""},
+		{"POST /v2/apis/@w/routes", `{"routeKey":"say","requestParameters":{"route.request.querystring.a":{"required":true}}}`, 400, "BadRequestException", `for the route $connect`, ""},
+		{"POST /v2/apis/@w/routes", `{"routeKey":"say","requestModels":{"$default":"m"}}`, 400, "BadRequestException", `requestModels is not supported by Hearth`, ""},
+		{"POST /v2/apis/@w/routes", `{"routeKey":"say","requestModels":{},"modelSelectionExpression":"$request.body.x"}`, 400, "BadRequestException", `modelSelectionExpression is not supported`, ""},
+		{"POST /v2/apis/@w/stages", `{"stageName":"live","clientCertificateId":"c"}`, 400, "BadRequestException", `clientCertificateId is not supported`, ""},
 		{"POST /v2/apis", `{"name":"a"}`, 400, "BadRequestException", `protocolType is required`, ""},
 		{"POST /v2/apis", `[`, 400, "BadRequestException", `can't be read`, ""},
 		{"POST /v2/apis", `{"name":1,"protocolType":"HTTP"}`, 400, "BadRequestException", `can't be read`, ""},
@@ -63,6 +76,8 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 		{"GET /v2/apis/none", ``, 404, "NotFoundException", `Invalid API identifier specified none`, ""},
 		{"GET /v2/apis/@a", ``, 200, "", `"routeSelectionExpression":"$request.method $request.path","tags":{"k":"v"}`, ""},
 		{"PATCH /v2/apis/@a", `{"description":"d","tags":{"x":"y"},"apiId":"evil"}`, 200, "", `"tags":{"k":"v"}`, ""},
+		{"PATCH /v2/apis/@a", `{"target":"https://elsewhere.example"}`, 400, "BadRequestException", `has no such integration`, ""},
+		{"PATCH /v2/apis/@a", `{"corsConfiguration":{"allowOrigins":["https://*.example.com"]}}`, 400, "BadRequestException", `https://*`, ""},
 		{"PATCH /v2/apis/@a", `{"corsConfiguration":{"allowOrigins":["*"],"allowCredentials":true}}`, 400, "BadRequestException", `allowCredentials`, ""},
 		{"POST /v2/apis/@a/integrations", `{"integrationType":"AWS_PROXY","integrationUri":"` + f + `","payloadFormatVersion":"2.0","requestParameters":{"append:header.a":"1","append:header.b":"2"}}`, 201, "", `"connectionType":"INTERNET"`, `@i "integrationId":"(\w+)"`},
 		{"PATCH /v2/apis/@a/integrations/@i", `{"requestParameters":{"append:header.a":"","append:header.c":"3"}}`, 200, "", `"requestParameters":{"append:header.b":"2","append:header.c":"3"}`, ""},
@@ -71,6 +86,8 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 		{"POST /v2/apis/@a/integrations", `{"integrationType":"AWS_PROXY","integrationSubtype":"SQS-SendMessage","payloadFormatVersion":"1.0"}`, 400, "BadRequestException", `integrationSubtype`, ""},
 		{"POST /v2/apis/@a/routes", `{"routeKey":"GET /p/{id}","target":"integrations/@i"}`, 201, "", `"apiKeyRequired":false,"authorizationType":"NONE"`, `@r "routeId":"(\w+)"`},
 		{"POST /v2/apis/@a/routes", `{"routeKey":"GET /p/{other}"}`, 409, "ConflictException", `already exists`, ""},
+		{"POST /v2/apis/@a/routes", `{"routeKey":"GET /x","requestParameters":{"route.request.header.a":{"required":true}}}`, 400, "BadRequestException", `for WebSocket APIs`, ""},
+		{"POST /v2/apis/@a/integrations", `{"integrationType":"AWS_PROXY","integrationUri":"` + f + `","contentHandlingStrategy":"CONVERT_TO_TEXT"}`, 400, "BadRequestException", `for WebSocket APIs`, ""},
 		{"POST /v2/apis/@a/routes", `{"routeKey":"FETCH /"}`, 400, "BadRequestException", `route key`, ""},
 		{"POST /v2/apis/@a/routes", `{"routeKey":"GET /x","target":"integrations/none"}`, 404, "NotFoundException", `Invalid Integration identifier`, ""},
 		{"POST /v2/apis/@a/routes", `{"routeKey":"GET /x","authorizationType":"JWT"}`, 400, "BadRequestException", `authorizerId`, ""},
@@ -87,6 +104,7 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 		{"DELETE /v2/apis/@a/stages/v1/routesettings/GET%20%2Fp%2F%7Bid%7D", ``, 204, "", ``, ""},
 		{"GET /v2/apis/@a/stages/v1", ``, 200, "", `"routeSettings":{},"stageName":"v1"`, ""},
 		{"POST /v2/apis/@a/deployments", `{"stageName":"v1","description":"first"}`, 201, "", `"deploymentStatus":"DEPLOYED"`, `@d "deploymentId":"(\w+)"`},
+		{"PATCH /v2/apis/@a/deployments/@d", `{}`, 200, "", `"description":"first"`, ""},
 		{"DELETE /v2/apis/@a/deployments/@d", ``, 400, "BadRequestException", `Active stages pointing to this deployment`, ""},
 		{"DELETE /v2/apis/@a/stages/v1/cache/authorizers", ``, 204, "", ``, ""},
 		{"GET /v2/apis/@a/exports/OAS30?outputType=JSON&stageName=v1", ``, 200, "", `"openapi": "3.0.1"`, ""},
@@ -105,6 +123,7 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 		{"DELETE /v2/tags/arn:aws:apigateway:us-east-1::%2Fapis%2F@a?tagKeys=k", ``, 204, "", ``, ""},
 		{"GET /v2/tags/arn:aws:apigateway:us-east-1::/apis/@a", ``, 200, "", `{"tags":{"n":"1"}}`, ""},
 		{"GET /v2/tags/arn:aws:apigateway:us-east-1::%2Fvpclinks%2Fx", ``, 400, "BadRequestException", `only APIs, stages and domain names`, ""},
+		{"POST /v2/domainnames/api.example.com/routingrules", ``, 404, "UnknownOperationException", `Routing rules are not supported by Hearth`, ""},
 		{"GET /v2/apis?maxResults=1", ``, 200, "", `"nextToken"`, `@t "nextToken":"([\w-]+)"`},
 		{"GET /v2/apis?maxResults=1&nextToken=@t", ``, 200, "", `{"items":[{`, ""},
 		{"GET /v2/apis?maxResults=0", ``, 400, "BadRequestException", `maxResults`, ""},
@@ -115,7 +134,7 @@ func TestTheServiceAnswersAsItsProtocolHasIt(t *testing.T) {
 		{"DELETE /v2/apis/@a", ``, 204, "", ``, ""},
 		{"GET /v2/apis/@a/routes", ``, 404, "NotFoundException", ``, ""},
 		{"GET /restapis", ``, 404, "UnknownOperationException", `not REST APIs`, ""},
-		{"POST /v2/portals", ``, 404, "UnknownOperationException", `no operation`, ""},
+		{"POST /v2/portals", `{}`, 404, "UnknownOperationException", `Portals are not supported by Hearth`, ""},
 		{"POST /v2/vpclinks", ``, 404, "UnknownOperationException", `VPC links are not supported`, ""},
 		{"POST /v2/apis/@a/models", ``, 404, "UnknownOperationException", `Models are not supported`, ""},
 	} {
@@ -215,7 +234,7 @@ func TestOperationsHaveTheServicesNames(t *testing.T) {
 	h := wire.New(wire.Config{APIs: open(t)}).(interface{ OperationOf(*http.Request) string })
 	for request, want := range map[string]string{
 		"POST /v2/apis": "CreateApi", "PATCH /v2/apis/x/routes/y": "UpdateRoute", "DELETE /v2/apis/x/stages/y/routesettings/GET%20%2Fa": "DeleteRouteSettings",
-		"GET /v2/tags/arn:aws:apigateway:us-east-1::/apis/x": "GetTags", "GET /v2/vpclinks": "", "GET /restapis": "", "GET /v2/": "",
+		"GET /v2/tags/arn:aws:apigateway:us-east-1::/apis/x": "GetTags", "DELETE /v2/apis/x/routes/y/requestparameters/route.request.header.a": "DeleteRouteRequestParameter", "GET /v2/vpclinks": "", "GET /restapis": "", "GET /v2/": "",
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		if got := h.OperationOf(httptest.NewRequest(method, path, http.NoBody)); got != want {
