@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -197,17 +198,18 @@ func refusal(answer *http.Response, payload []byte, function string) *attempt {
 	var said struct{ Message string }
 	_ = json.Unmarshal(payload, &said) // it decodes Message and message; of what is no JSON there is nothing to say
 	detail := strings.TrimSpace(fmt.Sprintf("%d %s %.500s", answer.StatusCode, kind, said.Message))
-	f, after := &fault{typ: kind, detail: detail, retryAfter: time.Second}, time.Duration(0)
+	f, after := &fault{typ: kind, detail: detail}, time.Duration(0)
 	if seconds, err := strconv.ParseFloat(answer.Header.Get("Retry-After"), 64); err == nil && seconds > 0 && seconds < 3600 {
 		after = time.Duration(seconds * float64(time.Second))
-		f.retryAfter = after
 	}
 	switch s := answer.StatusCode; {
 	case s == http.StatusTooManyRequests:
 		f.Fault, f.message = Overloaded, "The execution service takes no more at the moment."
+		f.retryAfter = cmp.Or(after, time.Second)
 		return &attempt{f, true, after}
 	case s >= 500 && !(s == http.StatusBadGateway && kind != ""):
 		f.Fault, f.message = Unavailable, "The execution service failed."
+		f.retryAfter = cmp.Or(after, time.Second)
 		return &attempt{f, false, after}
 	case s == http.StatusNotFound:
 		f.Fault, f.message = Refused, "The execution service has no function "+function+"."

@@ -6,11 +6,13 @@ package body
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hearth-faas/hearth/proxy/expression"
 )
@@ -138,6 +140,8 @@ func matches(mediaRange string, f Format) int {
 	return 0
 }
 
+var errNotUTF8 = errors.New("it is not UTF-8")
+
 // Decode reads a body. One of nothing is nil. Errors say what is wrong with it.
 func Decode(f Format, data []byte) (any, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -145,6 +149,9 @@ func Decode(f Format, data []byte) (any, error) {
 	}
 	switch f {
 	case JSON:
+		if !utf8.Valid(data) {
+			return nil, errNotUTF8 // or what is none would be replaced without a word
+		}
 		return expression.FromJSON(data)
 	case XML:
 		return decodeXML(data)

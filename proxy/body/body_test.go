@@ -121,6 +121,20 @@ func value(depth int) *rapid.Generator[any] {
 	return rapid.OneOf(scalars, rapid.SliceOfN(inner, 0, 3).AsAny(), rapid.MapOfN(keys, inner, 0, 4).AsAny())
 }
 
+// Else it would be changed into something else without a word.
+func TestWhatIsNotUTF8IsRefused(t *testing.T) {
+	for _, c := range []struct {
+		format body.Format
+		data   string
+	}{
+		{body.JSON, "{\"a\": \"\xfc\"}"}, {body.XML, "<a>\xfc</a>"}, {body.Form, "a=%fc"}, {body.Form, "\xfc=1"},
+	} {
+		if v, err := body.Decode(c.format, []byte(c.data)); err == nil || err.Error() != "it is not UTF-8" {
+			t.Errorf("%q is %v, %v", c.data, v, err)
+		}
+	}
+}
+
 func TestFormsAreFieldsAndLists(t *testing.T) {
 	v, err := body.Decode(body.Form, []byte("a=1&b=x+y&a=2&c="))
 	if want := map[string]any{"a": []any{"1", "2"}, "b": "x y", "c": ""}; err != nil || !reflect.DeepEqual(v, want) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"strconv"
+	"unicode/utf8"
 )
 
 // maxFields bounds a form.
@@ -16,6 +17,13 @@ func decodeForm(data []byte) (any, error) {
 	values, err := url.ParseQuery(string(data))
 	if err != nil {
 		return nil, err
+	}
+	for name, all := range values {
+		for _, text := range append(all, name) {
+			if !utf8.ValidString(text) {
+				return nil, errNotUTF8
+			}
+		}
 	}
 	if len(values) > maxFields {
 		return nil, errors.New("it has too many fields")

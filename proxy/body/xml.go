@@ -53,7 +53,7 @@ type element struct {
 // decodeXML reads a document into a value.
 func decodeXML(data []byte) (any, error) {
 	if !utf8.Valid(data) {
-		return nil, errors.New("it is not UTF-8")
+		return nil, errNotUTF8
 	}
 	d := xml.NewDecoder(bytes.NewReader(data))
 	d.CharsetReader = func(charset string, in io.Reader) (io.Reader, error) {

@@ -125,12 +125,25 @@ func (e *Env) Compile(text string, kind Kind) (*Expression, error) {
 		return nil, &Error{Line: 1, Column: 1, Message: fmt.Sprintf("it comes to %.80s, where %s is wanted", t, kind)}
 	}
 	program, err := env.Program(ast,
-		cel.CostLimit(maxCost), cel.MemoryLimit(maxMemory), cel.CostTracking(costs{}), cel.InterruptCheckFrequency(100))
+		cel.CostLimit(maxCost), cel.MemoryLimit(maxMemory), memory, cel.CostTracking(costs{}), cel.InterruptCheckFrequency(100))
 	if err != nil { // such as a regular expression that is none
 		return nil, &Error{Message: err.Error()}
 	}
 	return &Expression{text, kind, program}, nil
 }
+
+// memory is how the values of an evaluation are measured: by CEL's own bounds
+// what nests deeper than 5 levels, or has more than 10,000 values, would count as
+// too large. In loops, whose steps are many, not each of them is measured: one
+// can't make much more than the one before.
+var memory = cel.MemoryTracking(
+	types.MemoryTrackerSizeCalculator(types.NewSizeCalculator(
+		types.SizeCalculatorMaxDepth(2*MaxDepth),     // of what there is, in what is made of it
+		types.SizeCalculatorMaxTraversal(2*maxNodes), // a map has keys, too
+		types.SizeCalculatorStringUnitLength(1),
+	)),
+	types.MemoryTrackerSampleInterval(16),
+)
 
 // takes tells whether a value of the type may be one of the kind.
 func (k Kind) takes(t *cel.Type) bool {

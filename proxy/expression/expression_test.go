@@ -109,6 +109,38 @@ func TestWhatAValueIsNotIsSaid(t *testing.T) {
 }
 
 // Each of these would take the machine's memory, or its time until tomorrow.
+// Whatever may be sent can be handed on, and looked into.
+func TestExpressionsTakeWhatADocumentMayBe(t *testing.T) {
+	var wide strings.Builder
+	for i := range 60_000 {
+		fmt.Fprintf(&wide, `,{"k%d":1}`, i)
+	}
+	for name, document := range map[string]string{
+		"lists in lists": strings.Repeat("[", 60) + strings.Repeat("]", 60),
+		"maps in maps":   strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60),
+		"many values":    "[" + wide.String()[1:] + "]",
+		"a long text":    `"` + strings.Repeat("x", 1<<20-10) + `"`,
+	} {
+		v, err := expression.FromJSON([]byte(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"body", "{'event': body, 'was': resource.state}", "has(body.nope) || true", "[1, 2, 3].exists(n, size(body) == n) || true"} {
+			x, err := env.Compile(text, expression.Any)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := x.Eval(t.Context(), map[string]any{"body": v, "resource": map[string]any{"state": nil}})
+			if err != nil {
+				t.Errorf("%s of %s: %v", text, name, err)
+			}
+			if text == "body" && !reflect.DeepEqual(out, v) {
+				t.Errorf("%s comes to something else", name)
+			}
+		}
+	}
+}
+
 func TestHostileExpressionsAreEnded(t *testing.T) {
 	twice := func(s string, n int) string { return strings.Repeat(s, n) }
 	ten := "[1,2,3,4,5,6,7,8,9,10]"
