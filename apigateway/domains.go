@@ -44,27 +44,15 @@ func (s *Service) Domain(account hearth.Account, name string) (*Domain, error) {
 	return &d.Domain, nil
 }
 
-// Certificate is the ARN of the certificate that the owner of a host name
-// wants shown for it; "" is none. For what speaks TLS.
-func (s *Service) Certificate(host string) (arn string) {
+// OwnerOf is whose a host name is; false if it is nobody's, or one that only a
+// wildcard stands for. For what gets certificates.
+func (s *Service) OwnerOf(host string) (hearth.Account, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	d := s.domains[strings.ToLower(host)]
-	if d == nil {
-		d = s.domains[wildcard(host)]
+	if d := s.domains[strings.ToLower(host)]; d != nil {
+		return d.Account, true
 	}
-	if d == nil || len(d.Domain.Configurations) == 0 {
-		return ""
-	}
-	return d.Domain.Configurations[0].CertificateARN
-}
-
-// HasDomain tells whether a host name is anybody's here. For what gets
-// certificates.
-func (s *Service) HasDomain(host string) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.domains[strings.ToLower(host)] != nil || s.domains[wildcard(host)] != nil
+	return "", false
 }
 
 // wildcard is the host name that stands for all with another first label.

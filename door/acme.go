@@ -16,13 +16,18 @@ import (
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+	"golang.org/x/time/rate"
 )
 
 // ACME is how certificates are had from an authority that speaks ACME (RFC
 // 8555). Control over the names is shown on the TLS port itself (tls-alpn-01),
 // which the authority must reach as port 443.
 type ACME struct {
-	Domains   []string
+	Domains []string
+	// Others tells of a host name that is none of Domains whether a certificate
+	// is had for it too, and whose it is: an owner's are had at a bounded rate, for
+	// authorities take only so many orders. nil is for no other.
+	Others    func(host string) (owner string, ok bool)
 	Email     string // whom the authority may write to; "" is nobody
 	Directory string // its URL; "" is Let's Encrypt's
 	// Roots is a file of PEM with the authority's own roots, for one that is not
@@ -61,9 +66,43 @@ func (a ACME) Open() (*tls.Config, *Certificates, error) {
 	}
 	kept := OpenCertificates(a.Dir, a.Key)
 	m := &autocert.Manager{
-		Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(a.Domains...), Cache: kept, Email: a.Email, Client: client,
+		Prompt: autocert.AcceptTOS, HostPolicy: a.policy(), Cache: kept, Email: a.Email, Client: client,
 	}
 	return TLS(m.GetCertificate, acme.ALPNProto), kept, nil
+}
+
+// othersEach is how much time there is between two certificates that are asked
+// for on behalf of one owner, after the first othersAtOnce. The policy is asked
+// before each order alone, and after one that failed not for a minute.
+const (
+	othersEach   = 10 * time.Minute
+	othersAtOnce = 10
+)
+
+// policy is for which host names a certificate is ordered.
+func (a ACME) policy() autocert.HostPolicy {
+	own := autocert.HostWhitelist(a.Domains...)
+	var mu sync.Mutex
+	bounds := map[string]*rate.Limiter{} // by owner
+	return func(ctx context.Context, host string) error {
+		err := own(ctx, host)
+		if err == nil || a.Others == nil {
+			return err
+		}
+		owner, ok := a.Others(host)
+		if !ok {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if bounds[owner] == nil {
+			bounds[owner] = rate.NewLimiter(rate.Every(othersEach), othersAtOnce)
+		}
+		if !bounds[owner].Allow() {
+			return fmt.Errorf("no certificate for %s now: its account has asked for many, and may for one in %s", host, othersEach)
+		}
+		return nil
+	}
 }
 
 // Certificates keeps what must outlive the process: private keys among it, so

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -143,7 +145,7 @@ func TestACertificateIsHadByACME(t *testing.T) {
 	}
 	open := func() *tls.Config {
 		config, _, err := ACME{
-			Domains: []string{"functions.hearth.example"}, Email: "ops@hearth.example", Directory: pebble.URL + wfe.DirectoryPath, Roots: roots, Dir: filepath.Join(dir, "acme"), Key: sealer{},
+			Domains: []string{"functions.hearth.example"}, Others: func(host string) (string, bool) { return "an account", host == "shop.example" }, Email: "ops@hearth.example", Directory: pebble.URL + wfe.DirectoryPath, Roots: roots, Dir: filepath.Join(dir, "acme"), Key: sealer{},
 		}.Open()
 		if err != nil {
 			t.Fatal(err)
@@ -169,6 +171,16 @@ func TestACertificateIsHadByACME(t *testing.T) {
 	defer resp.Body.Close()
 	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "over HTTP/2.0" {
 		t.Errorf("%q, %v", b, err)
+	}
+	shop := client.Transport.(*http.Transport).Clone()
+	shop.TLSClientConfig.ServerName = "shop.example"
+	shopper, err := (&http.Client{Timeout: time.Minute, Transport: shop}).Get("https://shop.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shopper.Body.Close()
+	if names := shopper.TLS.PeerCertificates[0].DNSNames; len(names) != 1 || names[0] != "shop.example" {
+		t.Errorf("another's host name is shown a certificate of %v", names)
 	}
 	had := orders.Load()
 	if had == 0 {
@@ -202,5 +214,25 @@ func TestACertificateIsHadByACME(t *testing.T) {
 	}
 	if _, err := (&Certificates{dir: filepath.Join(dir, "acme"), key: sealer{}}).Get(t.Context(), "../key"); !errors.Is(err, autocert.ErrCacheMiss) {
 		t.Error(err)
+	}
+}
+
+// Authorities take only so many orders: one owner's names must not use them up.
+func TestAnOwnersCertificatesAreOrderedAtABoundedRate(t *testing.T) {
+	may := ACME{Domains: []string{"own.example"}, Others: func(host string) (string, bool) {
+		owner, _, _ := strings.Cut(host, "-")
+		return owner, host != "nobodys.example"
+	}}.policy()
+	for i := range 2 * othersAtOnce {
+		err := may(t.Context(), fmt.Sprintf("a-%d.example", i))
+		if (err == nil) != (i < othersAtOnce) || err != nil && !strings.Contains(err.Error(), "10m") {
+			t.Errorf("certificate %d: %v", i, err)
+		}
+	}
+	if err := errors.Join(may(t.Context(), "b-1.example"), may(t.Context(), "own.example")); err != nil {
+		t.Errorf("others and the server itself: %v", err)
+	}
+	if may(t.Context(), "nobodys.example") == nil {
+		t.Error("a certificate for a name that is nobody's")
 	}
 }

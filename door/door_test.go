@@ -425,6 +425,29 @@ func TestACertificateIsReplacedWithoutDroppingAConnection(t *testing.T) {
 	ask(old)
 }
 
+func TestAConnectionGetsTheCertificateOfItsName(t *testing.T) {
+	var certs, keys []string
+	for i, name := range []string{"hearth.example", "shop.example", "*.wild.example"} {
+		cert, key := certificate(t, t.TempDir(), int64(i+1), name)
+		certs, keys = append(certs, cert), append(keys, key)
+	}
+	several, err := OpenSeveral(certs, keys, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := serve(t, NewConns(100, 100), http.NotFoundHandler(), TLS(several.Certificate))
+	for name, want := range map[string]int64{"hearth.example": 1, "shop.example": 2, "a.wild.example": 3, "other.example": 1, "": 1} {
+		c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, ServerName: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.ConnectionState().PeerCertificates[0].SerialNumber.Int64(); got != want {
+			t.Errorf("%q gets certificate %d, not %d", name, got, want)
+		}
+		c.Close()
+	}
+}
+
 func TestTLSIsModern(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := certificate(t, dir, 1, "hearth.example")

@@ -110,6 +110,35 @@ func (f *Files) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return f.now, nil
 }
 
+// Several are certificates for different host names. A connection gets the one
+// for the name that it asks for, and the first if there is none.
+type Several []*Files
+
+// OpenSeveral reads certificates and their keys, as many of the one as of the
+// other.
+func OpenSeveral(certs, keys []string, log *slog.Logger) (s Several, err error) {
+	for i := range certs {
+		f, err := OpenFiles(certs[i], keys[i], log)
+		if err != nil {
+			return nil, err
+		}
+		s = append(s, f)
+	}
+	return s, nil
+}
+
+// Certificate is a tls.Config's GetCertificate.
+func (s Several) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if len(s) > 1 {
+		for _, f := range s {
+			if c, err := f.Certificate(hello); err == nil && hello.SupportsCertificate(c) == nil {
+				return c, nil
+			}
+		}
+	}
+	return s[0].Certificate(hello)
+}
+
 // Names are the host names, or if it has none the addresses, that the certificate
 // is for.
 func (f *Files) Names() (names []string) {

@@ -45,12 +45,15 @@ type Config struct {
 	// everything goes in plain text.
 	InsecureListen bool
 	// TLSListen is the TCP address of the API under TLS; "" is none. Its
-	// certificate is in TLSCert and TLSKey, files of PEM that are read again
-	// when they change, or had by ACME for ACMEDomains: from ACMEDirectory (""
-	// is Let's Encrypt's), whose own roots are in the file ACMERoots ("" is the
-	// system's), and which may write to ACMEEmail.
-	TLSListen, TLSCert, TLSKey          string
-	ACMEDomains                         []string
+	// certificates are in TLSCert and TLSKey, files of PEM that are read again
+	// when they change: a connection gets the one for the name that it asks for.
+	// Or they are had by ACME for ACMEDomains, and with ACMEHostNames for the host
+	// names that accounts have for their APIs: from ACMEDirectory ("" is Let's
+	// Encrypt's), whose own roots are in the file ACMERoots ("" is the system's),
+	// and which may write to ACMEEmail.
+	TLSListen                           string
+	TLSCert, TLSKey, ACMEDomains        []string
+	ACMEHostNames                       bool
 	ACMEDirectory, ACMERoots, ACMEEmail string
 	// Fair has accounts take turns while the machine is saturated.
 	Fair bool

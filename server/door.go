@@ -26,14 +26,17 @@ func (c *Config) checkDoor(refuse func(bad bool, format string, args ...any)) {
 		n, perr := strconv.Atoi(port)
 		refuse(err != nil || perr != nil || n < 0 || n > 65535, "tls-listen: %q is no HOST:PORT, such as 0.0.0.0:443", c.TLSListen)
 	}
-	files := c.TLSCert != "" || c.TLSKey != ""
+	files := len(c.TLSCert)+len(c.TLSKey) > 0
 	acme := len(c.ACMEDomains) > 0
 	refuse(c.TLSListen != "" && !files && !acme, "tls-listen: there is no certificate: add --tls-cert and --tls-key, or --acme-domains")
 	refuse(c.TLSListen == "" && (files || acme), "tls-cert, acme-domains: nothing listens with it: add --tls-listen HOST:PORT")
 	refuse(files && acme, "tls-cert, acme-domains: a certificate is in files or had by ACME: give one of them")
-	refuse(files && (c.TLSCert == "" || c.TLSKey == ""), "tls-cert, tls-key: the certificate and its key go together: give both")
-	for name, path := range map[string]string{"tls-cert": c.TLSCert, "tls-key": c.TLSKey, "acme-roots": c.ACMERoots} {
-		refuse(path != "" && !filepath.IsAbs(path), "%s: %q is no absolute path", name, path)
+	refuse(len(c.TLSCert) != len(c.TLSKey), "tls-cert, tls-key: a certificate and its key go together: give as many of both, in the same order")
+	refuse(c.ACMEHostNames && !acme, "acme-host-names: certificates are not had by ACME: add --acme-domains")
+	for name, paths := range map[string][]string{"tls-cert": c.TLSCert, "tls-key": c.TLSKey, "acme-roots": {c.ACMERoots}} {
+		for _, path := range paths {
+			refuse(path != "" && !filepath.IsAbs(path), "%s: %q is no absolute path", name, path)
+		}
 	}
 	for _, name := range c.ACMEDomains {
 		refuse(!strings.Contains(name, ".") || strings.ContainsAny(name, "*:/ ") || net.ParseIP(name) != nil, "acme-domains: %q is no host name that a certificate can be had for so", name)
@@ -108,16 +111,23 @@ func (s *Server) listenTLS(ctx context.Context) error {
 		return nil
 	}
 	var config *tls.Config
-	if s.cfg.TLSCert != "" {
-		files, err := door.OpenFiles(s.cfg.TLSCert, s.cfg.TLSKey, s.log)
+	if len(s.cfg.TLSCert) > 0 {
+		files, err := door.OpenSeveral(s.cfg.TLSCert, s.cfg.TLSKey, s.log)
 		if err != nil {
 			return fmt.Errorf("the certificate: %w", err)
 		}
-		config, s.certificateNames = door.TLS(files.Certificate), files.Names()
+		config, s.certificateNames = door.TLS(files.Certificate), files[0].Names()
 	} else {
+		var others func(string) (string, bool)
+		if s.cfg.ACMEHostNames {
+			others = func(host string) (string, bool) {
+				account, ok := s.apis.OwnerOf(host)
+				return string(account), ok
+			}
+		}
 		var err error
 		config, s.certificates, err = door.ACME{
-			Domains: s.cfg.ACMEDomains, Email: s.cfg.ACMEEmail, Directory: s.cfg.ACMEDirectory, Roots: s.cfg.ACMERoots, Dir: s.dir("acme"), Key: s.authority.Key(),
+			Domains: s.cfg.ACMEDomains, Others: others, Email: s.cfg.ACMEEmail, Directory: s.cfg.ACMEDirectory, Roots: s.cfg.ACMERoots, Dir: s.dir("acme"), Key: s.authority.Key(),
 		}.Open()
 		if err != nil {
 			return errors.Join(errors.New("certificates by ACME"), store.Explain(s.cfg.DataDir, err))

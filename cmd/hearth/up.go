@@ -80,9 +80,10 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	}
 	f.StringVar(&cfg.Listen, "listen", cfg.Listen, "`HOST:PORT` of the API; port 0 takes a free one")
 	f.StringVar(&cfg.TLSListen, "tls-listen", cfg.TLSListen, "`HOST:PORT` of the API under TLS, for other machines")
-	f.StringVar(&cfg.TLSCert, "tls-cert", cfg.TLSCert, "`file` of its certificate, PEM, with those between it and its root; read again when it changes")
-	f.StringVar(&cfg.TLSKey, "tls-key", cfg.TLSKey, "`file` of the certificate's key, PEM")
+	f.StringSliceVar(&cfg.TLSCert, "tls-cert", nil, "`file` of its certificate, PEM, with those between it and its root; read again when it changes; several are for different host names")
+	f.StringSliceVar(&cfg.TLSKey, "tls-key", nil, "`file` of the certificate's key, PEM; of several one for each, in the same order")
 	f.StringSliceVar(&cfg.ACMEDomains, "acme-domains", nil, "`names` that certificates are had for by ACME instead, under the authority's terms of service")
+	f.BoolVar(&cfg.ACMEHostNames, "acme-host-names", cfg.ACMEHostNames, "have certificates by ACME for the host names of HTTP APIs too")
 	f.StringVar(&cfg.ACMEDirectory, "acme-directory", cfg.ACMEDirectory, "`URL` of the ACME authority (default: Let's Encrypt's)")
 	f.StringVar(&cfg.ACMERoots, "acme-roots", cfg.ACMERoots, "`file` of the authority's own roots, PEM (default: the system's)")
 	f.StringVar(&cfg.ACMEEmail, "acme-email", cfg.ACMEEmail, "`address` that the authority may write to")
@@ -95,7 +96,7 @@ func upFlags(f *pflag.FlagSet, cfg *server.Config) {
 	f.BoolVar(&cfg.Standby, "standby", cfg.Standby, "if another server works on the data folder or the database, wait until it has ended, and take over")
 	f.StringVar(&cfg.Region, "region", cfg.Region, "AWS `region` that a first start makes (default "+hearth.DefaultRegion+")")
 	f.StringVar((*string)(&cfg.Account), "account", string(cfg.Account), "`account` that a first start makes, twelve digits (default "+string(hearth.DefaultAccount)+")")
-	named("listen", "tls-listen", "tls-cert", "tls-key", "acme-domains", "acme-directory", "acme-roots", "acme-email", "insecure-listen", "trusted-proxies", "forwarded-header", "database", "database-password", "master-key-file", "standby", "region", "account")
+	named("listen", "tls-listen", "tls-cert", "tls-key", "acme-domains", "acme-host-names", "acme-directory", "acme-roots", "acme-email", "insecure-listen", "trusted-proxies", "forwarded-header", "database", "database-password", "master-key-file", "standby", "region", "account")
 
 	f.IntVar(&cfg.MemoryMiB, "memory", cfg.MemoryMiB, "`MiB` of memory promised to functions at most (default: three quarters of the machine's)")
 	f.Float64Var(&cfg.Overcommit, "overcommit", cfg.Overcommit, "`factor` by which more memory may be promised than that")
