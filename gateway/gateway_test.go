@@ -403,3 +403,23 @@ func TestTheIndexFollowsTheSettings(t *testing.T) {
 	set("other", "")
 	has("c", "")
 }
+
+func TestAnEventTellsWhetherItsRequestCameByTLS(t *testing.T) {
+	for _, c := range []struct {
+		url, said   string
+		proto, port string
+	}{
+		{"http://api.example/", "", "http", "80"}, {"https://api.example/", "", "https", "443"}, {"https://api.example:9443/", "", "https", "9443"},
+		{"http://api.example/", "https", "https", "443"}, // by a proxy in front
+		{"https://api.example/", "http", "https", "443"},
+	} {
+		r := httptest.NewRequest("GET", c.url, nil)
+		if c.said != "" {
+			r.Header.Set("X-Forwarded-Proto", c.said)
+		}
+		h := NewEvent(r, Origin{Path: "/"}).Headers
+		if h["x-forwarded-proto"] != c.proto || h["x-forwarded-port"] != c.port {
+			t.Errorf("%+v: %s, port %s", c, h["x-forwarded-proto"], h["x-forwarded-port"])
+		}
+	}
+}
