@@ -16,12 +16,14 @@ import (
 // document is an OpenAPI 3 document, as far as it is about an API: schemas are
 // not looked at, since an HTTP API does not check bodies.
 type document struct {
-	OpenAPI string     `json:"openapi"`
-	Info    info       `json:"info"`
-	Tags    []tag      `json:"tags,omitempty"`
-	Servers []server   `json:"servers,omitempty"`
-	Paths   paths      `json:"paths"`
-	Parts   components `json:"components,omitzero"`
+	OpenAPI string   `json:"openapi"`
+	Info    info     `json:"info"`
+	Tags    []tag    `json:"tags,omitempty"`
+	Servers []server `json:"servers,omitempty"`
+	// Security is what operations need that do not say.
+	Security []map[string][]string `json:"security,omitempty"`
+	Paths    paths                 `json:"paths"`
+	Parts    components            `json:"components,omitzero"`
 
 	CORS    *registry.CORS `json:"x-amazon-apigateway-cors,omitempty"`
 	Version string         `json:"x-amazon-apigateway-importexport-version,omitempty"`
@@ -41,6 +43,12 @@ type tag struct {
 type server struct {
 	URL       string                    `json:"url"`
 	Variables map[string]serverVariable `json:"variables,omitempty"`
+	Endpoint  *endpoint                 `json:"x-amazon-apigateway-endpoint-configuration,omitempty"`
+}
+
+// endpoint is where an API is served beside its host names.
+type endpoint struct {
+	Disable bool `json:"disableExecuteApiEndpoint"`
 }
 
 type serverVariable struct {

@@ -48,6 +48,9 @@ func (s *Service) Export(account hearth.Account, id string, e Export) ([]byte, e
 		return nil, err
 	}
 	d.Servers = []server{{URL: url}}
+	if r.API.DisableEndpoint && !e.Bare {
+		d.Servers[0].Endpoint = &endpoint{true}
+	}
 	if strings.HasSuffix(url, "/{basePath}") {
 		d.Servers[0].Variables = map[string]serverVariable{"basePath": {e.Stage}}
 	}

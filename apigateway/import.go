@@ -77,6 +77,11 @@ func (s *Service) fill(old *record, d *document, in Import) (*record, error) {
 		a.Name = d.Info.Title
 	}
 	a.Description, a.Version, a.CORS = d.Info.Description, d.Info.Version, d.CORS
+	for _, at := range d.Servers {
+		if at.Endpoint != nil {
+			a.DisableEndpoint = at.Endpoint.Disable
+		}
+	}
 	tags := map[string]string{}
 	for k, v := range a.Tags {
 		tags[k] = v
@@ -222,6 +227,9 @@ func (x *importer) operation(path, method string, raw json.RawMessage) error {
 	}
 	if op.Auth != nil && op.Auth.Type == "AWS_IAM" {
 		n.Authorization = "AWS_IAM"
+	}
+	if op.Security == nil { // an empty list is none
+		op.Security = x.d.Security
 	}
 	for _, need := range op.Security {
 		for _, name := range sortedKeys(need) {

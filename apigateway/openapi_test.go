@@ -212,3 +212,39 @@ func FuzzImport(f *testing.F) {
 		}
 	})
 }
+
+// What holds for all operations is not left out: they would be open.
+func TestSecurityOfADocumentIsItsOperations(t *testing.T) {
+	w := newWorld(t)
+	const scheme = `"components":{"securitySchemes":{"jwt":{"type":"oauth2","flows":{},"x-amazon-apigateway-authorizer":{"type":"jwt","jwtConfiguration":{"issuer":"https://issuer.example","audience":["shop"]}}}}}`
+	const document = `{"openapi":"3.0.1","info":{"title":"t"},"security":[{"jwt":["look"]}],
+		"servers":[{"url":"https://a.example","x-amazon-apigateway-endpoint-configuration":{"disableExecuteApiEndpoint":true}}],
+		"paths":{"/closed":{"get":{}},"/open":{"get":{"security":[]}},"/own":{"get":{"security":[{"jwt":["buy"]}]}}},` + scheme + `}`
+	a, err := w.Import(t.Context(), owner, Import{Document: []byte(document)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, _, err := w.Routes(owner, a.ID, Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, r := range routes {
+		got[r.Key] = r.Authorization + " " + strings.Join(r.Scopes, " ")
+	}
+	want := map[string]string{"GET /closed": "JWT look", "GET /open": "NONE ", "GET /own": "JWT buy"}
+	if !reflect.DeepEqual(got, want) || !a.DisableEndpoint {
+		t.Errorf("%v, %+v", got, a)
+	}
+	out, err := w.Export(owner, a.ID, Export{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := w.Import(t.Context(), owner, Import{Document: out})
+	if err != nil || !again.DisableEndpoint || w.summary(again.ID) != w.summary(a.ID) {
+		t.Errorf("it comes back as something else: %v", err)
+	}
+	if _, err := w.Import(t.Context(), owner, Import{Document: []byte(strings.Replace(document, scheme, `"components":{}`, 1))}); hearth.KindOf(err) != hearth.Validation {
+		t.Errorf("without the scheme: %v", err)
+	}
+}
