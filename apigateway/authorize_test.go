@@ -260,3 +260,38 @@ func TestSignedRoutesNeedASignatureOfTheAccount(t *testing.T) {
 		t.Errorf("of another account: %+v", got)
 	}
 }
+
+// An API acts as its roles: as one of another account it could call what only
+// that account may.
+func TestAnAPIHasNoRoleOfAnotherAccount(t *testing.T) {
+	w := newWorld(t)
+	id, integration := w.api("2.0", "GET /")
+	const theirs = "arn:aws:iam::444455556666:role/any"
+	_, err := w.PutIntegration(t.Context(), owner, id, integration, func(i *Integration) error { i.Credentials = theirs; return nil })
+	_, aerr := w.PutAuthorizer(t.Context(), owner, id, "", func(a *Authorizer) error {
+		a.Name, a.Type, a.URI, a.PayloadFormat, a.Credentials = "a", "REQUEST", echo, "2.0", theirs
+		return nil
+	})
+	_, ierr := w.Import(t.Context(), owner, Import{Document: []byte(`{"openapi":"3.0.1","info":{"title":"t"},"paths":{"/a":{"get":{"x-amazon-apigateway-integration":{"type":"aws_proxy","uri":"` + echo + `","payloadFormatVersion":"2.0","credentials":"` + theirs + `"}}}}}`)})
+	for what, err := range map[string]error{"an integration": err, "an authorizer": aerr, "a document": ierr} {
+		if hearth.KindOf(err) != hearth.Validation || !strings.Contains(err.Error(), "own account") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	// One that is stored already is its own account's all the same.
+	r, err := w.api2(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := *r.Integrations[integration]
+	i.Credentials = theirs
+	n := r.clone()
+	n.Integrations[integration] = &i
+	d := *n.deployments[n.Stages[defaultStage].DeploymentID]
+	d.Content = n.current()
+	n.deployments[d.ID] = &d
+	w.show(n)
+	if got := w.send(id, "GET", "/", ""); got.status != 200 || w.last().Caller.Account != owner {
+		t.Errorf("%+v by %+v", got, w.last().Caller)
+	}
+}

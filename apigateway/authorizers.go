@@ -158,8 +158,8 @@ func (s *Service) checkRequestAuthorizer(r *record, a *Authorizer) error {
 		return err
 	}
 	if a.Credentials != "" {
-		if !isRole(a.Credentials) {
-			return invalid("authorizerCredentialsArn must be the ARN of a role: %.200q", a.Credentials)
+		if !isRole(r.Account, a.Credentials) {
+			return invalid("authorizerCredentialsArn must be the ARN of a role of the API's own account, such as arn:aws:iam::%s:role/NAME: %.200q", r.Account, a.Credentials)
 		}
 		if s.Role != nil {
 			if err := s.Role(r.Account, a.Credentials, s.executeARN(r.Account, r.API.ID)+"/authorizers/"+a.ID); err != nil {

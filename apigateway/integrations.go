@@ -116,8 +116,8 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 			return invalid("The integrationMethod of a function is POST.")
 		}
 		if i.Credentials != "" && i.Credentials != "arn:aws:iam::*:user/*" {
-			if !isRole(i.Credentials) {
-				return invalid("credentialsArn must be the ARN of a role: %.200q", i.Credentials)
+			if !isRole(r.Account, i.Credentials) {
+				return invalid("credentialsArn must be the ARN of a role of the API's own account, such as arn:aws:iam::%s:role/NAME: %.200q", r.Account, i.Credentials)
 			}
 			if s.Role != nil {
 				if err := s.Role(r.Account, i.Credentials, s.executeARN(r.Account, r.API.ID)+"/*"); err != nil {
@@ -163,9 +163,11 @@ func message(err error) string {
 	return "An internal error occurred."
 }
 
-func isRole(arn string) bool {
-	parts := strings.SplitN(arn, ":", 6)
-	return len(parts) == 6 && parts[0] == "arn" && parts[2] == "iam" && strings.HasPrefix(parts[5], "role/")
+// isRole tells a role of the account: whoever acts as one of another account
+// would act as that account.
+func isRole(account hearth.Account, arn string) bool {
+	name, ok := strings.CutPrefix(arn, "arn:aws:iam::"+string(account)+":role/")
+	return ok && name != ""
 }
 
 // functionARN is the ARN of the function in an integration's URI.

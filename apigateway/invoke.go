@@ -47,12 +47,12 @@ func (c *call) routeARN() string {
 	return c.s.executeARN(c.table.account, c.table.id) + "/" + c.stage.Name + "/" + c.http.Method + c.below
 }
 
-// session is who calls a function with a role's credentials.
-func session(role, name string) hearth.Identity {
-	account, path, _ := strings.Cut(strings.TrimPrefix(role, "arn:aws:iam::"), ":role/")
+// session is who calls for an API of the account with a role's credentials.
+func session(account hearth.Account, role, name string) hearth.Identity {
+	_, path, _ := strings.Cut(role, ":role/")
 	return hearth.Identity{
-		Account: hearth.Account(account), UserID: "AROA:" + name,
-		ARN: "arn:aws:sts::" + account + ":assumed-role/" + path[strings.LastIndexByte(path, '/')+1:] + "/" + name,
+		Account: account, UserID: "AROA:" + name,
+		ARN: "arn:aws:sts::" + string(account) + ":assumed-role/" + path[strings.LastIndexByte(path, '/')+1:] + "/" + name,
 	}
 }
 
@@ -68,7 +68,7 @@ func (c *call) runFunction(ctx context.Context, f function, role, source string,
 		inv.Caller = hearth.Identity{Service: service}
 		inv.Source = &hearth.Source{ARN: source, Account: c.table.account}
 	} else {
-		inv.Caller = session(role, c.requestID)
+		inv.Caller = session(c.table.account, role, c.requestID)
 		ctx = access.Arrived(ctx, access.Inside)
 	}
 	if c.s.Within != nil {

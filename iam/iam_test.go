@@ -271,6 +271,9 @@ func TestAFunctionGetsARoleThatLambdaMayTakeOn(t *testing.T) {
 	if err := d.PassToService(account, "arn:aws:iam::123456789012:role/p/good", "scheduler.amazonaws.com", "s"); hearth.KindOf(err) != hearth.Validation {
 		t.Errorf("a role for functions is given to a schedule: %v", err)
 	}
+	if err := d.PassToService(account, "arn:aws:iam::210987654321:role/unknown", "scheduler.amazonaws.com", "s"); hearth.KindOf(err) != hearth.Validation {
+		t.Errorf("a service is given a role of another account: %v", err)
+	}
 	strict := open(t, iam.Config{Store: s, Strict: true}) // with the roles
 	for _, arn := range []string{"arn:aws:iam::123456789012:role/unknown", "arn:aws:iam::123456789012:role/good", "arn:aws:iam::210987654321:role/p/good"} {
 		if err := d.PassToFunction(account, arn, function); err != nil {

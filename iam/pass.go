@@ -1,6 +1,8 @@
 package iam
 
 import (
+	"strings"
+
 	hearth "github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/policy"
 )
@@ -9,6 +11,10 @@ import (
 // given a role for what sourceARN names, as PassToFunction does for functions.
 // Errors: Validation.
 func (d *Directory) PassToService(account hearth.Account, roleARN, service, sourceARN string) error {
+	// A service acts as the role, and so as whose the role is.
+	if !strings.HasPrefix(roleARN, "arn:aws:iam::"+string(account)+":") {
+		return hearth.Errorf(hearth.Validation, "Cross-account pass role is not allowed: %s is of another account than %s", roleARN, account)
+	}
 	if !d.mayPass(account, roleARN, service, sourceARN) {
 		return hearth.Errorf(hearth.Validation, "The execution role you provide must allow %s to assume the role: %s", service, roleARN)
 	}
