@@ -165,7 +165,7 @@ func (d *document) add(r *Route, c *shown, names map[string]string, e Export) er
 
 func declare(i *Integration) declaredIntegration {
 	return declaredIntegration{
-		Type: i.Type, Method: i.Method, URI: i.URI, Credentials: i.Credentials, ConnectionType: i.ConnectionType, Description: i.Description,
+		Type: i.Type, Subtype: i.Subtype, Method: i.Method, URI: i.URI, Credentials: i.Credentials, ConnectionType: i.ConnectionType, Description: i.Description,
 		PayloadFormat: text(i.PayloadFormat), TimeoutMillis: i.TimeoutMillis,
 		RequestParameters: i.RequestParameters, ResponseParameters: i.ResponseParameters, TLS: i.TLS,
 	}

@@ -79,8 +79,8 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 		}
 	}
 	switch {
-	case i.Subtype != "":
-		return invalid("Integrations with AWS services (integrationSubtype) are not supported by Hearth: use a function.")
+	case i.Subtype != "" && r.websocket():
+		return invalid("integrationSubtype is for HTTP APIs.")
 	case i.ConnectionType == "VPC_LINK":
 		return invalid("VPC links are not supported by Hearth, which reaches private addresses as it is: use the connectionType INTERNET.")
 	case i.ConnectionType != "INTERNET":
@@ -89,7 +89,7 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 		return invalid("timeoutInMillis must be between 50 and %d.", maxTimeout)
 	case len(i.Description) > 1024:
 		return invalid("description must have at most 1024 characters.")
-	case i.URI == "" && i.Type != "MOCK" || len(i.URI) > 2048:
+	case i.URI == "" && i.Type != "MOCK" && i.Subtype == "" || len(i.URI) > 2048:
 		return invalid("integrationUri is required, and has at most 2048 characters.")
 	case i.PayloadFormat != "1.0" && i.PayloadFormat != "2.0":
 		return invalid("payloadFormatVersion must be 1.0 or 2.0.")
@@ -106,13 +106,15 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 	}
 	switch i.Type {
 	case "AWS_PROXY":
-		if err := checkFunctionURI(i.URI, s.Region); err != nil {
+		if i.Subtype != "" {
+			if err := s.checkSubtype(i); err != nil {
+				return err
+			}
+		} else if err := checkFunctionURI(i.URI, s.Region); err != nil {
 			return err
-		}
-		if i.Method == "" {
+		} else if i.Method == "" {
 			i.Method = "POST"
-		}
-		if i.Method != "POST" {
+		} else if i.Method != "POST" {
 			return invalid("The integrationMethod of a function is POST.")
 		}
 		if i.Credentials != "" && i.Credentials != "arn:aws:iam::*:user/*" {
@@ -129,6 +131,9 @@ func (s *Service) checkIntegration(r *record, i *Integration) error {
 			return invalid("The caller's own credentials can't be passed on by Hearth: give a role as credentialsArn, or leave it out and let the function's policy allow apigateway.amazonaws.com.")
 		}
 	case "HTTP_PROXY":
+		if i.Subtype != "" {
+			return s.checkSubtype(i)
+		}
 		if i.Method != "ANY" && !isMethod(i.Method) {
 			return invalid("integrationMethod is required for HTTP_PROXY: ANY or a method.")
 		}

@@ -99,23 +99,29 @@ func compileMappings(i *Integration) (c mappings, err error) {
 		}
 		c.request = append(c.request, m)
 	}
+	c.response, err = compileResponses(i)
+	return c, err
+}
+
+// compileResponses reads an integration's mappings of responses, by status.
+func compileResponses(i *Integration) (response map[int][]mapping, _ error) {
 	for _, status := range sortedKeys(i.ResponseParameters) {
 		n, err := strconv.Atoi(status)
 		if err != nil || n < 200 || n > 599 {
-			return c, invalid("responseParameters are by status, from 200 to 599: %.40q", status)
+			return nil, invalid("responseParameters are by status, from 200 to 599: %.40q", status)
 		}
 		for _, key := range sortedKeys(i.ResponseParameters[status]) {
 			m, err := parseMapping(key, i.ResponseParameters[status][key], true)
 			if err != nil {
-				return c, err
+				return nil, err
 			}
-			if c.response == nil {
-				c.response = map[int][]mapping{}
+			if response == nil {
+				response = map[int][]mapping{}
 			}
-			c.response[n] = append(c.response[n], m)
+			response[n] = append(response[n], m)
 		}
 	}
-	return c, nil
+	return response, nil
 }
 
 // outgoing is a request as an integration gets it.

@@ -275,6 +275,9 @@ func (c *call) run(w http.ResponseWriter) error {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, time.Duration(i.TimeoutMillis)*time.Millisecond)
 	defer cancel()
+	if i.Subtype != "" {
+		return c.callService(ctx, w, i)
+	}
 	if i.Type == "AWS_PROXY" {
 		return c.invoke(ctx, w, i)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	hearth "github.com/hearth-faas/hearth"
+	"github.com/hearth-faas/hearth/gateway"
 	"github.com/hearth-faas/hearth/internal/traffic"
 	"github.com/hearth-faas/hearth/jwt"
 	"github.com/hearth-faas/hearth/lambda/sigv4"
@@ -39,6 +40,9 @@ type Config struct {
 	Guard sigv4.Guard
 	// Endpoint is where the API of that id is served.
 	Endpoint func(id string) string
+	// Services has a service do what an integration's subtype names, and returns
+	// its answer; an error is that it could not be asked. nil has no services.
+	Services func(ctx context.Context, q *Task) (*gateway.Answer, error)
 	// Logs takes access logs; nil is nowhere.
 	Logs logs.Keeper
 	// Role tells whether a role of the account may be taken on for what of

@@ -53,10 +53,12 @@ type route struct {
 type integration struct {
 	*Integration
 	mappings
-	function function  // of AWS_PROXY
-	url      *template // of HTTP_PROXY; only variables of the path are left
-	mock     *mock     // of MOCK
-	broken   string    // why it can't be called; "" if it can
+	function function // of AWS_PROXY
+	// parameters are those of a service's, by name; nil of what has no subtype.
+	parameters map[string]*template
+	url        *template // of HTTP_PROXY; only variables of the path are left
+	mock       *mock     // of MOCK
+	broken     string    // why it can't be called; "" if it can
 }
 
 // show has an API served as the record says. Calls for one API follow one
@@ -149,7 +151,7 @@ func (s *Service) compileIntegration(i *Integration, variables map[string]string
 		n.broken = message(err)
 		return n
 	}
-	if i.Type == "MOCK" {
+	if i.Type == "MOCK" || i.Subtype != "" {
 		return n
 	}
 	if i.Type == "AWS_PROXY" {
@@ -176,6 +178,10 @@ func (s *Service) compileIntegration(i *Integration, variables map[string]string
 // compile reads the mappings and templates.
 func (i *integration) compile(websocket bool) (err error) {
 	switch {
+	case i.Subtype != "":
+		if i.parameters, err = compileSubtype(i.Integration); err == nil {
+			i.response, err = compileResponses(i.Integration)
+		}
 	case !websocket:
 		i.mappings, err = compileMappings(i.Integration)
 	case i.Type == "MOCK":

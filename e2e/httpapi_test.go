@@ -15,10 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/apigatewayv2"
 	gatewaytypes "github.com/aws/aws-sdk-go-v2/service/apigatewayv2/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/hearth-faas/hearth/jwt/jwttest"
@@ -436,8 +438,8 @@ func TestTerraformMakesHTTPAPIs(t *testing.T) {
 	tf.write("main.tf", string(module))
 	tf.init()
 	variables := map[string]any{
-		"function": "arn:aws:lambda:us-east-1:000000000000:function:echo",
-		"routes":   map[string]string{"GET /pets": "NONE", "POST /pets": "JWT", "$default": "CUSTOM"}, "greeting": "hello", "origins": []string{"https://a.example"}, "imported": "/one",
+		"function": "arn:aws:lambda:us-east-1:000000000000:function:echo", "queue": s.queue("orders", nil),
+		"routes": map[string]string{"GET /pets": "NONE", "POST /pets": "JWT", "$default": "CUSTOM"}, "greeting": "hello", "origins": []string{"https://a.example"}, "imported": "/one",
 	}
 	tf.set(variables)
 	tf.apply()
@@ -452,6 +454,12 @@ func TestTerraformMakesHTTPAPIs(t *testing.T) {
 	}
 	if got := fetch(t, "GET", at("shop")+"/other", ""); got.status != 401 {
 		t.Errorf("without a key: %+v", got)
+	}
+	if got := fetch(t, "POST", at("shop")+"/orders", `{"hello":"one order"}`); got.status != 200 || !strings.Contains(got.body, "<SendMessageResponse") {
+		t.Errorf("a message is not sent: %+v", got)
+	}
+	if m, err := s.queues().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: aws.String(variables["queue"].(string)), WaitTimeSeconds: 20}); err != nil || len(m.Messages) != 1 || *m.Messages[0].Body != "one order" {
+		t.Errorf("the queue has %+v, %v", m, err)
 	}
 	eventIn(t, fetch(t, "GET", at("quick")+"/", ""))
 	eventIn(t, fetch(t, "GET", at("imported")+"/one", ""))

@@ -9,7 +9,9 @@ import (
 
 	"github.com/hearth-faas/hearth"
 	"github.com/hearth-faas/hearth/apigateway"
+	buswire "github.com/hearth-faas/hearth/bus/wire"
 	"github.com/hearth-faas/hearth/outside"
+	sqswire "github.com/hearth-faas/hearth/sqs/wire"
 )
 
 // openHTTPAPIs opens the HTTP APIs.
@@ -19,6 +21,7 @@ func (s *Server) openHTTPAPIs(ctx context.Context) (err error) {
 		Invoker: s.frontend, Done: s.frontend.Done, Credentials: s.authority, Within: s.within, Logs: s.logs,
 		Authorize: s.authorize, Guard: &s.guard,
 		Sockets: s.cfg.MaxConnections / 2, Own: s.ownNames(), Endpoint: func(id string) string { return s.httpAPI(nil, id) }, Refuses: outside.Opened(s.cfg.HTTPBackends), Issuers: s.issuers,
+		Services: (&apiServices{s, sqswire.New(s.queues), buswire.New(s.buses)}).do,
 		Role: func(account hearth.Account, role, of string) error {
 			return s.roles.PassToService(account, role, "apigateway.amazonaws.com", of)
 		},

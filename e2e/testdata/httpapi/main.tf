@@ -9,6 +9,7 @@ terraform {
 
 variable "endpoint" { type = string }
 variable "function" { type = string } # an ARN
+variable "queue" { type = string }    # a URL
 
 # What the test changes.
 variable "routes" { type = map(string) } # route key to authorization
@@ -64,6 +65,24 @@ resource "aws_apigatewayv2_integration" "http" {
   integration_type   = "HTTP_PROXY"
   integration_method = "ANY"
   integration_uri    = "https://backend.example/{proxy}"
+}
+
+resource "aws_apigatewayv2_integration" "queue" {
+  api_id                 = aws_apigatewayv2_api.shop.id
+  integration_type       = "AWS_PROXY"
+  integration_subtype    = "SQS-SendMessage"
+  credentials_arn        = "arn:aws:iam::000000000000:role/sender"
+  payload_format_version = "1.0"
+  request_parameters = {
+    "QueueUrl"    = var.queue
+    "MessageBody" = "$request.body.${var.greeting}"
+  }
+}
+
+resource "aws_apigatewayv2_route" "queue" {
+  api_id    = aws_apigatewayv2_api.shop.id
+  route_key = "POST /orders"
+  target    = "integrations/${aws_apigatewayv2_integration.queue.id}"
 }
 
 resource "aws_apigatewayv2_authorizer" "jwt" {
@@ -169,6 +188,9 @@ resource "aws_apigatewayv2_integration" "chat" {
   api_id           = aws_apigatewayv2_api.chat.id
   integration_type = "AWS_PROXY"
   integration_uri  = var.function
+
+  content_handling_strategy = "CONVERT_TO_TEXT"
+  passthrough_behavior      = "WHEN_NO_TEMPLATES"
 }
 
 resource "aws_apigatewayv2_authorizer" "chat" {
@@ -186,6 +208,13 @@ resource "aws_apigatewayv2_route" "chat" {
   target             = "integrations/${aws_apigatewayv2_integration.chat.id}"
   authorization_type = each.key == "$connect" ? "CUSTOM" : "NONE"
   authorizer_id      = each.key == "$connect" ? aws_apigatewayv2_authorizer.chat.id : null
+  dynamic "request_parameter" {
+    for_each = each.key == "$connect" ? [var.greeting] : []
+    content {
+      request_parameter_key = "route.request.querystring.${request_parameter.value}"
+      required              = true
+    }
+  }
 }
 
 resource "aws_apigatewayv2_route" "asks" {
