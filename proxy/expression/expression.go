@@ -134,15 +134,16 @@ func (e *Env) Compile(text string, kind Kind) (*Expression, error) {
 
 // memory is how the values of an evaluation are measured: by CEL's own bounds
 // what nests deeper than 5 levels, or has more than 10,000 values, would count as
-// too large. In loops, whose steps are many, not each of them is measured: one
-// can't make much more than the one before.
+// too large. In loops, whose steps are many, few of them are measured, since that
+// takes time by the size of the value: what steps make is bounded by their cost,
+// and what a loop comes to is measured always.
 var memory = cel.MemoryTracking(
 	types.MemoryTrackerSizeCalculator(types.NewSizeCalculator(
 		types.SizeCalculatorMaxDepth(2*MaxDepth),     // of what there is, in what is made of it
 		types.SizeCalculatorMaxTraversal(2*maxNodes), // a map has keys, too
 		types.SizeCalculatorStringUnitLength(1),
 	)),
-	types.MemoryTrackerSampleInterval(16),
+	types.MemoryTrackerSampleInterval(4096),
 )
 
 // takes tells whether a value of the type may be one of the kind.

@@ -156,6 +156,8 @@ func TestHostileExpressionsAreEnded(t *testing.T) {
 		"a text that doubles":          "['xxxxxxxx']" + twice(".map(a, a + a)", 40),
 		"a text of any that doubles":   "[body.s]" + twice(".map(a, dyn(a) + dyn(a))", 40),
 		"loops in loops":               nest,
+		"long texts of one":            "body.list.map(a, body.big)",
+		"long texts of one in lists":   "body.list.map(a, body.list.map(b, body.big))",
 		"a long text in each of many":  "body.list.map(a, body.list.map(b, body.big + b))",
 		"a text that is replaced":      "body.big.replace('x', '" + twice("y", 4000) + "')",
 		"a text that is joined":        "body.list.join(body.big)",
@@ -170,6 +172,23 @@ func TestHostileExpressionsAreEnded(t *testing.T) {
 			t.Errorf("%s comes to %.40q", name, fmt.Sprint(v))
 		} else if !errors.Is(err, expression.ErrBounds) && !strings.Contains(err.Error(), "would be made") && !strings.Contains(err.Error(), "comes to more than") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What a document has is looked at again and again, and not measured each time.
+func TestALoopOverMuchEndsByItsCost(t *testing.T) {
+	v, err := expression.FromJSON([]byte("[" + strings.Repeat("1,", 60_000) + "1]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]any{"body.exists(a, size(body) < 0)": false, "body.map(a, body)": nil} {
+		x, err := env.Compile(text, expression.Any)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := x.Eval(t.Context(), map[string]any{"body": v}); got != want || (want == nil) != errors.Is(err, expression.ErrBounds) {
+			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
 }
