@@ -24,9 +24,12 @@ type Invocation struct {
 	DryRun        bool
 	Payload       []byte // JSON; at most MaxPayload bytes
 	ClientContext string // JSON, decoded from its base64
-	CognitoID     string
-	TraceID       string // X-Amzn-Trace-Id, made if the caller sent none
-	TenantID      string
+	// APIKey is the SHA-256 of the API key that the invocation came with, if that
+	// was taken out of it when it was accepted as an event; nil otherwise.
+	APIKey    []byte
+	CognitoID string
+	TraceID   string // X-Amzn-Trace-Id, made if the caller sent none
+	TenantID  string
 	// Within is the container from whose code the call came; "" if it came from
 	// outside.
 	Within string

@@ -49,7 +49,7 @@ func (q *Queue) tried(en *entry) (next []*event, c Counts) {
 	inv := &hearth.Invocation{
 		RequestID: e.ID, Account: e.Account, Name: e.Function, Qualifier: e.Qualifier,
 		Caller: hearth.Identity{Account: e.CallerAccount, ARN: e.CallerARN, UserID: e.CallerID}, Authorized: true,
-		Payload: e.payload, ClientContext: e.ClientContext, TraceID: e.TraceID, TenantID: e.TenantID, MemoryMiB: e.MemoryMiB, Capacity: e.Capacity, Recompute: e.Recompute,
+		Payload: e.payload, ClientContext: e.ClientContext, APIKey: e.APIKey, TraceID: e.TraceID, TenantID: e.TenantID, MemoryMiB: e.MemoryMiB, Capacity: e.Capacity, Recompute: e.Recompute,
 	}
 	inv.Timeline.Begin(q.cfg.Clock.Now())
 	r, err := q.cfg.Run.Invoke(q.ctx, inv)

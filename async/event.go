@@ -31,6 +31,7 @@ type event struct {
 	CallerARN     string         `json:"callerArn"`
 	CallerID      string         `json:"callerId,omitempty"`
 	ClientContext string         `json:"clientContext,omitempty"`
+	APIKey        []byte         `json:"apiKey,omitempty"` // its hash
 	TraceID       string         `json:"traceId,omitempty"`
 	TenantID      string         `json:"tenantId,omitempty"`
 	MemoryMiB     int            `json:"memoryMiB,omitempty"` // that its caller asked for

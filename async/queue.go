@@ -199,7 +199,7 @@ func (q *Queue) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.Res
 	e := &event{
 		ID: inv.RequestID, Account: inv.Account, Function: inv.Name, Qualifier: inv.Qualifier,
 		CallerAccount: inv.Caller.Account, CallerARN: inv.Caller.ARN, CallerID: inv.Caller.UserID,
-		ClientContext: inv.ClientContext, TraceID: inv.TraceID, TenantID: inv.TenantID, MemoryMiB: inv.MemoryMiB, Recompute: inv.Recompute,
+		ClientContext: inv.ClientContext, APIKey: inv.APIKey, TraceID: inv.TraceID, TenantID: inv.TenantID, MemoryMiB: inv.MemoryMiB, Recompute: inv.Recompute,
 		Accepted: now.UTC().Round(0), Due: now.UTC().Round(0), payload: inv.Payload,
 	}
 	if err := q.journal.apply(ctx, change{put: []*event{e}, also: alsoOf(ctx)}); err != nil {

@@ -121,13 +121,20 @@ func TestAnEventIsOnDiskBeforeItIsAccepted(t *testing.T) {
 		<-block
 		return nil, errors.New("killed")
 	}, nil)
-	id := w.accept("f", `{"a":1}`)
+	given := &hearth.Invocation{Account: account, Name: "f", Payload: []byte(`{"a":1}`), ClientContext: "{}", APIKey: []byte("hash"), Function: &hearth.Function{Version: hearth.Latest}}
+	if _, err := w.Invoke(t.Context(), given); err != nil {
+		t.Fatal(err)
+	}
+	id := given.RequestID
 	close(block)
 	w.kill()
 
 	var ran []string
 	w.cfg.Run = function(func(inv *hearth.Invocation) (*hearth.Result, error) {
 		ran = append(ran, inv.RequestID+string(inv.Payload))
+		if inv.ClientContext != "{}" || string(inv.APIKey) != "hash" {
+			t.Errorf("the event ran with the client context %q and the API key's hash %q", inv.ClientContext, inv.APIKey)
+		}
 		if !inv.Authorized {
 			t.Error("an event that was accepted is judged again when it runs")
 		}

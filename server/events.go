@@ -15,6 +15,11 @@ import (
 type events struct{ s *Server }
 
 func (e events) Invoke(ctx context.Context, inv *hearth.Invocation) (*hearth.Result, error) {
+	if shared := inv.Function.Shared; shared != nil && shared.API != "" {
+		if err := e.s.tasks.Accept(ctx, inv); err != nil {
+			return nil, err
+		}
+	}
 	return e.s.async.Invoke(ctx, inv)
 }
 

@@ -1,6 +1,7 @@
 package taskset
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -133,13 +134,14 @@ func secretOf(ctx context.Context, inv *hearth.Invocation) string {
 
 // withoutSecret is a client context without an API key's secret, by which the
 // owner, whose code reads the context, could call at the subscriber's expense.
+// Errors: InvalidContent.
 func withoutSecret(context string) (string, error) {
 	if !strings.Contains(context, contextKey) {
 		return context, nil
 	}
 	var outer map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(context), &outer); err != nil {
-		return "", err
+		return "", hearth.Errorf(hearth.InvalidContent, "The client context is no JSON object.")
 	}
 	for name, part := range outer {
 		var custom map[string]json.RawMessage
@@ -157,24 +159,68 @@ func withoutSecret(context string) (string, error) {
 	return string(b), err
 }
 
+// hashOf is the hash of the API key that a call comes with, nil if with none.
+func hashOf(ctx context.Context, inv *hearth.Invocation) []byte {
+	if inv.APIKey != nil {
+		return inv.APIKey
+	}
+	secret := secretOf(ctx, inv)
+	if secret == "" {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
+
 // withKey is the subscription that a key is of, and the key; nil is none.
 func (st *state) withKey(secret string) (*sub, *Key) {
-	u := st.keys[sha256.Sum256([]byte(secret))]
+	sum := sha256.Sum256([]byte(secret))
+	u := st.keys[sum]
 	if u == nil {
 		return nil, nil
 	}
-	return u, u.find(secret)
+	return u, u.find(sum[:])
 }
 
-// find is the key of a subscription with the secret.
-func (u *sub) find(secret string) *Key {
-	sum := sha256.Sum256([]byte(secret))
+// find is the key of a subscription with the hash.
+func (u *sub) find(hash []byte) *Key {
 	for i := range u.Keys {
-		if string(u.Keys[i].Hash) == string(sum[:]) {
+		if bytes.Equal(u.Keys[i].Hash, hash) {
 			return &u.Keys[i]
 		}
 	}
 	return nil
+}
+
+// Accept has a call whose Function is one that Resolve derived run later, when
+// Enter is asked: of its API key it keeps the hash alone, since an event is on
+// disk until it has run, and takes the key out of the client context. Errors:
+// AccessDenied as of Enter, and InvalidContent.
+func (s *Sets) Accept(ctx context.Context, inv *hearth.Invocation) error {
+	u, err := s.state.Load().of(inv.Function)
+	if err != nil {
+		return err
+	}
+	hash := hashOf(ctx, inv)
+	if _, err := u.admit(hash); err != nil {
+		return err
+	}
+	shown, err := withoutSecret(inv.ClientContext)
+	if err != nil {
+		return err
+	}
+	inv.APIKey, inv.ClientContext = hash, shown
+	return nil
+}
+
+// of is the subscription of a Function that Resolve derived.
+func (st *state) of(f *hearth.Function) (*sub, error) {
+	alias, _, _ := strings.Cut(f.Name, Separator)
+	u := st.subs[key{f.Account, alias}]
+	if u == nil || u.ID != f.Shared.Subscription {
+		return nil, hearth.Errorf(hearth.AccessDenied, "The account %s has left the task API %s.", f.Account, f.Shared.API)
+	}
+	return u, nil
 }
 
 // Enter lets a call in whose Function is one that Resolve derived, or refuses
@@ -186,23 +232,23 @@ func (u *sub) find(secret string) *Key {
 func (s *Sets) Enter(ctx context.Context, inv *hearth.Invocation) error {
 	for range 16 {
 		x := inv.Function
-		alias, task, _ := strings.Cut(x.Name, Separator)
 		st := s.state.Load()
-		u := st.subs[key{x.Account, alias}]
-		if u == nil || u.ID != x.Shared.Subscription {
-			return hearth.Errorf(hearth.AccessDenied, "The account %s has left the task API %s.", x.Account, x.Shared.API)
+		u, err := st.of(x)
+		if err != nil {
+			return err
 		}
+		_, task, _ := strings.Cut(x.Name, Separator)
 		fresh, err := s.resolve(ctx, st, u, task, x.Shared.Stage)
 		if err != nil {
 			return err
 		}
-		k, err := u.admit(secretOf(ctx, inv))
+		k, err := u.admit(hashOf(ctx, inv))
 		if err != nil {
 			return err
 		}
 		shown, err := withoutSecret(inv.ClientContext)
 		if err != nil {
-			return hearth.Errorf(hearth.InvalidContent, "The client context is no JSON object.")
+			return err
 		}
 		l := u.live
 		l.mu.Lock()
@@ -223,10 +269,10 @@ func (s *Sets) Enter(ctx context.Context, inv *hearth.Invocation) error {
 }
 
 // admit finds the key of a call; nil is that it needs none and has none.
-func (u *sub) admit(secret string) (*Key, error) {
+func (u *sub) admit(hash []byte) (*Key, error) {
 	switch {
-	case secret != "":
-		if k := u.find(secret); k != nil {
+	case hash != nil:
+		if k := u.find(hash); k != nil {
 			return k, nil
 		}
 		return nil, hearth.Errorf(hearth.AccessDenied, "The API key is none of the subscription %s.", u.Alias)

@@ -1,6 +1,7 @@
 package taskset
 
 import (
+	"crypto/sha256"
 	"errors"
 	"strings"
 	"sync"
@@ -120,6 +121,34 @@ func TestQuotasOfSubscriptionsAndKeys(t *testing.T) {
 		h.Leave(inv)
 		if inv.ClientContext != out {
 			t.Errorf("of %s the owner's code sees %s", in, inv.ClientContext)
+		}
+	}
+	// An event that is to run later is on disk without the key, and runs by it.
+	for _, name := range []string{"as a header", "in the client context"} {
+		_, secret, err := h.MakeKey(ctx, bob, "img", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		event, given := &hearth.Invocation{Function: f, ClientContext: `{"custom":{}}`}, WithKey(ctx, secret)
+		if name != "as a header" {
+			event.ClientContext, given = `{"custom":{"x-api-key":"`+secret+`"}}`, ctx
+		}
+		if err := h.Accept(given, event); err != nil {
+			t.Fatal(err)
+		}
+		if event.ClientContext != `{"custom":{}}` || len(event.APIKey) != sha256.Size {
+			t.Errorf("%s: the event is %+v", name, event)
+		}
+		if err := h.Enter(ctx, event); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		h.Leave(event)
+	}
+	for name, event := range map[string]*hearth.Invocation{
+		"without a key": {Function: f}, "with a guess": {Function: f, ClientContext: `{"custom":{"x-api-key":"hk-guess"}}`},
+	} {
+		if err := h.Accept(ctx, event); hearth.KindOf(err) != hearth.AccessDenied {
+			t.Errorf("an event %s: %v", name, err)
 		}
 	}
 	if err := h.DeleteKey(ctx, bob, "img", k.ID); err != nil {
