@@ -179,17 +179,17 @@ func (c *cgroups) useFirst(h hierarchy, name string) error {
 	if err := c.makeParent(dir); err != nil {
 		return err
 	}
+	home, err := os.OpenFile(filepath.Join(h.dir, "tasks"), os.O_WRONLY, 0)
+	if err != nil {
+		return errors.Join(err, os.Remove(dir))
+	}
 	if slices.Contains(h.controllers, cpuController) {
 		if err := weigh(dir, weight()); err != nil {
-			return errors.Join(err, os.Remove(dir))
+			return errors.Join(err, home.Close(), os.Remove(dir))
 		}
 		if err := c.makeServer(dir, h.dir, func(group string) error { return weigh(group, firstWeight*weight()) }); err != nil {
 			c.why = append(c.why, err.Error())
 		}
-	}
-	home, err := os.OpenFile(filepath.Join(h.dir, "tasks"), os.O_WRONLY, 0)
-	if err != nil {
-		return errors.Join(err, os.Remove(dir))
 	}
 	c.home = append(c.home, home)
 	c.parents = append(c.parents, dir)
