@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hearth-faas/hearth/sandbox/namespace/inside"
 )
 
 // The controllers that the driver uses.
@@ -240,13 +242,10 @@ func (c *cgroups) serverFirst(yes bool) error {
 	return errors.Join(moveSelf(c.beside), parent(1))
 }
 
-// serverGroup is the name of the group that the daemon is in while it is to go
-// first.
-const serverGroup = "server"
-
-// isServerGroup reports whether a directory is such a group of a driver's.
+// isServerGroup reports whether a directory is the group of a driver's daemon
+// while that is to go first.
 func isServerGroup(dir string) bool {
-	return filepath.Base(dir) == serverGroup && strings.HasPrefix(filepath.Base(filepath.Dir(dir)), "hearth-")
+	return filepath.Base(dir) == inside.ServerGroup && strings.HasPrefix(filepath.Base(filepath.Dir(dir)), "hearth-")
 }
 
 // makeServerSecond makes it in the second version.
@@ -265,7 +264,7 @@ func (c *cgroups) makeServerSecond(beside string) error {
 // where the kernel makes a group of each session (sched_autogroup), all of them
 // together as one thread.
 func (c *cgroups) makeServer(parent, beside string, weigh func(group string) error) error {
-	group := filepath.Join(parent, serverGroup)
+	group := filepath.Join(parent, inside.ServerGroup)
 	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -276,8 +275,8 @@ func (c *cgroups) makeServer(parent, beside string, weigh func(group string) err
 	return nil
 }
 
-// leaveServer has a process that was started while the daemon went first be
-// where the daemon is otherwise: it would stay when that goes back.
+// leaveServer has a process that is in the daemon's group be where the daemon is
+// otherwise, such as one that was started meanwhile and would stay in it.
 func (c *cgroups) leaveServer(pid int) error {
 	if c.server == "" {
 		return nil
@@ -411,7 +410,7 @@ func (c *cgroups) close() error {
 	}
 	c.home = nil
 	if c.server != "" {
-		errs = append(errs, moveSelf(c.beside), removeGroup(c.server))
+		errs = append(errs, c.leaveServer(os.Getpid()), removeGroup(c.server))
 	}
 	for _, dir := range c.all() {
 		errs = append(errs, removeGroup(dir))

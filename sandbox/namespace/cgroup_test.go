@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/hearth-faas/hearth/sandbox"
+	"github.com/hearth-faas/hearth/sandbox/namespace/inside"
 )
 
 func TestHierarchiesAreFoundOnEverySortOfMachine(t *testing.T) {
@@ -211,7 +212,11 @@ func TestTheServerIsInAGroupOfItsOwnWhileItGoesFirst(t *testing.T) {
 		if err := other.Close(); err != nil {
 			t.Error(err)
 		}
+		if got := in(); !isServerGroup(got) {
+			t.Errorf("another driver has moved the process to %s", got)
+		}
 	}
+	// The spawner's end ends all that is beside the daemon, and not that.
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
@@ -228,7 +233,7 @@ func TestTheServerIsInAGroupOfItsOwnWhileItGoesFirst(t *testing.T) {
 func TestTheServersGroupInTheSecondVersion(t *testing.T) {
 	top := t.TempDir()
 	base := filepath.Join(top, "hearth.service")
-	group := filepath.Join(base, "hearth-x", serverGroup)
+	group := filepath.Join(base, "hearth-x", inside.ServerGroup)
 	files := map[string]string{
 		filepath.Join(base, "cgroup.controllers"):     "cpu memory",
 		filepath.Join(base, "cgroup.procs"):           strconv.Itoa(os.Getpid()),

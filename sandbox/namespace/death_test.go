@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hearth-faas/hearth/sandbox"
+	"github.com/hearth-faas/hearth/sandbox/namespace/inside"
 )
 
 // doomedEnv makes the test binary a daemon with one frozen and one running
@@ -52,6 +53,9 @@ func runDoomed(dataDir string) error {
 		for _, child := range children(c.(*container).initPID) {
 			fmt.Println(child)
 		}
+	}
+	if err := d.GoFirst(true); err != nil {
+		return err
 	}
 	fmt.Println("ready")
 	_, err = io.Copy(io.Discard, os.Stdin)
@@ -144,7 +148,7 @@ func groupsBelow(t *testing.T, dataDir string) (left []string) {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if e.IsDir() {
+			if e.IsDir() && e.Name() != inside.ServerGroup { // it is the daemon's
 				left = append(left, filepath.Join(parent, e.Name()))
 			}
 		}

@@ -20,15 +20,58 @@ const clearPatience = 10 * time.Second
 // under the same names are another's.
 func ClearGroups(dir int) error {
 	// All of them first, so that none goes on while others are waited for.
-	if err := each(dir, func(group int) error {
-		_, err := kill(group)
-		return err
-	}, nil); err != nil {
+	if err := killEach(dir); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(clearPatience)
 	return each(dir, func(group int) error { return killAll(group, deadline) },
 		func(parent int, name string) error { return removeAt(parent, name, deadline) })
+}
+
+// ServerGroup is the name of the daemon's own group among the instances', where it
+// has one.
+const ServerGroup = "server"
+
+// clearInstances does as ClearGroups does with all groups of dir but the daemon's:
+// the spawner's end need not be the daemon's, too. In dir itself is no process.
+func clearInstances(dir int) error {
+	names, err := below(dir)
+	if err != nil {
+		return gone(err)
+	}
+	deadline := time.Now().Add(clearPatience)
+	for _, do := range [...]func(group int, name string) error{
+		func(group int, _ string) error { return killEach(group) },
+		func(group int, name string) error {
+			if err := ClearGroups(group); err != nil {
+				return err
+			}
+			return removeAt(dir, name, deadline)
+		},
+	} {
+		for _, name := range names {
+			if name == ServerGroup {
+				continue
+			}
+			group, err := syscall.Openat(dir, name, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+			if err == nil {
+				err = do(group, name)
+				_ = syscall.Close(group)
+			}
+			if err = gone(err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// killEach kills what is in a group and in those below it, and waits for nothing.
+func killEach(dir int) error {
+	return each(dir, func(group int) error {
+		_, err := kill(group)
+		return err
+	}, nil)
 }
 
 // each calls do with every group below dir, the lowest first, and with dir

@@ -64,7 +64,7 @@ func runSpawner() int {
 	}
 	<-s.gone
 	for _, dir := range groups {
-		if err := ClearGroups(dir); err != nil { // the next start does it
+		if err := clearInstances(dir); err != nil { // the next start does it
 			complain(SpawnerName + ": what is left of the containers: " + err.Error() + "\n")
 		}
 	}
