@@ -215,7 +215,7 @@ func weigh(dir string, weight int) error {
 // containers together do otherwise. All that they are given passes through it and
 // takes little of it, so that it is soon done; but one that is kept at work must
 // leave them something.
-const firstWeight = 16
+const firstWeight = 2
 
 // In the second version a group weighs 100 by itself, and at most 10,000.
 const (

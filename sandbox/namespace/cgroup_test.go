@@ -263,7 +263,7 @@ func TestTheServersGroupInTheSecondVersion(t *testing.T) {
 	if err := c.makeServerSecond(leaf); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(filepath.Join(group, "cpu.weight")); err != nil || string(got) != strconv.Itoa(min(3200*runtime.NumCPU(), 10_000)) {
+	if got, err := os.ReadFile(filepath.Join(group, "cpu.weight")); err != nil || string(got) != strconv.Itoa(min(400*runtime.NumCPU(), 10_000)) {
 		t.Errorf("it weighs %q, %v", got, err)
 	}
 	self := strconv.Itoa(os.Getpid())
