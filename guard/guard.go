@@ -98,7 +98,7 @@ func (g *Guard) Allow(remote, key string, now time.Time) error {
 		wait := e.until.Sub(now)
 		return &hearth.Error{
 			Op: "guard.Allow", Kind: hearth.TooManyRequests, Reason: hearth.ReasonCaller, RetryAfter: wait,
-			Message: fmt.Sprintf("Too many requests with wrong credentials came from %s. It may try again in %s, with the right ones.", source, (wait+time.Second).Truncate(time.Second)),
+			Message: fmt.Sprintf("Too many requests with wrong credentials came from %s. It may try again in %s, with the right ones.", source, (wait + time.Second).Truncate(time.Second)),
 		}
 	}
 	return nil
