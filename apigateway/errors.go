@@ -6,6 +6,15 @@ func notFound(what, id string) error {
 	return &hearth.Error{Op: "apigateway", Subject: id, Kind: hearth.NotFound, Message: "Invalid " + what + " identifier specified " + id}
 }
 
+// forget takes what has the key out of m. Errors: NotFound.
+func forget[V any](m map[string]V, what, key string) error {
+	if _, ok := m[key]; !ok {
+		return notFound(what, key)
+	}
+	delete(m, key)
+	return nil
+}
+
 func invalid(format string, args ...any) error {
 	return hearth.Errorf(hearth.Validation, format, args...)
 }

@@ -66,11 +66,7 @@ func (s *Service) PutRouteResponse(ctx context.Context, account hearth.Account, 
 // DeleteRouteResponse has the client sent no more what the function returns.
 func (s *Service) DeleteRouteResponse(ctx context.Context, account hearth.Account, api, route, id string) error {
 	return s.changeRoute(ctx, account, api, route, func(_ *record, n *Route) error {
-		if n.Responses[id] == nil {
-			return notFound("RouteResponse", id)
-		}
-		delete(n.Responses, id)
-		return nil
+		return forget(n.Responses, "RouteResponse", id)
 	})
 }
 

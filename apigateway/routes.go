@@ -151,11 +151,7 @@ func checkSocketRoute(n *Route) error {
 // DeleteRequestParameter has a route expect nothing of a parameter any more.
 func (s *Service) DeleteRequestParameter(ctx context.Context, account hearth.Account, api, id, key string) error {
 	_, err := s.PutRoute(ctx, account, api, id, func(n *Route) error {
-		if _, ok := n.RequestParameters[key]; !ok {
-			return notFound("RequestParameter", key)
-		}
-		delete(n.RequestParameters, key)
-		return nil
+		return forget(n.RequestParameters, "RequestParameter", key)
 	})
 	return err
 }

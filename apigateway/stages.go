@@ -214,11 +214,7 @@ func (s *Service) DeleteAccessLog(ctx context.Context, account hearth.Account, a
 // DeleteRouteSettings has the route of a key bounded as the stage's others.
 func (s *Service) DeleteRouteSettings(ctx context.Context, account hearth.Account, api, name, key string) error {
 	_, err := s.UpdateStage(ctx, account, api, name, func(n *Stage) error {
-		if _, ok := n.RouteSettings[key]; !ok {
-			return notFound("RouteSettings", key)
-		}
-		delete(n.RouteSettings, key)
-		return nil
+		return forget(n.RouteSettings, "RouteSettings", key)
 	})
 	return err
 }

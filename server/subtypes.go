@@ -56,8 +56,10 @@ func (x *apiServices) do(ctx context.Context, q *apigateway.Task) (*gateway.Answ
 	}
 	r.Header = header
 	w := &kept{header: http.Header{}, status: http.StatusOK}
-	// The error is for a log: what the client is told of it is in the answer.
-	_ = handler.Serve(w, &awsjson.Request{Caller: q.Caller, RequestID: q.RequestID, HTTP: r, Body: body})
+	// What the client is told of an error is in the answer.
+	if err := handler.Serve(w, &awsjson.Request{Caller: q.Caller, RequestID: q.RequestID, HTTP: r, Body: body}); err != nil && hearth.KindOf(err).Status() >= 500 {
+		x.s.log.Error("an integration with a service", "service", q.Subtype, "request", q.RequestID, "err", err)
+	}
 	return &gateway.Answer{Status: w.status, Header: w.header, Body: w.body.Bytes()}, nil
 }
 

@@ -13,8 +13,8 @@ import (
 // The spawner may end while the daemon does not, and that may be in its group
 // among the instances' just then.
 func TestTheEndOfInstancesIsNotTheDaemons(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("control groups are root's")
+	if os.Geteuid() != 0 && os.Getenv("CI") == "" {
+		t.Skip("control groups are root's; in CI this fails")
 	}
 	for _, top := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"} {
 		parent, err := os.MkdirTemp(top, "hearth-test-")
